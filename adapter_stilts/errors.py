@@ -1,0 +1,21 @@
+"""Errors with one clear line each.
+
+A message names the place (file and line, or the YAML key), what was found, and what would be accepted. The command
+line prints the message alone, without a traceback, and leaves with the error's exit code.
+"""
+
+
+class StiltsError(Exception):
+    """Work that failed: unreadable or malformed data, a loss that is not finite, a damaged run."""
+
+    exit_code = 1
+
+
+class DataError(StiltsError):
+    """A data file that cannot be read as its task says: malformed line, unknown label, truncated file."""
+
+
+class UsageError(StiltsError):
+    """A request that cannot be carried out as it stands: bad option, bad config, unknown name."""
+
+    exit_code = 2
