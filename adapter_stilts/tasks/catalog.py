@@ -1,0 +1,190 @@
+"""Find and check tasks: those shipped as task_configs/*.yaml and a user's own YAML files."""
+
+import difflib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NoReturn
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.languages import language
+from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, Location, MethodName, Recipe, Task, load_yaml, place
+from adapter_stilts.tasks.kinds import find_kind
+
+__all__ = ["Task", "all_tasks", "find_task", "recipe_for"]
+
+RESULT_KEYS = {"accuracy": "accuracy", "span_f1": "f1", "official_tag_f1": "f1"}
+SPLITS = ("train", "validation", "test")
+
+DEFAULT_RECIPES: dict[str, dict[str, Recipe]] = {
+    "bottleneck": {
+        "default": Recipe(learning_rate=1e-4, epochs=10),
+        "embedded": Recipe(learning_rate=1e-3, epochs=5),
+    },
+    "full": {
+        "default": Recipe(learning_rate=2e-5, epochs=5),
+        "embedded": Recipe(learning_rate=1e-4, epochs=5),
+    },
+}
+
+
+def find_task(name_or_path: str) -> Task:
+    """The task of that name among the shipped ones, or the task in a YAML file.
+
+    Raises `UsageError`: an unknown name (with close matches), or whatever is wrong in the file, with its line.
+    """
+    shipped = {path.stem: path for path in _shipped_files()}
+    path = shipped.get(name_or_path)
+    if path is None:
+        path = Path(name_or_path)
+        if path.suffix not in (".yaml", ".yml") and not path.is_file():
+            near = difflib.get_close_matches(name_or_path, shipped, n=1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise UsageError(
+                f"task '{name_or_path}': found no such task{hint}, accepted {', '.join(sorted(shipped))}"
+                " or the path of a YAML file"
+            )
+    if not path.is_file():
+        raise UsageError(f"{path}: found no such file, accepted a task's YAML file")
+    path = path.resolve()
+    status = path.stat()
+    return _load(path, status.st_mtime_ns, status.st_size)
+
+
+def all_tasks() -> list[Task]:
+    """The shipped tasks, by name."""
+    return sorted((find_task(path.stem) for path in _shipped_files()), key=lambda task: task.name)
+
+
+def recipe_for(task: Task, method: MethodName, backbone_id: str) -> Recipe:
+    """The task's recipe for the method on the backbone; else the task's `default`; else the package's own."""
+    for recipes in (task.recipes.get(method, {}), DEFAULT_RECIPES[method]):
+        for key in (backbone_id, "default"):
+            if key in recipes:
+                return recipes[key]
+    raise UsageError(f"{task.path}: recipes.{method}: found no recipe for {backbone_id}, accepted a `default`")
+
+
+def _shipped_files() -> Iterator[Path]:
+    package = Path(__file__).resolve().parents[1]
+    folder = next(
+        (base for base in (package / "task_configs", package.parent / "task_configs") if base.is_dir()), package
+    )
+    for role in ("intermediate", "target"):
+        yield from sorted((folder / role).glob("*.yaml"))
+
+
+@lru_cache(maxsize=256)
+def _load(path: Path, modified: int, size: int) -> Task:
+    task = load_yaml(path, Task)
+    task._path = path
+    _check_metrics(task)
+    _check_splits(task)
+    if isinstance(task.labels, tuple) and len(set(task.labels)) < len(task.labels):
+        twice = next(label for label in task.labels if task.labels.count(label) > 1)
+        _refuse(task, ("labels",), f"'{twice}' twice", "each label once")
+    for code, source in task.data.languages.items():
+        _check_language(task, code, source)
+    if task.train_language not in task.data.languages:
+        _refuse(
+            task, ("train_language",), task.train_language, f"one of data.languages ({', '.join(task.data.languages)})"
+        )
+    return task
+
+
+def _check_metrics(task: Task) -> None:
+    keys = [RESULT_KEYS[metric] for metric in task.metrics]
+    if len(set(keys)) < len(keys):
+        _refuse(
+            task, ("metrics",), ", ".join(task.metrics), "each result once (span_f1 and official_tag_f1 are both f1)"
+        )
+    if task.selection_metric not in keys:
+        _refuse(task, ("selection_metric",), task.selection_metric, f"a result of `metrics`: {', '.join(keys)}")
+    if task.kind == "classification" and task.metrics != ("accuracy",):
+        _refuse(task, ("metrics",), ", ".join(task.metrics), "accuracy (kind classification)")
+
+
+def _check_splits(task: Task) -> None:
+    given = {"splits"} <= task.data.model_fields_set and "validation" in task.data.splits
+    if task.development_share is not None and given:
+        _refuse(task, ("data", "splits", "validation"), "a validation split beside development_share", "one of the two")
+
+
+def _check_language(task: Task, code: str, source: LanguageSource) -> None:
+    at: Location = ("data", "languages", code)
+    try:
+        language(code)
+    except UsageError as error:
+        raise UsageError(f"{place(task.path, at)}: {error}") from None
+    file_format = source.format or task.data.format
+    if source.columns is not None:
+        _check_columns(task, (*at, "columns"), source.columns, file_format)
+    else:
+        _check_columns(task, ("data", "columns"), task.data.columns, file_format)
+    if file_format is None:
+        _check_repository(task, at, source)
+    else:
+        _check_files(task, at, source, file_format)
+
+
+def _check_repository(task: Task, at: Location, source: LanguageSource) -> None:
+    dataset = source.dataset or task.data.dataset
+    if dataset is None:
+        _refuse(task, at, "neither a dataset nor a format", "data.dataset (org/name), or data.format and paths")
+    elif dataset.count("/") != 1 or dataset.startswith(("/", ".")) or dataset.endswith("/"):
+        where = (*at, "dataset") if source.dataset else ("data", "dataset")
+        _refuse(task, where, dataset, "org/name")
+    if source.config is None:
+        _refuse(task, at, "no config", "the name of a config of the repository")
+    for split in SPLITS:
+        if getattr(source, split) is not None:
+            _refuse(task, (*at, split), "a path without a format", f"a format: {', '.join(_formats(task))}")
+
+
+def _check_files(task: Task, at: Location, source: LanguageSource, file_format: str) -> None:
+    if file_format not in _formats(task):
+        where = (*at, "format") if source.format else ("data", "format")
+        _refuse(task, where, file_format, f"{', '.join(_formats(task))} (kind {task.kind})")
+    paths = {split: getattr(source, split) for split in SPLITS if getattr(source, split) is not None}
+    if not paths:
+        _refuse(task, at, "no path", f"a path for one or more of {', '.join(SPLITS)} (format {file_format})")
+    for split, path in paths.items():
+        if not (task.path.parent / path).is_file():
+            _refuse(task, (*at, split), f"no file {task.path.parent / path}", "an existing file")
+    if task.labels is None and file_format != "parquet":
+        _refuse(task, ("labels",), "nothing", f"a list of labels, or `open` (a {file_format} file declares none)")
+    for key in ("filter", "exclude"):
+        if file_format in ("conllu", "conll") and (getattr(source, key) or getattr(task.data, key)):
+            where = (*at, key) if getattr(source, key) else ("data", key)
+            _refuse(task, where, f"a {key} on a {file_format} file", "none (it has no columns of rows)")
+
+
+def _check_columns(task: Task, at: Location, columns: dict[str, str | int], file_format: str | None) -> None:
+    kind = find_kind(task.kind)
+    roles = (*kind.columns, *kind.optional)
+    accepted = f"{', '.join(roles)} (kind {task.kind})"
+    for key in columns:
+        if key not in roles:
+            _refuse(task, (*at, key), "an unknown column", accepted)
+    for key in kind.columns:
+        if key not in columns:
+            _refuse(task, (*at, key), "nothing", accepted)
+    for key, value in columns.items():
+        if file_format == "conll":
+            if value != "last" and not (isinstance(value, int) and value >= 0):
+                _refuse(task, (*at, key), repr(value), "the number of a column, from 0, or last")
+        elif file_format == "conllu":
+            if value not in CONLLU_COLUMNS:
+                _refuse(task, (*at, key), repr(value), ", ".join(CONLLU_COLUMNS))
+        elif not isinstance(value, str):
+            _refuse(task, (*at, key), repr(value), "a column's name")
+
+
+def _formats(task: Task) -> tuple[str, ...]:
+    """File formats that can hold the kind's rows: one word a line, or one example a line."""
+    own = ("conllu", "conll") if find_kind(task.kind).per_word else ("tsv",)
+    return (*own, "jsonl", "parquet")
+
+
+def _refuse(task: Task, location: Location, found: str, accepted: str) -> NoReturn:
+    raise UsageError(f"{place(task.path, location)}: found {found}, accepted {accepted}")

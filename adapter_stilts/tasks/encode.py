@@ -1,0 +1,241 @@
+"""Encoded splits: piece ids, spans and label ids as flat arrays, kept as Arrow files by content.
+
+An Arrow file holds one row a sequence. It is named by the hash of everything that decides its content (data files, how
+they are read, tokenizer, word piece, labels), so two runs that read the same data read the same file, and a changed
+label or tokenizer makes another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from adapter_stilts.errors import DataError
+from adapter_stilts.paths import cache_dir
+from adapter_stilts.schema import Task
+from adapter_stilts.tasks.data import Split, data_identity, load_split
+from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.sequences import EncodedSequence
+
+# Raise it when the encoding changes what a model sees: cached files and run names change with it.
+ENCODING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """One split of one language, encoded.
+
+    Sequence `s` has pieces `ids[id_offsets[s]:id_offsets[s+1]]`, and its units are `unit_offsets[s]:unit_offsets[s+1]`
+    of `starts`, `ends` (positions within the sequence, end excluded) and `labels` (ids into `label_names`; the first
+    `trained` of them have a row in the head, later ones are gold labels that English training never showed).
+    `example[s]` is the example that the sequence belongs to; `examples` their number.
+    """
+
+    language: str
+    split: str
+    sha256: str
+    source: str
+    revision: str | None
+    examples: int
+    label_names: tuple[str, ...]
+    trained: int
+    example: np.ndarray
+    ids: np.ndarray
+    id_offsets: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    labels: np.ndarray
+    unit_offsets: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Pieces of each sequence, special tokens included."""
+        return np.diff(self.id_offsets)
+
+    def sequences_of(self, examples: np.ndarray) -> np.ndarray:
+        """Indices of all sequences of the given examples."""
+        return np.flatnonzero(np.isin(self.example, examples))
+
+    def sample(self, limit: int | None, seed: int) -> np.ndarray:
+        """Sorted indices of `limit` examples drawn with the seed; all where there are no more than that."""
+        if limit is None or limit >= self.examples:
+            return np.arange(self.examples)
+        return np.sort(np.random.default_rng(seed).permutation(self.examples)[:limit])
+
+    def gold(self, examples: np.ndarray) -> list[list[str]]:
+        """Gold label names of the units of each given example, in order."""
+        names, offsets = self.label_names, self.unit_offsets
+        units: dict[int, list[str]] = {int(example): [] for example in examples}
+        for sequence in self.sequences_of(examples):
+            own = self.labels[offsets[sequence] : offsets[sequence + 1]]
+            units[int(self.example[sequence])].extend(names[label] for label in own)
+        return [units[int(example)] for example in examples]
+
+
+def label_inventory(task: Task, mirror: Path | None) -> tuple[str, ...]:
+    """Names of the labels that a head of this task has, in the order of their ids.
+
+    A closed list stands in the task's YAML or in the data's ClassLabel feature; an open one is what the whole English
+    train split shows, sorted, whatever part of it a run is limited to.
+    """
+    if isinstance(task.labels, tuple):
+        return task.labels
+    split = load_split(task, task.train_language, "train", mirror)
+    if task.labels is None and split.label_names is not None:
+        return split.label_names
+    kind = find_kind(task.kind)
+    column = split.columns[kind.labels_column]
+    return tuple(sorted({label for own in column for label in own} if kind.per_word else set(column)))
+
+
+def encode_split(
+    task: Task, language: str, split: str, tokenizer: Any, labels: Sequence[str], mirror: Path | None = None
+) -> EncodedSplit:
+    """The encoded split, from the cache where it has been encoded before.
+
+    Raises what `load_split` raises, and DataError for a label outside a closed inventory.
+    """
+    identity = data_identity(task, language, split, mirror)
+    path = cache_dir() / "encoded" / f"{_encoding_key(task, language, split, identity, tokenizer, labels)}.arrow"
+    if not path.is_file():
+        loaded = load_split(task, language, split, mirror)
+        _write(path, encode_columns(task, loaded, tokenizer, labels))
+    return _read(path)
+
+
+def encode_columns(task: Task, loaded: Split, tokenizer: Any, labels: Sequence[str]) -> pa.Table:
+    """Arrow table of a loaded split, one row a sequence, with what decides its meaning in the schema's metadata."""
+    kind = find_kind(task.kind)
+    names = list(labels)
+    ids = {name: id_ for id_, name in enumerate(names)}
+    gold = loaded.columns.get(kind.labels_column)
+    rows: dict[str, list[Any]] = {"example": [], "input_ids": [], "starts": [], "ends": [], "labels": []}
+    taken = [0] * len(next(iter(loaded.columns.values())))
+    for sequence in kind.encode(loaded.columns, tokenizer, task.word_piece):
+        first = taken[sequence.example]
+        taken[sequence.example] += len(sequence.starts)
+        rows["example"].append(sequence.example)
+        rows["input_ids"].append(sequence.input_ids)
+        rows["starts"].append(sequence.starts)
+        rows["ends"].append(sequence.ends)
+        rows["labels"].append(_label_ids(task, loaded, gold, sequence, first, ids, names, kind.per_word))
+    types = {"example": pa.int32(), **dict.fromkeys(("input_ids", "starts", "ends", "labels"), pa.list_(pa.int32()))}
+    about = {
+        "language": loaded.language,
+        "split": loaded.split,
+        "sha256": loaded.sha256,
+        "source": loaded.source,
+        "revision": loaded.revision,
+        "examples": len(taken),
+        "label_names": names,
+        "trained": len(labels),
+    }
+    schema = pa.schema(list(types.items()), metadata={"adapter_stilts": json.dumps(about)})
+    return pa.table(rows, schema=schema)
+
+
+def _label_ids(
+    task: Task,
+    loaded: Split,
+    gold: list[Any] | None,
+    sequence: EncodedSequence,
+    first: int,
+    ids: dict[str, int],
+    names: list[str],
+    per_word: bool,
+) -> list[int]:
+    """Label ids of a sequence's units. In an open inventory an unseen gold label gets an id past the trained ones."""
+    if gold is None:
+        return []
+    own = gold[sequence.example]
+    own = own[first : first + len(sequence.starts)] if per_word else [own]
+    for label in own:
+        if label not in ids:
+            if task.labels != "open":
+                place = f"{loaded.source}: row {sequence.example + 1}"
+                raise DataError(f"{place}: found label {label!r}, accepted: {', '.join(names)}")
+            ids[label] = len(names)
+            names.append(label)
+    return [ids[label] for label in own]
+
+
+def _encoding_key(task: Task, language: str, split: str, identity: str, tokenizer: Any, labels: Sequence[str]) -> str:
+    parts = {
+        "encoding": ENCODING_VERSION,
+        "language": language,
+        "split": split,
+        "data": identity,
+        "reading": reading_of(task, language),
+        "tokenizer": tokenizer_hash(tokenizer),
+        "word_piece": task.word_piece,
+        "labels": list(labels),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def reading_of(task: Task, language: str) -> dict[str, Any]:
+    """What in a task's YAML decides which rows and columns of its files are read, and as what.
+
+    Where the files lie (repository, revision, path) is left out: their content decides.
+    """
+    places = {"dataset", "revision", "config", "splits", "languages", "train", "validation", "test"}
+    return {
+        "kind": task.kind,
+        "labels": list(task.labels) if isinstance(task.labels, tuple) else task.labels,
+        "label_until": task.label_until,
+        "development_share": task.development_share,
+        "data": task.data.model_dump(mode="json", exclude=places),
+        "language": task.data.languages[language].model_dump(mode="json", exclude=places, exclude_none=True),
+    }
+
+
+@lru_cache(maxsize=4)
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Hash of a fast tokenizer's whole state: vocabulary, normaliser and all."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        with pa.OSFile(beside, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path) -> EncodedSplit:
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+    about = json.loads(table.schema.metadata[b"adapter_stilts"])
+
+    def flat(name: str) -> np.ndarray:
+        return table[name].combine_chunks().flatten().to_numpy()
+
+    def offsets(name: str) -> np.ndarray:
+        lengths = pa.compute.list_value_length(table[name]).to_numpy()
+        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+    return EncodedSplit(
+        **{**about, "label_names": tuple(about["label_names"])},
+        example=table["example"].to_numpy(),
+        ids=flat("input_ids"),
+        id_offsets=offsets("input_ids"),
+        starts=flat("starts"),
+        ends=flat("ends"),
+        labels=flat("labels"),
+        unit_offsets=offsets("starts"),
+    )

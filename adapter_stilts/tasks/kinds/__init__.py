@@ -1,0 +1,52 @@
+"""Kinds of task: what is encoded, which head reads it, and what its predictions mean.
+
+A kind is one module with the functions of `Kind`; adding one means adding a file here and a line to `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.tasks.kinds import classification, tagging
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of task is made of.
+
+    `columns`: required column roles of its data; `optional`: those it can do without;
+    `encode(columns, tokenizer, word_piece)`: sequences with the places whose states are classified;
+    `add_head(model, name, labels, dropout)`: puts the prediction head on an `adapters` model.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    optional: tuple[str, ...]
+    labels_column: str
+    encode: Callable[..., Any]
+    add_head: Callable[..., None]
+    per_word: bool
+
+
+KINDS: dict[str, Kind] = {
+    "tagging": Kind("tagging", ("tokens", "labels"), (), "labels", tagging.encode, tagging.add_head, True),
+    "classification": Kind(
+        "classification",
+        ("text", "label"),
+        ("text_pair",),
+        "label",
+        classification.encode,
+        classification.add_head,
+        False,
+    ),
+}
+
+
+def find_kind(name: str) -> Kind:
+    """The kind of that name, or a UsageError that lists the kinds there are."""
+    if name not in KINDS:
+        raise UsageError(f"kind: found {name!r}, accepted: {', '.join(KINDS)}")
+    return KINDS[name]

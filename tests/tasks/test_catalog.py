@@ -1,0 +1,161 @@
+"""The shipped tasks are what the benchmarks say; a user's task is checked beyond types, with file, line and key."""
+
+from pathlib import Path
+
+import pytest
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.schema import Recipe
+from adapter_stilts.tasks.catalog import all_tasks, find_task, recipe_for
+
+# XTREME-R's lists, as in evaluate.py of google-research/xtreme.
+UDPOS = (
+    "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko lt mr nl pl pt ro ru ta te th tl tr uk ur vi wo yo zh"
+)
+PANX = (
+    "af ar az bg bn de el en es et eu fa fi fr gu he hi hu id it ja jv ka kk ko lt ml mr ms my nl pa pl pt qu ro ru sw "
+    "ta te th tl tr uk ur vi yo zh"
+)
+
+MINE = """\
+name: mine
+version: 1
+kind: tagging
+role: target
+knowledge: syntactic
+granularity: token
+description: words
+licence: none
+citation: none
+metrics: [accuracy]
+selection_metric: accuracy
+labels: [A, B]
+data:
+  format: conllu
+  columns: {tokens: form, labels: upos}
+  languages:
+    en: {train: train.conllu}
+"""
+
+
+def mine(folder: Path, text: str = MINE) -> Path:
+    (folder / "train.conllu").write_text("1\ta\t_\tA\t_\t_\t0\t_\t_\t_\n", encoding="utf-8")
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_shipped_tasks() -> None:
+    tasks = {task.name: task for task in all_tasks()}
+    kinds = {name: (task.kind, task.role, task.knowledge, task.granularity) for name, task in tasks.items()}
+    assert kinds == {
+        "chunking": ("tagging", "intermediate", "syntactic", "token"),
+        "pmb_ccg": ("tagging", "intermediate", "syntactic", "token"),
+        "pmb_semtag": ("tagging", "intermediate", "semantic", "token"),
+        "snli_devtest": ("classification", "intermediate", "semantic", "sentence"),
+        "ud_deprel": ("tagging", "intermediate", "syntactic", "token"),
+        "udpos": ("tagging", "target", "syntactic", "token"),
+        "wikiann": ("tagging", "target", "semantic", "token"),
+    }
+    assert all(task.path.stem == name and task.citation.startswith("@") for name, task in tasks.items())
+    assert sorted(tasks["udpos"].data.languages) == UDPOS.split()
+    assert sorted(tasks["wikiann"].data.languages) == PANX.split()
+    polish = tasks["udpos"].data.languages["pl"]
+    assert (polish.dataset, polish.revision, polish.config) == ("commul/universal_dependencies", "2.17", "pl_lfg")
+
+
+def test_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(
+        UsageError, match=r"^task 'udpso': found no such task \(did you mean 'udpos'\?\), accepted chunking"
+    ):
+        find_task("udpso")
+    with pytest.raises(UsageError, match=r"^nowhere/mine\.yaml: found no such file, accepted a task's YAML file$"):
+        find_task("nowhere/mine.yaml")
+
+
+def test_a_path_serves_as_a_name_and_follows_the_file(tmp_path: Path) -> None:
+    path = mine(tmp_path)
+    assert find_task(str(path)).path == path.resolve()
+    mine(tmp_path, MINE.replace("version: 1", "version: 23"))
+    assert find_task(str(path)).version == 23
+
+
+def test_recipe_falls_back_to_default_then_to_the_package(tmp_path: Path) -> None:
+    udpos = find_task("udpos")
+    assert recipe_for(udpos, "full", "FacebookAI/xlm-roberta-large") == udpos.recipes["full"]["default"]
+    assert recipe_for(udpos, "full", "embedded") == udpos.recipes["full"]["embedded"]
+    own = find_task(str(mine(tmp_path, MINE + "recipes:\n  full:\n    embedded: {epochs: 9}\n")))
+    assert recipe_for(own, "full", "embedded") == Recipe(epochs=9)
+    assert recipe_for(own, "full", "x").learning_rate == 2e-5
+    assert recipe_for(own, "bottleneck", "embedded").learning_rate == 1e-3
+
+
+HUB = ("  format: conllu\n", "  dataset: some/thing\n")
+CLASSES = ("kind: tagging", "kind: classification")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([("    en: {", "    qx: {")], ":17: data.languages.qx: "),
+        (
+            [("labels: [A", "train_language: de\nlabels: [A")],
+            ":12: train_language: found de, accepted one of data.langu",
+        ),
+        ([("c: accuracy", "c: f1")], ":11: selection_metric: found f1, accepted a result of `metrics`: accuracy"),
+        (
+            [("[accuracy]", "[span_f1, official_tag_f1]")],
+            ":10: metrics: found span_f1, official_tag_f1, accepted each re",
+        ),
+        ([("[A, B]", "[A, B, A]")], ":12: labels: found 'A' twice, accepted each label once"),
+        ([("labels: [A, B]\n", "")], ":1: labels: found nothing, accepted a list of labels, or `open` (a conllu file"),
+        (
+            [("tokens: form", "text: form")],
+            ":15: data.columns.text: found an unknown column, accepted tokens, labels (kind",
+        ),
+        ([("tokens: form, ", "")], ":15: data.columns.tokens: found nothing, accepted tokens, labels (kind tagging)"),
+        ([("form, ", "word, ")], ":15: data.columns.tokens: found 'word', accepted id, form, lemma, upos, xpos, feats"),
+        (
+            [("t: conllu", "t: conll")],
+            ":15: data.columns.tokens: found 'form', accepted the number of a column, from 0,",
+        ),
+        (
+            [("t: conllu", "t: tsv")],
+            ":14: data.format: found tsv, accepted conllu, conll, jsonl, parquet (kind tagging)",
+        ),
+        ([("train: train", "train: trian")], ":17: data.languages.en.train: found no file "),
+        ([("{train: train.conllu}", "{}")], ":17: data.languages.en: found no path, accepted a path for one or more"),
+        (
+            [("  columns", "  filter: {x: [a]}\n  columns")],
+            ":15: data.filter: found a filter on a conllu file, accepted n",
+        ),
+        (
+            [("  format: conllu\n", "")],
+            ":16: data.languages.en: found neither a dataset nor a format, accepted data.data",
+        ),
+        ([HUB], ":17: data.languages.en: found no config, accepted the name of a config of the repository"),
+        (
+            [HUB, ("{train", "{config: c, train")],
+            ":17: data.languages.en.train: found a path without a format, accepted",
+        ),
+        (
+            [HUB, ("some/thing", "something"), ("{train: train.conllu}", "c")],
+            ":14: data.dataset: found something, accept",
+        ),
+        ([CLASSES], ":15: data.columns.tokens: found an unknown column, accepted text, label, text_pair (kind classif"),
+        (
+            [("data:", "development_share: 0.1\ndata:\n  splits: {validation: dev}")],
+            ":15: data.splits.validation: found a",
+        ),
+    ],
+)
+def test_checks_beyond_types(tmp_path: Path, changes: list[tuple[str, str]], message: str) -> None:
+    text = MINE
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path = mine(tmp_path, text).resolve()
+    with pytest.raises(UsageError) as error:
+        find_task(str(path))
+    assert str(error.value).removeprefix(str(path))[: len(message)] == message
+    assert "\n" not in str(error.value)

@@ -1,0 +1,171 @@
+"""Every complaint about a YAML file names its line and key; overrides follow YAML's rules and the field's type."""
+
+from pathlib import Path
+
+import pytest
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.schema import Recipe, Task, load_yaml, override, place
+
+TASK = """\
+name: mine
+version: 1
+kind: tagging
+role: target
+knowledge: syntactic
+granularity: token
+description: words
+licence: none
+citation: none
+metrics: [accuracy]
+selection_metric: accuracy
+labels: [NO, "ON", y]
+data:
+  dataset: some/thing
+  columns: {tokens: tokens, labels: tags}
+  languages:
+    en: english
+    no: {config: norwegian, revision: "2.17"}
+recipes:
+  full:
+    default:
+      learning_rate: 1e-3
+      epochs: 2
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def complaint(folder: Path, text: str) -> str:
+    path = written(folder, text)
+    with pytest.raises(UsageError) as error:
+        load_yaml(path, Task)
+    message = str(error.value)
+    assert "\n" not in message
+    return message.removeprefix(str(path))
+
+
+def test_values(tmp_path: Path) -> None:
+    task = load_yaml(written(tmp_path, TASK), Task)
+    assert task.labels == ("NO", "ON", "y")  # YAML 1.1 would read two truth values
+    assert list(task.data.languages) == ["en", "no"]
+    assert task.data.languages["en"].config == "english"
+    assert task.data.languages["no"].revision == "2.17"
+    assert task.data.splits == {"train": "train", "validation": "validation", "test": "test"}
+    recipe = task.recipes["full"]["default"]
+    assert (recipe.learning_rate, recipe.epochs, recipe.batch_examples, recipe.batch_tokens) == (1e-3, 2, 32, None)
+    assert (task.word_piece, task.train_language, task.development_share) == ("first_content", "en", None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "start"),
+    [
+        (
+            "licence: none",
+            "license: none",
+            ":8: license: found an unknown key (did you mean 'licence'?), accepted name, ",
+        ),
+        (
+            "  columns:",
+            "  colums:",
+            ":15: data.colums: found an unknown key (did you mean 'columns'?), accepted dataset",
+        ),
+        ("config: norw", "cfg: norw", ":18: data.languages.no.cfg: found an unknown key (did you mean 'config'?), acc"),
+        (
+            "      epochs",
+            "      epoch",
+            ":23: recipes.full.default.epoch: found an unknown key (did you mean 'epochs'?)",
+        ),
+        ("version: 1", "version: one", ":2: version: found 'one', accepted a valid integer"),
+        ("version: 1", "version: true", ":2: version: found True, accepted a valid integer"),
+        ("role: target", "role: tgt", ":4: role: found 'tgt', accepted 'intermediate', 'target' or 'both'"),
+        ("[accuracy]", "[accuracy, f2]", ":10: metrics[1]: found 'f2', accepted 'accuracy', 'span_f1' or 'official_"),
+        ("[NO, ", "[3, ", ":12: labels[0]: found 3, accepted a valid string"),
+        ('labels: [NO, "ON", y]', "labels: opne", ":12: labels: found 'opne', accepted a valid tuple or 'open'"),
+        ('"2.17"', "2.17", ":18: data.languages.no.revision: found 2.17, accepted a valid string"),
+        ("1e-3", "fast", ":22: recipes.full.default.learning_rate: found 'fast', accepted a valid number"),
+        ("1e-3", "0", ":22: recipes.full.default.learning_rate: found 0, accepted greater than 0"),
+        ("1e-3", ".nan", ":22: recipes.full.default.learning_rate: found nan, accepted a finite number"),
+        ("  full:", "  ful:", ":20: recipes.ful: found 'ful', accepted 'bottleneck' or 'full'"),
+        ("description: words\n", "", ":1: description: found nothing, accepted a value (this key is required)"),
+        ("  columns: {tokens: tokens, labels: tags}\n", "", ":13: data.columns: found nothing, accepted a value"),
+        ("kind: tagging", "name: again", ":3: name: found twice (also line 1), accepted once"),
+        ("    no: {", "    en: {", ":18: data.languages.en: found twice (also line 17), accepted once"),
+        ("columns: {tokens: tokens, labels: tags}", "columns: {tokens: tokens", ":16: found broken YAML ("),
+        ("licence: none", "licence: !!python/name:os.system", ":8: found broken YAML (could not determine a construct"),
+        (
+            "      epochs: 2",
+            "      batch_examples: null",
+            ":21: recipes.full.default: found neither, accepted exactly one",
+        ),
+        (
+            "      epochs: 2",
+            "      batch_examples: 8\n      batch_tokens: 99",
+            ":21: recipes.full.default: found both, accepted exactly one of batch_examples, batch_tokens",
+        ),
+    ],
+)
+def test_complaint_names_line_and_key(tmp_path: Path, old: str, new: str, start: str) -> None:
+    assert TASK.count(old) == 1
+    assert complaint(tmp_path, TASK.replace(old, new))[: len(start)] == start
+
+
+def test_no_mapping_and_no_file(tmp_path: Path) -> None:
+    assert complaint(tmp_path, "").startswith(":1: found an empty file, accepted a mapping with the keys name, version")
+    assert complaint(tmp_path, "- a\n").startswith(":1: found no mapping, accepted a mapping")
+    with pytest.raises(
+        UsageError, match=r"absent\.yaml: found No such file or directory, accepted a readable YAML file"
+    ):
+        load_yaml(tmp_path / "absent.yaml", Task)
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(UsageError, match=r"latin\.yaml: found bytes that are not UTF-8"):
+        load_yaml(tmp_path / "latin.yaml", Task)
+
+
+def test_recursive_alias_is_an_error_not_a_traceback(tmp_path: Path) -> None:
+    assert complaint(tmp_path, "name: &a [*a]\n").startswith(":1: ")
+
+
+def test_place_stops_at_what_the_file_holds(tmp_path: Path) -> None:
+    path = written(tmp_path, TASK)
+    assert place(path, ("data", "languages", "no", "revision")) == f"{path}:18: data.languages.no.revision"
+    assert place(path, ("data", "languages", "xx")) == f"{path}:16: data.languages.xx"
+
+
+def test_override() -> None:
+    changed = override(Recipe(), {"learning_rate": "1e-3", "epochs": "7", "adapter": "double_seq_bn", "warmup": "0"})
+    assert changed == Recipe(learning_rate=1e-3, epochs=7, adapter="double_seq_bn", warmup=0.0)
+    by_tokens = override(Recipe(), {"batch_tokens": "1024"})
+    assert (by_tokens.batch_tokens, by_tokens.batch_examples) == (1024, None)
+    assert override(by_tokens, {"batch_examples": "16"}) == Recipe(batch_examples=16)
+    assert override(Recipe(tuning="x"), {"tuning": "12"}).tuning == "12"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "learning_rat",
+            "1",
+            "--set learning_rat: found an unknown key (did you mean 'learning_rate'?), accepted learning",
+        ),
+        ("learning_rate", "fast", "--set learning_rate: found 'fast', accepted a valid number"),
+        ("epochs", "2.5", "--set epochs: found 2.5, accepted a valid integer"),
+        ("epochs", "[", "--set epochs: found '[', accepted a valid integer"),
+        ("selection", "first", "--set selection: found 'first', accepted 'last' or 'best'"),
+        ("dropout", "1", "--set dropout: found 1, accepted less than 1"),
+        (
+            "batch_examples",
+            "null",
+            "--set batch_examples: found neither, accepted exactly one of batch_examples, batch_tok",
+        ),
+    ],
+)
+def test_override_names_the_key(key: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        override(Recipe(), {key: value})
+    assert str(error.value)[: len(message)] == message
