@@ -1,0 +1,272 @@
+"""Backbones: any XLM-R checkpoint, from a folder, a Hub mirror, the Hub, or the embedded one.
+
+`load_backbone` reads no weights, so that a run's name can be computed at once; `load_model` reads them. Whatever the
+source, what is loaded is a folder with config.json, tokenizer.json and safetensors: no pickle, no code.
+"""
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from adapters import XLMRobertaAdapterModel
+from huggingface_hub import hf_hub_download, model_info
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+from torch import nn
+from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from adapter_stilts.errors import DataError, UsageError
+from adapter_stilts.model.embedded import build_embedded, embedded_sha256
+from adapter_stilts.paths import mirror_dir, remembered_sha256, resolve_repository
+
+EMBEDDED = "embedded"
+DEFAULT_BACKBONE = "FacebookAI/xlm-roberta-large"
+PINNED_REVISIONS = {
+    "FacebookAI/xlm-roberta-large": "c23d21b0620b635a76227c604d44e43a9f0ee389",
+    "FacebookAI/xlm-roberta-base": "e73636d4f797dec63c3081bb6ed5c7b0bb3f2089",
+}
+HUB_TIMEOUT_SECONDS = 10.0
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained encoder before its weights are read.
+
+    id: 'embedded', a Hub id, or a folder as it was given. revision: the Hub commit; None for folders (a mirror's too)
+    and 'embedded'. sha256: identity by content: of config, tokenizer and weights; 'hub:' and the commit from the Hub.
+    folder: holds config.json, tokenizer.json and, unless the Hub has still to be asked for them, the weights.
+    """
+
+    id: str
+    revision: str | None
+    sha256: str
+    folder: Path
+    tokenizer: PreTrainedTokenizerFast = field(repr=False, compare=False)
+    config: XLMRobertaConfig = field(repr=False, compare=False)
+
+
+class FirstTokenPooler(nn.Module):
+    """XLM-R's pooler without parameters: (batch, length, hidden) -> (batch, hidden), the state of `<s>`.
+
+    No head here reads the pooled state, and many checkpoints have no pooler: the original would add a dense layer of
+    random, never trained weights to the model and to its number of parameters.
+    """
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return hidden_states[:, 0]
+
+
+def load_backbone(
+    backbone: str = DEFAULT_BACKBONE, revision: str | None = None, mirror: Path | None = None
+) -> Backbone:
+    """Finds a backbone and reads its configuration and tokenizer, but no weights.
+
+    backbone: 'embedded', a folder, or a Hub id, which a mirror folder (`mirror`, else $ADAPTER_STILTS_HUB_MIRROR) may
+    serve. revision: a Hub branch, tag or commit; the default is pinned for XLM-R Base and Large.
+    Raises UsageError for what is not an XLM-R checkpoint in safetensors, or cannot be found.
+    """
+    if backbone == EMBEDDED:
+        _refuse_revision(backbone, revision)
+        return _from_folder(backbone, build_embedded(), embedded_sha256())
+    given = Path(backbone).expanduser()
+    if given.is_dir():
+        _refuse_revision(backbone, revision)
+        return _from_folder(backbone, given)
+    if given.is_absolute() or backbone.startswith((".", "~")):
+        raise UsageError(f"backbone {backbone!r}: no such folder")
+    mirror = mirror_dir(mirror)
+    found = resolve_repository(backbone, mirror)
+    if isinstance(found, Path):
+        return _from_folder(backbone, found)
+    return _from_hub(backbone, revision or PINNED_REVISIONS.get(backbone), mirror)
+
+
+def load_model(backbone: Backbone) -> XLMRobertaAdapterModel:
+    """The backbone with `adapters`' flexible heads: float32, sdpa attention, eval mode, no adapter and no head yet.
+
+    Head weights of the checkpoint (MLM, classification) and its pooler are left out; the random state is untouched.
+    Raises DataError if a weight of the encoder is missing, left over, of another shape, or unreadable.
+    """
+    if backbone.revision is not None:
+        _download_weights(backbone.id, backbone.revision)
+    _weight_files(backbone.folder)
+    config = copy.deepcopy(backbone.config)
+    config.architectures = None  # else `adapters` turns the checkpoint's own head into an active head 'default'
+    try:
+        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+            model, report = XLMRobertaAdapterModel.from_pretrained(
+                str(backbone.folder),
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"{backbone.folder}: weights cannot be read: {_one_line(error)}") from error
+    _check_report(backbone.folder, report)
+    model.roberta.pooler = FirstTokenPooler()
+    return model.eval()
+
+
+def _refuse_revision(backbone: str, revision: str | None) -> None:
+    if revision is not None:
+        raise UsageError(f"backbone {backbone!r} has no revisions, found revision {revision!r}; leave it out")
+
+
+def _from_folder(backbone: str, folder: Path, sha256: str | None = None, revision: str | None = None) -> Backbone:
+    config = _read_config(folder / "config.json")
+    tokenizer = _read_tokenizer(folder / "tokenizer.json", config)
+    return Backbone(backbone, revision, sha256 or _folder_sha256(folder), folder, tokenizer, config)
+
+
+def _read_config(path: Path) -> XLMRobertaConfig:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        model_type = raw.get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path}: no readable configuration of a model ({_one_line(error)})") from error
+    if "auto_map" in raw:
+        raise UsageError(f"{path}: key auto_map asks for code from the checkpoint, which is never run; remove the key")
+    if model_type != "xlm-roberta":
+        raise UsageError(f"{path}: model_type is {model_type!r}; only 'xlm-roberta' is supported")
+    return XLMRobertaConfig.from_dict(raw)
+
+
+def _read_tokenizer(path: Path, config: XLMRobertaConfig) -> PreTrainedTokenizerFast:
+    """From tokenizer.json alone, which is part of the backbone's identity. Positions start at padding_idx + 1."""
+    if not path.is_file():
+        raise UsageError(f"{path}: missing; save the checkpoint's fast tokenizer beside its weights")
+    longest = config.max_position_embeddings - config.pad_token_id - 1
+    try:
+        tokenizer = XLMRobertaTokenizerFast(tokenizer_file=str(path), model_max_length=longest)
+    except Exception as error:  # `tokenizers` raises bare Exception
+        raise UsageError(f"{path}: not a tokenizer: {_one_line(error)}") from error
+    if len(tokenizer) > config.vocab_size:
+        raise UsageError(f"{path}: {len(tokenizer)} pieces, but config.json says vocab_size {config.vocab_size}")
+    return tokenizer
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The checkpoint's safetensors: one file, or the index and its shards. Raises UsageError if there are none."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    index = folder / WEIGHTS_INDEX
+    if not index.is_file():
+        others = sorted(path.name for pattern in ("*.bin", "*.h5", "*.msgpack") for path in folder.glob(pattern))
+        found = ", ".join(others) or "no weights"
+        raise UsageError(f"{folder}: found {found}; weights are read from {WEIGHTS} only (safetensors, no pickle)")
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"{index}: no readable weight_map ({_one_line(error)})") from error
+    for name in names:
+        if not (folder / name).is_file():
+            raise UsageError(f"{index}: names {name}, which is missing")
+    return [index, *(folder / name for name in names)]
+
+
+def _folder_sha256(folder: Path) -> str:
+    files = [folder / "config.json", folder / "tokenizer.json", *_weight_files(folder)]
+    contents = {path.name: remembered_sha256(path) for path in files}
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
+def _from_hub(backbone: str, revision: str | None, mirror: Path | None) -> Backbone:
+    tried = f"backbone {backbone!r}: no such folder" + ("" if mirror is None else f", nor in the mirror {mirror}")
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        paths = [_hub_file(backbone, name, revision) for name in ("tokenizer.json", "config.json")]
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise UsageError(f"{tried}, nor on the Hub{at} ({type(error).__name__})") from error
+    except LocalEntryNotFoundError as error:
+        raise UsageError(
+            f"{tried}, and the Hub could not be reached; give a folder, a mirror (--hub-mirror), or 'embedded'"
+        ) from error
+    except EntryNotFoundError as error:
+        raise UsageError(f"backbone {backbone!r}: no config.json with tokenizer.json on the Hub{at}") from error
+    except OSError as error:
+        raise UsageError(f"{tried}, and the Hub{at} says: {_one_line(error)}") from error
+    commit = paths[0].parent.name  # the Hub's cache lays files out as snapshots/COMMIT/NAME
+    return _from_folder(backbone, paths[0].parent, f"hub:{commit}", commit)
+
+
+def _hub_file(backbone: str, name: str, revision: str | None) -> Path:
+    """The file in the Hub's cache, fetched if need be; a commit that is cached asks nothing of the network.
+
+    Without a connection the cache decides: LocalEntryNotFoundError if it lacks the file. The Hub is asked for the
+    commit first, because that call fails at once where a download repeats itself for half a minute.
+    """
+    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
+        with suppress(LocalEntryNotFoundError):
+            return Path(hf_hub_download(backbone, name, revision=revision, local_files_only=True))
+    try:
+        commit = model_info(backbone, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha
+    except HfHubHTTPError:
+        raise
+    except OSError:
+        return Path(hf_hub_download(backbone, name, revision=revision, local_files_only=True))
+    return Path(hf_hub_download(backbone, name, revision=commit))
+
+
+def _download_weights(backbone: str, commit: str) -> None:
+    """Fetches the weights into the Hub's cache, beside the configuration."""
+    place = f"backbone {backbone!r} at {commit}"
+    try:
+        try:
+            _hub_file(backbone, WEIGHTS, commit)
+        except EntryNotFoundError:
+            index = _hub_file(backbone, WEIGHTS_INDEX, commit)
+            for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())):
+                _hub_file(backbone, name, commit)
+    except LocalEntryNotFoundError as error:
+        raise UsageError(f"{place}: {WEIGHTS} is not in the cache, and the Hub could not be reached") from error
+    except EntryNotFoundError as error:
+        raise UsageError(f"{place}: the Hub has no {WEIGHTS}; weights are read from safetensors only") from error
+    except OSError as error:
+        raise DataError(f"{place}: weights could not be fetched: {_one_line(error)}") from error
+
+
+def _check_report(folder: Path, report: dict[str, Any]) -> None:
+    """Every weight of the encoder came from the checkpoint, and no weight of an encoder in it was left over."""
+    missing = [key for key in report["missing_keys"] if not key.startswith("roberta.pooler.")]
+    surplus = [
+        key
+        for key in report["unexpected_keys"]
+        if key.removeprefix("roberta.").startswith(("embeddings.", "encoder.")) and not key.endswith("position_ids")
+    ]
+    for what, keys in (("lacks", missing), ("has, against its config.json,", surplus)):
+        if keys:
+            raise DataError(f"{folder}: checkpoint {what} {len(keys)} weights of the encoder, such as {min(keys)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Heads and poolers that a checkpoint has or lacks are expected here; `_check_report` looks at what matters."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

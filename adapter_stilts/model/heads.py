@@ -1,0 +1,29 @@
+"""Prediction heads on packed rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from adapter_stilts.training.batches import Batch
+
+
+def unit_states(states: Tensor, batch: Batch) -> Tensor:
+    """States (U, H) of the units of a batch: the mean over the pieces that each unit reads, of `states` (T, H)."""
+    pieces = states.index_select(0, batch.pieces)
+    if batch.unit_of_piece is None or batch.pieces_of_unit is None:
+        return pieces
+    sums = torch.zeros(len(batch.pieces_of_unit), states.shape[1], dtype=states.dtype, device=states.device)
+    return sums.index_add(0, batch.unit_of_piece, pieces) / batch.pieces_of_unit[:, None].to(states.dtype)
+
+
+def head_logits(model: Any, name: str, states: Tensor) -> Tensor:
+    """Logits (U, labels) of the head `name` for unit states (U, H).
+
+    `adapters` heads are `nn.Sequential`s whose own forward first looks for the states in a padded batch; here they are
+    already picked, so only the layers run.
+    """
+    return nn.Sequential.forward(model.heads[name], states)
