@@ -1,0 +1,93 @@
+"""Progress of long work on standard error: a live bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+# Seconds between two lines where no terminal shows a bar.
+LINE_EVERY = 15.0
+
+console = Console(stderr=True, highlight=False)
+
+
+class Reporter:
+    """Shows how far one piece of work has come; `advance` is cheap enough for every step."""
+
+    def __init__(self, name: str, total: int, unit: str, bar: Progress | None) -> None:
+        self.name, self.total, self.unit, self.bar = name, total, unit, bar
+        self.done = self.tokens = 0
+        self.loss: float | None = None
+        self.note = ""
+        self.started = self.last_line = time.monotonic()
+        self.row = bar.add_task(name, total=total, detail="") if bar else None
+
+    def advance(self, amount: int = 1, tokens: int = 0, loss: float | None = None) -> None:
+        """Count finished work; `tokens` are real pieces, `loss` is smoothed over about twenty steps."""
+        self.done += amount
+        self.tokens += tokens
+        if loss is not None:
+            self.loss = loss if self.loss is None else 0.95 * self.loss + 0.05 * loss
+        now = time.monotonic()
+        if self.bar is not None and self.row is not None:
+            self.bar.update(self.row, completed=self.done, detail=self._detail())
+        elif now - self.last_line >= LINE_EVERY:
+            self.last_line = now
+            left = (self.total - self.done) * (now - self.started) / max(self.done, 1)
+            _line(f"{self.name}: {self.done}/{self.total} {self.unit}  {self._detail()}  {left:,.0f} s left")
+
+    def say(self, note: str) -> None:
+        """A note that stays beside the bar (an epoch's development score, say), or a line."""
+        self.note = note
+        if self.bar is None:
+            _line(f"{self.name}: {note}")
+
+    def _detail(self) -> str:
+        speed = f"{self.tokens / max(time.monotonic() - self.started, 1e-9):,.0f} tokens/s"
+        loss = f"loss {self.loss:.3f}" if self.loss is not None else ""
+        return "  ".join(part for part in (loss, speed, self.note) if part)
+
+
+@contextmanager
+def progress(name: str, total: int, unit: str) -> Iterator[Reporter]:
+    """A reporter for `total` units of work under that name, for the time of the block."""
+    if not console.is_terminal:
+        yield Reporter(name, total, unit, None)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield Reporter(name, total, unit, bar)
+
+
+def say(text: str) -> None:
+    """One line of what is going on, on standard error."""
+    if console.is_terminal:
+        console.print(text, markup=False)
+    else:
+        _line(text)
+
+
+def _line(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,154 @@
+"""What a run says of itself: everything that decided it, what it cost, and what came out."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.runs.bundle import Stored, StoredBackbone
+from adapter_stilts.schema import Recipe
+
+RECORD = "record.json"
+RECORD_FORMAT = 1
+PACKAGES = (
+    "adapter-stilts",
+    "adapters",
+    "datasets",
+    "evaluate",
+    "numpy",
+    "peft",
+    "seqeval",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+class StoredTask(Stored):
+    """The task of a run, as far as it decides or describes the run. `config` is the name of a shipped task, or the path
+    of the YAML file; `metrics` are what its scores hold."""
+
+    config: str
+    name: str
+    version: int
+    kind: str
+    role: str
+    knowledge: str
+    granularity: str
+    metrics: tuple[str, ...]
+    selection_metric: str
+    licence: str
+
+
+class StoredData(Stored):
+    """One split that a run read: identity by content, where it came from, how much of it was used.
+
+    `examples` were used of the `available`; `tokens` are pieces with special tokens; `units` are words (or texts).
+    """
+
+    language: str
+    split: str
+    sha256: str
+    source: str
+    revision: str | None
+    available: int
+    examples: int
+    tokens: int
+    units: int
+
+
+class Underneath(Stored):
+    """A run whose weights this one stands on."""
+
+    run: str
+    task: str
+    knowledge: str
+    granularity: str
+    development: float
+
+
+class EpochScore(Stored):
+    """Mean training loss of an epoch, and the English development scores after it, in percent."""
+
+    epoch: int
+    loss: float
+    scores: dict[str, float]
+
+
+class Cost(Stored):
+    """What a run cost. `tokens_per_second` counts real pieces in training; `train_seconds` leaves evaluation out;
+    `peak_memory_bytes` is the device's on a GPU, the process's on a CPU; `bundle_bytes` is the bundle's size."""
+
+    train_seconds: float
+    seconds: float
+    steps: int
+    tokens_per_second: float
+    peak_memory_bytes: int
+    bundle_bytes: int
+
+
+class Record(Stored):
+    """record.json: written once when a run is done; `scores` grow with each evaluation of the whole task.
+
+    `limit` is the number of English training examples asked for (None: all); `over` the runs underneath, in the order
+    in which the states pass them; `selected_epoch` the epoch whose weights were kept, under the recipe's `selection`;
+    `development` its score in the task's selection metric. `scores` maps the name of an evaluation (a folder beside
+    this file) to its split, number of test sentences a language and means.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    identity: dict[str, Any]
+    task: StoredTask
+    method: Literal["bottleneck", "full"]
+    composition: Literal["none", "stack", "continue"]
+    over: tuple[Underneath, ...]
+    backbone: StoredBackbone
+    seed: int
+    limit: int | None
+    recipe: Recipe
+    word_piece: str
+    labels: tuple[str, ...]
+    data: tuple[StoredData, ...]
+    trainable_parameters: int
+    total_parameters: int
+    history: tuple[EpochScore, ...]
+    selected_epoch: int
+    development: float
+    cost: Cost
+    device: str
+    threads: int
+    precision: str
+    packages: dict[str, str]
+    python: str
+    created: str
+    scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def package_versions() -> tuple[dict[str, str], str]:
+    """Versions of the packages that a result may depend on, and Python's."""
+    return {name: version(name) for name in PACKAGES}, platform.python_version()
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write (or replace, as a whole) the record in a run's folder."""
+    atomic_write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
+
+
+def read_record(folder: Path) -> Record:
+    """The record in a run's folder. Raises StiltsError where it is missing or damaged, with file and key."""
+    path = folder / RECORD
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StiltsError(f"{path}: {error.strerror or error}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "JSON"
+        raise StiltsError(f"{path}: {key}: {problem['msg']}") from None

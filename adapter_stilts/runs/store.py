@@ -1,0 +1,127 @@
+"""Where runs live: one folder a run, named by the content of everything that decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.paths import atomic_folder
+from adapter_stilts.runs.record import RECORD, Record, read_record
+
+BUNDLE = "bundle"
+EVALUATIONS = "evaluations"
+Keep = Literal["scores", "adapters", "all"]
+
+
+def content_hash(identity: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of the identity as canonical JSON."""
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and its record."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def bundle(self) -> Path:
+        """Folder of the weights; absent where they were not kept."""
+        return self.folder / BUNDLE
+
+    @property
+    def has_weights(self) -> bool:
+        return self.bundle.is_dir()
+
+
+class RunStore:
+    """The runs in one folder: `runs/` in the working directory, `$ADAPTER_STILTS_RUNS`, or what `--runs` says."""
+
+    def __init__(self, folder: Path | str | None = None) -> None:
+        self.folder = Path(folder or os.environ.get("ADAPTER_STILTS_RUNS") or "runs")
+
+    def get(self, name: str) -> Run | None:
+        """The finished run of exactly that name, or None."""
+        folder = self.folder / name
+        return Run(folder, read_record(folder)) if (folder / RECORD).is_file() else None
+
+    def find(self, run: str) -> Run:
+        """The run of that name, of that unique beginning of a name, or in that folder.
+
+        Raises UsageError where there is none or more than one, listing what there is.
+        """
+        folder = Path(run)
+        if (folder / RECORD).is_file():
+            return Run(folder, read_record(folder))
+        exact = self.get(run) if run and "/" not in run else None
+        if exact is not None:
+            return exact
+        names = [name for name in self.names() if run and name.startswith(run)]
+        if len(names) == 1:
+            return Run(self.folder / names[0], read_record(self.folder / names[0]))
+        if names:
+            raise UsageError(f"run {run!r}: found {len(names)} that begin so, accepted: one of {_listed(names)}")
+        there = _listed(self.names()) or "it has none yet"
+        raise UsageError(f"run {run!r}: not a folder with a {RECORD}, nor a run in {self.folder} ({there})")
+
+    def names(self) -> list[str]:
+        """Names of all finished runs, sorted."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{RECORD}"))
+
+    def runs(self) -> Iterator[Run]:
+        """All finished runs, by name."""
+        return (Run(self.folder / name, read_record(self.folder / name)) for name in self.names())
+
+    def create(self, name: str) -> AbstractContextManager[Path]:
+        """A folder to fill, which becomes the run's when the block ends well and vanishes when it does not."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return atomic_folder(self.folder / name)
+
+    def copy(self, run: Run, target: Path) -> Path:
+        """Copy a run's folder to `target`, which must not hold anything else."""
+        if target.exists() and not (target / RECORD).is_file() and any(target.iterdir()):
+            raise UsageError(f"--out {target}: the folder is not empty and holds no run")
+        with atomic_folder(target) as beside:
+            shutil.copytree(run.folder, beside, dirs_exist_ok=True)
+        return target
+
+
+def keep_of(run: Run, keep: Keep) -> None:
+    """Drop what the policy does not keep: `scores` drops every run's weights, `adapters` those of `full` runs.
+
+    Records, scores and predictions always stay.
+    """
+    if run.has_weights and (keep == "scores" or (keep == "adapters" and run.record.method == "full")):
+        # Renamed first, so that a reader never sees half a bundle.
+        doomed = run.folder / f".{BUNDLE}-dropped"
+        shutil.rmtree(doomed, ignore_errors=True)
+        run.bundle.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def bundle_of(run: Run) -> Path:
+    """Folder of a run's weights. Raises StiltsError where they were not kept."""
+    if not run.has_weights:
+        raise StiltsError(f"{run.folder}: the weights of this run were not kept; train it again to have them")
+    return run.bundle
+
+
+def _listed(names: list[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

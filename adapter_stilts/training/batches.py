@@ -1,0 +1,124 @@
+"""From encoded examples to packed batches, and from a seed to the order in which they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapter_stilts.model.packing import PackedLayout
+from adapter_stilts.tasks.encode import EncodedSplit
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed sequences, T pieces in all, with U units that are classified.
+
+    `input_ids`, `position_ids` (T,); `labels` (U,) label ids; `pieces` (P,) positions in the row of the pieces that
+    units read, `unit_of_piece` (P,) which unit reads each, `pieces_of_unit` (U,) how many; P = U, and the latter two
+    are None, where every unit reads one piece. `sequences` are indices into the split, in the order of the row.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    layout: PackedLayout
+    pieces: Tensor
+    unit_of_piece: Tensor | None
+    pieces_of_unit: Tensor | None
+    labels: Tensor
+    sequences: np.ndarray
+
+    @property
+    def tokens(self) -> int:
+        """Pieces in the batch, special tokens included; there is no padding."""
+        return int(self.input_ids.shape[0])
+
+
+def pack(split: EncodedSplit, sequences: np.ndarray, first_position: int, device: torch.device | str = "cpu") -> Batch:
+    """Pack the given sequences into one row, shortest first (so that near-equal lengths lie together).
+
+    `first_position` is the position id of a sequence's first piece: XLM-R counts from `pad_token_id + 1`.
+    """
+    lengths = split.lengths[sequences]
+    order = np.argsort(lengths, kind="stable")
+    sequences, lengths = sequences[order], lengths[order]
+    units = np.diff(split.unit_offsets)[sequences]
+    begin = np.cumsum(lengths) - lengths
+    ids = split.ids[_ranges(split.id_offsets[sequences], lengths)]
+    unit_index = _ranges(split.unit_offsets[sequences], units)
+    shift = np.repeat(begin, units)
+    starts, ends = split.starts[unit_index] + shift, split.ends[unit_index] + shift
+    widths = ends - starts
+    single = bool((widths == 1).all())
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(device)
+
+    return Batch(
+        tensor(ids),
+        tensor(_ranges(np.full(len(lengths), first_position), lengths)),
+        PackedLayout.from_lengths(lengths.tolist(), device),
+        tensor(starts if single else _ranges(starts, widths)),
+        None if single else tensor(np.repeat(np.arange(len(widths)), widths)),
+        None if single else tensor(widths),
+        tensor(split.labels[unit_index] if len(split.labels) else np.full(len(unit_index), -100)),
+        sequences,
+    )
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """`starts[0], starts[0]+1, ... (lengths[0] of them), starts[1], ...`"""
+    begin = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(starts - begin, lengths)
+
+
+def epoch_order(examples: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """The examples in the order of that epoch: the same for every method and composition."""
+    return np.random.default_rng([seed, epoch]).permutation(examples)
+
+
+def cut_batches(
+    split: EncodedSplit, examples: np.ndarray, batch_examples: int | None, batch_tokens: int | None
+) -> list[np.ndarray]:
+    """Cut ordered examples into batches of sequence indices: so many examples, or as many as fit into so many tokens.
+
+    An example is never divided; one that alone exceeds `batch_tokens` makes a batch of its own.
+    """
+    sequences: dict[int, list[int]] = {int(example): [] for example in examples}
+    for sequence in split.sequences_of(examples):
+        sequences[int(split.example[sequence])].append(int(sequence))
+    lengths = split.lengths
+    batches: list[list[int]] = []
+    filled = room = 0
+    for example in examples:
+        own = sequences[int(example)]
+        tokens = int(lengths[own].sum())
+        full = filled == batch_examples if batch_tokens is None else room + tokens > batch_tokens
+        if not batches or full:
+            batches.append([])
+            filled = room = 0
+        batches[-1].extend(own)
+        filled, room = filled + 1, room + tokens
+    return [np.array(batch) for batch in batches]
+
+
+def group_steps(batches: Sequence[np.ndarray], accumulate: int) -> list[Sequence[np.ndarray]]:
+    """`accumulate` batches an optimizer step; the last step of an epoch takes what is left."""
+    return [batches[first : first + accumulate] for first in range(0, len(batches), accumulate)]
+
+
+def inference_batches(split: EncodedSplit, sequences: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """The sequences sorted by length, in batches of at most `tokens` pieces."""
+    lengths = split.lengths[sequences]
+    order = np.argsort(lengths, kind="stable")
+    filled, first = 0, 0
+    for place, index in enumerate(order):
+        if filled and filled + lengths[index] > tokens:
+            yield sequences[order[first:place]]
+            filled, first = 0, place
+        filled += lengths[index]
+    if len(order):
+        yield sequences[order[first:]]
