@@ -1,0 +1,121 @@
+"""Tables of a comparison for a terminal and for Markdown; both from the same cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table as RichTable
+
+from adapter_stilts.analysis.compare import Delta, Row, Table
+from adapter_stilts.languages import language
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A title, a note under it, column heads, and rows of text; the first `text_columns` are left-aligned."""
+
+    title: str
+    note: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text_columns: int = 1
+
+
+def summary(table: Table) -> Cells:
+    """One line a row: means, deltas with intervals, cost."""
+    heads = ["", "mean", "without en", "vs none", "vs full", "dev", "intermediate's dev", "trained", "min"]
+    rows = [
+        [
+            row.label,
+            f"{row.mean:.1f}",
+            f"{row.mean_without_english:.1f}" + (f" ±{row.spread / 2:.1f}" if row.spread is not None else ""),
+            _interval(row.delta_none),
+            _interval(row.delta_full),
+            f"{row.development:.1f}",
+            ", ".join(f"{own:.1f}" for own in row.intermediate_development) or "-",
+            _parameters(row),
+            f"{row.seconds / 60:.1f}",
+        ]
+        for row in table.rows
+    ]
+    return Cells(f"{table.target}: {table.metric}, zero-shot", conditions(table), heads, rows)
+
+
+def conditions(table: Table) -> str:
+    """What every table must say of itself."""
+    tested = "all sentences" if table.test_examples is None else f"at most {table.test_examples} sentences a language"
+    missing = f"; missing: {', '.join(table.missing)}" if table.missing else "; none missing"
+    few = "" if len(table.seeds) >= 3 else " (under three seeds: no ranking follows)"
+    chosen = (
+        f"; chosen on development data: {table.chosen}; best on test (oracle): {table.oracle}" if table.chosen else ""
+    )
+    return (
+        f"{table.metric} in percent, backbone {table.backbone}, labels on {table.labelling}, "
+        f"{table.train_examples:,} English training examples, {table.split}: {tested}, {len(table.languages)} languages"
+        f"{missing}; seeds: {', '.join(map(str, table.seeds))}{few}. "
+        f"Deltas are points of the mean without English, with 95% intervals over test sentences only{chosen}."
+    )
+
+
+def by_family(table: Table) -> Cells:
+    """Scores of the first row, then deltas against none, by family (English left out)."""
+    families = list(table.rows[0].families)
+    rows = [[row.label, *_versus(row, families, row.families, "families")] for row in table.rows]
+    title = f"{table.target}: by family (rows with an intermediate: difference to none)"
+    return Cells(title, "", ["", *families], rows)
+
+
+def by_language(table: Table) -> Cells:
+    """Languages down, rows across: scores for rows without an intermediate, differences to none for the others."""
+    columns = [_versus(row, list(table.languages), row.languages, "languages") for row in table.rows]
+    rows = [
+        [code, language(code).name, language(code).family, *(column[place] for column in columns)]
+        for place, code in enumerate(table.languages)
+    ]
+    title = f"{table.target}: by language (rows with an intermediate: difference to none)"
+    return Cells(title, "", ["", "language", "family", *(row.label for row in table.rows)], rows, text_columns=3)
+
+
+def _versus(row: Row, keys: Sequence[str], scores: dict[str, float], part: str) -> list[str]:
+    if row.delta_none is None:
+        return [f"{scores[key]:.1f}" for key in keys]
+    deltas = getattr(row.delta_none, part)
+    return [f"{deltas[key]:+.1f}" for key in keys]
+
+
+def _interval(delta: Delta | None) -> str:
+    if delta is None:
+        return "-"
+    interval = delta.interval
+    return f"{interval.value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+
+
+def _parameters(row: Row) -> str:
+    return f"{row.trainable_parameters / 1e6:.2f}M ({100 * row.trainable_parameters / row.total_parameters:.1f}%)"
+
+
+def rich_tables(table: Table) -> list[RichTable]:
+    """The three tables for a terminal."""
+    return [_rich(cells) for cells in (summary(table), by_family(table), by_language(table))]
+
+
+def _rich(cells: Cells) -> RichTable:
+    rich = RichTable(title=cells.title, caption=cells.note or None, title_justify="left", caption_justify="left")
+    for place, head in enumerate(cells.heads):
+        rich.add_column(head, justify="left" if place < cells.text_columns else "right", overflow="fold")
+    for row in cells.rows:
+        rich.add_row(*row)
+    return rich
+
+
+def markdown(table: Table) -> str:
+    """The three tables as Markdown, with their conditions."""
+    return "\n".join(_markdown(cells) for cells in (summary(table), by_family(table), by_language(table)))
+
+
+def _markdown(cells: Cells) -> str:
+    rule = ["---" if place < cells.text_columns else "---:" for place in range(len(cells.heads))]
+    lines = [f"### {cells.title}", ""] + ([cells.note, ""] if cells.note else [])
+    lines += ["| " + " | ".join(row) + " |" for row in (cells.heads, rule, *cells.rows)]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,250 @@
+"""Zero-shot scores of a run: every language of its task, none of which but English it was trained on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.evaluation.metrics import METRICS
+from adapter_stilts.evaluation.predictions import Predictions, write_predictions
+from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.paths import atomic_folder, atomic_write_text, mirror_dir
+from adapter_stilts.progress import Reporter, progress
+from adapter_stilts.runs.bundle import Manifest, Stored, load_bundle
+from adapter_stilts.runs.record import read_record, write_record
+from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, content_hash, keep_of
+from adapter_stilts.schema import Task
+from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.tasks.data import MissingData, data_identity
+from adapter_stilts.tasks.encode import EncodedSplit, encode_split
+from adapter_stilts.training.inference import predict_labels, score
+
+SCORES = "scores.json"
+# Which sentences are scored, where a part of a split is asked for: the same for every run, whatever its seed.
+TEST_SEED = 0
+
+
+class Scores(Stored):
+    """scores.json: the scores of one run on one split, in percent.
+
+    `languages` maps a code to its metrics and `n` sentences (and `unseen_gold`, words whose gold label English training
+    never showed, where there are any: they count as wrong); `mean` is the plain mean over the languages present,
+    `mean_without_english` leaves English out (None where nothing else is present); `missing` maps the absent languages
+    to the reason. `labelling` is the piece of a word that was read.
+    """
+
+    run: str
+    task: str
+    split: Literal["train", "validation", "test"]
+    limit: int | None
+    metrics: tuple[str, ...]
+    metric_versions: dict[str, str]
+    labelling: str
+    languages: dict[str, dict[str, float]]
+    mean: dict[str, float]
+    mean_without_english: dict[str, float] | None
+    missing: dict[str, str]
+
+
+def evaluate(
+    run: str | Run,
+    *,
+    languages: Sequence[str] | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    runs: RunStore | Path | str | None = None,
+    mirror: Path | str | None = None,
+    out: Path | None = None,
+    keep: Keep = "all",
+    device: str = "cpu",
+) -> Scores:
+    """Score a run in all languages of its task, or in those given, and keep scores and predictions beside the run.
+
+    `limit` takes so many sentences a language, the same for every run; `out` gets a copy of scores.json and
+    predictions.parquet; `keep` says what of the run's weights stays afterwards. What was scored before is not scored
+    again. Scores are computed in float32.
+
+    Raises UsageError for an unknown language or split, StiltsError where none of the languages has data.
+    """
+    store = runs if isinstance(runs, RunStore) else RunStore(runs)
+    found = run if isinstance(run, Run) else store.find(run)
+    mirror = mirror_dir(Path(mirror) if mirror is not None else None)
+    task = task_of(found)
+    codes = check_languages(task, languages)
+    identities, missing = _identities(task, codes, split, mirror)
+    if not identities:
+        raise StiltsError(f"{task.name}: no {split} data in any language; first: {next(iter(missing.values()))}")
+    name = _evaluation_name(found, split, limit, identities)
+    folder = found.folder / EVALUATIONS / name
+    if not (folder / SCORES).is_file():
+        _score_run(found, task, list(identities), split, limit, missing, mirror, folder, device)
+    scores = read_scores(folder)
+    _note_scores(found, name, scores)
+    keep_of(found, keep)
+    if out is not None:
+        _copy(folder, out)
+    return scores
+
+
+def load_run(run: Run, mirror: Path | None = None, device: str = "cpu") -> tuple[Any, Manifest, Backbone]:
+    """The run's model in evaluation mode with its adapters and head active, its manifest, and its backbone.
+
+    Raises StiltsError for weights that are damaged or were not kept.
+    """
+    stored = run.record.backbone
+    backbone = load_backbone(stored.id, revision=stored.revision, mirror=mirror)
+    model, manifest = load_bundle(bundle_of(run), backbone)
+    return model.to(device), manifest, backbone
+
+
+def task_of(run: Run) -> Task:
+    """The task that a run was trained on. Raises UsageError where its YAML has changed since."""
+    stored = run.record.task
+    task = find_task(stored.config)
+    if (task.name, task.version, task.word_piece) != (stored.name, stored.version, run.record.word_piece):
+        raise UsageError(
+            f"{task.path}: found {task.name} version {task.version} ({task.word_piece}), "
+            f"accepted {stored.name} version {stored.version} ({run.record.word_piece}), as {run.name} was trained"
+        )
+    return task
+
+
+def check_languages(task: Task, languages: Sequence[str] | None) -> list[str]:
+    """The languages asked for, or all of the task. Raises UsageError for one that the task does not have."""
+    for code in languages or ():
+        if code not in task.data.languages:
+            raise UsageError(f"--languages: found {code!r}, accepted for {task.name}: {', '.join(task.data.languages)}")
+    return list(dict.fromkeys(languages or task.data.languages))
+
+
+def read_scores(folder: Path) -> Scores:
+    """scores.json in an evaluation's folder."""
+    return Scores.model_validate_json((folder / SCORES).read_text(encoding="utf-8"))
+
+
+def _identities(
+    task: Task, codes: Sequence[str], split: str, mirror: Path | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Content hashes of the languages that have this split, and the reason for each that has not."""
+    identities, missing = {}, {}
+    for code in codes:
+        try:
+            identities[code] = data_identity(task, code, split, mirror)
+        except MissingData as error:
+            missing[code] = str(error)
+    return identities, missing
+
+
+def _evaluation_name(run: Run, split: str, limit: int | None, identities: dict[str, str]) -> str:
+    identity = {
+        "run": content_hash(run.record.identity),
+        "split": split,
+        "limit": limit,
+        "test_seed": TEST_SEED,
+        "data": identities,
+        "metrics": {name: METRICS[name].version for name in run.record.task.metrics},
+    }
+    return f"{split}-{content_hash(identity)}"
+
+
+def _score_run(
+    run: Run,
+    task: Task,
+    codes: list[str],
+    split: str,
+    limit: int | None,
+    missing: dict[str, str],
+    mirror: Path | None,
+    folder: Path,
+    device: str,
+) -> None:
+    """Predict and score every language, and write the evaluation's folder whole."""
+    model, manifest, backbone = load_run(run, mirror, device)
+    splits = [encode_split(task, code, split, backbone.tokenizer, manifest.labels, mirror) for code in codes]
+    samples = [own.sample(limit, TEST_SEED) for own in splits]
+    tokens = sum(int(own.lengths[own.sequences_of(sample)].sum()) for own, sample in zip(splits, samples, strict=True))
+    with progress(f"{run.name} {split}", tokens, "pieces") as reporter:
+        predictions = [
+            _predict(model, manifest, own, sample, reporter) for own, sample in zip(splits, samples, strict=True)
+        ]
+    scored = {own.language: _score(run, own, split) for own, split in zip(predictions, splits, strict=True)}
+    scores = summarise(run, task, split, limit, scored, missing)
+    with atomic_folder(folder) as beside:
+        write_predictions(beside, predictions)
+        atomic_write_text(beside / SCORES, scores.model_dump_json(indent=2) + "\n")
+
+
+def _predict(
+    model: Any, manifest: Manifest, split: EncodedSplit, examples: np.ndarray, reporter: Reporter
+) -> Predictions:
+    predicted = predict_labels(
+        model, manifest.head, split, examples, lambda tokens: reporter.advance(tokens, tokens=tokens)
+    )
+    return Predictions(split.language, [int(example) for example in examples], predicted, split.gold(examples))
+
+
+def _score(run: Run, predictions: Predictions, split: EncodedSplit) -> dict[str, float]:
+    """Metrics, number of sentences, and number of gold labels that the head cannot give, where there are any."""
+    task, known = run.record.task, set(run.record.labels)
+    scores = score(task.kind, task.metrics, predictions.predicted, predictions.gold)
+    unseen = sum(label not in known for labels in predictions.gold for label in labels)
+    return {**scores, "n": len(predictions.examples), **({"unseen_gold": unseen} if unseen else {})}
+
+
+def summarise(
+    run: Run,
+    task: Task,
+    split: str,
+    limit: int | None,
+    languages: dict[str, dict[str, float]],
+    missing: dict[str, str],
+) -> Scores:
+    """Scores with their means over the languages present."""
+    names = [name for name in next(iter(languages.values())) if name not in ("n", "unseen_gold")]
+
+    def mean(codes: list[str]) -> dict[str, float]:
+        return {name: float(np.mean([languages[code][name] for code in codes])) for name in names}
+
+    others = [code for code in languages if code != task.train_language]
+    return Scores(
+        run=run.name,
+        task=task.name,
+        split=split,  # type: ignore[arg-type]
+        limit=limit,
+        metrics=task.metrics,
+        metric_versions={name: METRICS[name].version for name in task.metrics},
+        labelling=run.record.word_piece,
+        languages=languages,
+        mean=mean(list(languages)),
+        mean_without_english=mean(others) if others else None,
+        missing=missing,
+    )
+
+
+def _note_scores(run: Run, name: str, scores: Scores) -> None:
+    """Put the means into the run's record, read anew: another evaluation may have added its own meanwhile."""
+    record = read_record(run.folder)
+    note = {
+        "split": scores.split,
+        "limit": scores.limit,
+        "languages": sorted(scores.languages),
+        "missing": sorted(scores.missing),
+        "mean": scores.mean,
+        "mean_without_english": scores.mean_without_english,
+    }
+    if record.scores.get(name) != note:
+        write_record(run.folder, record.model_copy(update={"scores": {**record.scores, name: note}}))
+
+
+def _copy(folder: Path, out: Path) -> None:
+    """Copy an evaluation's files to `out`, each whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        beside = out / f".{path.name}.partial"
+        shutil.copyfile(path, beside)
+        beside.replace(out / path.name)
