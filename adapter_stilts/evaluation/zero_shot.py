@@ -22,6 +22,7 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import EncodedSplit, encode_split
+from adapter_stilts.training.device import default_device
 from adapter_stilts.training.inference import predict_labels, score
 
 SCORES = "scores.json"
@@ -61,7 +62,7 @@ def evaluate(
     mirror: Path | str | None = None,
     out: Path | None = None,
     keep: Keep = "all",
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Scores:
     """Score a run in all languages of its task, or in those given, and keep scores and predictions beside the run.
 
@@ -82,6 +83,7 @@ def evaluate(
     name = _evaluation_name(found, split, limit, identities)
     folder = found.folder / EVALUATIONS / name
     if not (folder / SCORES).is_file():
+        device = device or default_device()
         _score_run(found, task, list(identities), split, limit, missing, mirror, folder, device)
     scores = read_scores(folder)
     _note_scores(found, name, scores)

@@ -15,7 +15,6 @@ from adapter_stilts.runs.bundle import Stored, StoredBackbone
 from adapter_stilts.schema import Recipe
 
 RECORD = "record.json"
-RECORD_FORMAT = 1
 PACKAGES = (
     "adapter-stilts",
     "adapters",

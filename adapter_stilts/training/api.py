@@ -28,19 +28,15 @@ from adapter_stilts.runs.store import BUNDLE, Run, RunStore
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import all_tasks, find_task
 from adapter_stilts.tasks.encode import EncodedSplit
+from adapter_stilts.training.device import (
+    default_device,
+    default_precision,
+    device_name,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
 from adapter_stilts.training.job import Job, make_job
-from adapter_stilts.training.memory import peak_memory_bytes, reset_peak_memory
 from adapter_stilts.training.trainer import Fitted, TrainingData, build_model, fit, load_training_data
-
-
-def default_device() -> str:
-    """CUDA where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def default_precision(device: str) -> str:
-    """bf16 under autocast on CUDA, float32 on a CPU."""
-    return "bf16" if torch.device(device).type == "cuda" else "float32"
 
 
 def train(
@@ -57,6 +53,7 @@ def train(
     mirror: Path | str | None = None,
     out: Path | None = None,
     device: str | None = None,
+    weights: bool = True,
 ) -> Run:
     """Train a task, over intermediates if any are given, and return the finished run.
 
@@ -65,7 +62,8 @@ def train(
     limit (`settings` are the target's alone). `compose` is none or stack; with `method="full"` training continues from
     the intermediate's weights.
     `limit` is the number of English training examples, drawn with the seed; `settings` replace fields of the recipe.
-    A run that exists is returned as it is. `out` gets a copy of the run's folder.
+    A run that exists is returned as it is; one whose weights were not kept is trained again if `weights` are wanted.
+    `out` gets a copy of the run's folder.
 
     Raises UsageError for a request that makes no sense, StiltsError for work that failed; nothing half-written stays.
     """
@@ -79,7 +77,7 @@ def train(
     precision = default_precision(device)
     job = make_job(task, intermediates, compose, method, base, seed, limit, settings or {}, precision, mirror)
     run = store.get(job.name)
-    if run is None or not run.has_weights:
+    if run is None or (weights and not run.has_weights):
         run = execute(job, store, device)
     else:
         say(f"{run.name}: done before, in {run.folder}")
@@ -212,10 +210,3 @@ def _stored_data(split: EncodedSplit, examples: Any) -> StoredData:
         tokens=int(split.lengths[sequences].sum()),
         units=int((split.unit_offsets[sequences + 1] - split.unit_offsets[sequences]).sum()),
     )
-
-
-def device_name(device: str) -> str:
-    """The device as a reader of a table wants it named."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"

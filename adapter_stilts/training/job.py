@@ -11,12 +11,14 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import Arrangement, Composition, Method, arrange, choose_composition
 from adapter_stilts.runs.bundle import check_backbone, read_manifest
-from adapter_stilts.runs.record import RECORD_FORMAT
 from adapter_stilts.runs.store import Run, bundle_of, content_hash
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.catalog import recipe_for
 from adapter_stilts.tasks.data import data_identity
 from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of, tokenizer_hash
+
+# Raise it when training gives other weights for the same request: run names change with it.
+TRAINING_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def make_job(
             )
         check_backbone(run.folder, read_manifest(bundle_of(run)), backbone)
     identity = {
-        "format": RECORD_FORMAT,
+        "training": TRAINING_VERSION,
         "backbone": backbone.sha256,
         "tokenizer": tokenizer_hash(backbone.tokenizer),
         "task": {"name": task.name, "version": task.version, "encoding": ENCODING_VERSION},

@@ -1,4 +1,4 @@
-"""Peak memory of one run: the device's on CUDA, the process's resident set on a CPU."""
+"""The device that a run uses: which, in what precision, and how much of its memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,23 @@ import resource
 from pathlib import Path
 
 import torch
+
+
+def default_device() -> str:
+    """CUDA where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_precision(device: str) -> str:
+    """bf16 under autocast on CUDA, float32 on a CPU."""
+    return "bf16" if torch.device(device).type == "cuda" else "float32"
+
+
+def device_name(device: str) -> str:
+    """The device as a reader of a table wants it named."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def reset_peak_memory(device: str) -> None:
@@ -25,7 +42,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory_bytes(device: str) -> int:
-    """Highest memory use since `reset_peak_memory`, in bytes."""
+    """Highest memory use since `reset_peak_memory`, in bytes: the device's on CUDA, the process's on a CPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
