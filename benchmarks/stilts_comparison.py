@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
-
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.model.backbone import load_backbone
@@ -27,6 +25,7 @@ from adapter_stilts.paths import atomic_write_text, mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.training.api import train
+from benchmarks.machine import describe_machine
 
 TARGETS = ("udpos", "wikiann")
 INTERMEDIATES = ("ud_deprel", "chunking", "pmb_ccg", "pmb_semtag", "snli_devtest")
