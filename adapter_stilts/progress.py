@@ -1,11 +1,15 @@
-"""Progress of long work on standard error: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work on standard error, results on standard output: Rich on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import io
+import logging
+import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +21,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from rich.text import Text
 
 # Seconds between two lines where no terminal shows a bar.
 LINE_EVERY = 15.0
@@ -91,3 +97,44 @@ def say(text: str) -> None:
 
 def _line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def show(table: Table) -> None:
+    """A result on standard output: as it is on a terminal, elsewhere aligned plain text, however wide."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    title, caption = table.title, table.caption
+    table.box = table.title = table.caption = None  # Rich would break the titles at the table's width
+    text = io.StringIO()
+    Console(file=text, width=10_000, color_system=None, force_terminal=False).print(table, end="")
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    print("\n".join([*([str(title)] if title else []), *lines, *([str(caption)] if caption else [])]))
+
+
+def show_values(title: str, values: Mapping[str, str]) -> None:
+    """Named values on standard output: a small table on a terminal, `key: value` lines elsewhere."""
+    if not sys.stdout.isatty():
+        print("\n".join(f"{key}: {value}" for key, value in values.items()))
+        return
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in values.items():
+        table.add_row(key, Text(value))
+    show(table)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps back bars and warnings of the libraries underneath; what they print goes to standard error, so that
+    standard output holds results alone. Put their first import into the block."""
+    for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name in ("adapters", "datasets", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield

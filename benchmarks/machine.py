@@ -12,7 +12,7 @@ import torch
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory in bytes, system, PyTorch's threads, the GPU's name or None."""
+    """Processor, cores that this process may use, memory in bytes, system, PyTorch's threads, GPU name or None."""
     return {
         "processor": processor_name(),
         "cores": usable_cores(),

@@ -58,7 +58,7 @@ def cells(
 
 
 def run_cell(cell: Cell, arguments: argparse.Namespace, shared: dict[str, Any]) -> Run:
-    """Train the cell's runs, where that has not been done, and score the target; a full target's weights are dropped."""
+    """Train the cell's runs, where that has not been done, and score the target; drop a full target's weights."""
     settings = dict(own.split("=", 1) for own in arguments.set)
     if arguments.development_limit:
         settings["development_examples"] = str(arguments.development_limit)
@@ -138,9 +138,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     done: list[Run] = []
     todo = list(cells(arguments.targets, arguments.over, arguments.full_over, arguments.seeds))
     for place, cell in enumerate(todo, 1):
-        say(
-            f"[{place}/{len(todo)}] {cell.target} {cell.method}{f' over {cell.over}' if cell.over else ''}, seed {cell.seed}"
-        )
+        over = f" over {cell.over}" if cell.over else ""
+        say(f"[{place}/{len(todo)}] {cell.target} {cell.method}{over}, seed {cell.seed}")
         done.append(run_cell(cell, arguments, shared))
         report(done, underneath(done, store), store, arguments)
     print(compare_runs(store, done, limit=arguments.test_limit).markdown())

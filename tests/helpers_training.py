@@ -188,7 +188,7 @@ def encoded_split(sequences: Sequence[EncodedSequence], labels: Sequence[Sequenc
 
 
 def random_split(lengths: Sequence[int], seed: int = 0, width: int = 1, step: int = 2) -> EncodedSplit:
-    """One example for each length (pieces with <s> and </s>): random pieces, a span of up to `width` pieces every `step`."""
+    """Random pieces, one example a length (<s> and </s> included); every `step` pieces a span of up to `width`."""
     rng = np.random.default_rng(seed)
     sequences, labels = [], []
     for example, length in enumerate(lengths):

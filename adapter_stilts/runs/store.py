@@ -7,14 +7,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.paths import atomic_folder
-from adapter_stilts.runs.record import RECORD, Record, read_record
+from adapter_stilts.runs.record import RECORD, Record, read_record, write_record
 
 BUNDLE = "bundle"
 EVALUATIONS = "evaluations"
@@ -82,24 +82,58 @@ class RunStore:
         """Names of all finished runs, sorted."""
         if not self.folder.is_dir():
             return []
-        return sorted(path.parent.name for path in self.folder.glob(f"*/{RECORD}"))
+        names = (path.parent.name for path in self.folder.glob(f"*/{RECORD}"))
+        # What a killed process leaves half-written begins with a dot.
+        return sorted(name for name in names if not name.startswith("."))
 
     def runs(self) -> Iterator[Run]:
         """All finished runs, by name."""
         return (Run(self.folder / name, read_record(self.folder / name)) for name in self.names())
 
-    def create(self, name: str) -> AbstractContextManager[Path]:
-        """A folder to fill, which becomes the run's when the block ends well and vanishes when it does not."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return atomic_folder(self.folder / name)
+    @contextmanager
+    def create(self, name: str) -> Iterator[Path]:
+        """A folder to fill, which becomes the run's when the block ends well and vanishes when it does not.
+
+        A run of that name whose weights were not kept gives way, and its evaluations stay. Raises FileExistsError where
+        a whole run has that name by then.
+        """
+        target = self.folder / name
+        with ExitStack() as stack:
+            old = self.get(name)
+            bare = old is not None and not old.has_weights
+            beside = stack.enter_context(_replacing(target) if bare else atomic_folder(target))
+            yield beside
+            if bare and (old := self.get(name)) is not None:
+                _keep_evaluations(old, beside)
 
     def copy(self, run: Run, target: Path) -> Path:
-        """Copy a run's folder to `target`, which must not hold anything else."""
+        """Copy a run's folder to `target`, which must not hold anything but a run, which is replaced."""
         if target.exists() and not (target / RECORD).is_file() and any(target.iterdir()):
             raise UsageError(f"--out {target}: the folder is not empty and holds no run")
-        with atomic_folder(target) as beside:
+        if target.resolve() == run.folder.resolve():
+            return target
+        with _replacing(target) as beside:
             shutil.copytree(run.folder, beside, dirs_exist_ok=True)
         return target
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """`atomic_folder`, but what `target` holds gives way once the block has ended well."""
+    aside = target.with_name(f".{target.name}-replaced")
+    with atomic_folder(target) as beside:
+        yield beside
+        shutil.rmtree(aside, ignore_errors=True)
+        if target.exists():
+            target.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _keep_evaluations(old: Run, folder: Path) -> None:
+    """Put a run's evaluations, and the scores in its record, into the folder of the same run trained again."""
+    if (old.folder / EVALUATIONS).is_dir():
+        shutil.copytree(old.folder / EVALUATIONS, folder / EVALUATIONS)
+    write_record(folder, read_record(folder).model_copy(update={"scores": old.record.scores}))
 
 
 def keep_of(run: Run, keep: Keep) -> None:

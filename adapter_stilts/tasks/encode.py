@@ -201,8 +201,17 @@ def reading_of(task: Task, language: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def tokenizer_hash(tokenizer: Any) -> str:
-    """Hash of a fast tokenizer's whole state: vocabulary, normaliser and all."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    """Hash of a fast tokenizer: vocabulary, normaliser and all, but not the truncation and padding of its last call."""
+    backend = tokenizer.backend_tokenizer
+    truncation, padding = backend.truncation, backend.padding
+    backend.no_truncation()
+    backend.no_padding()
+    text = backend.to_str()
+    if truncation is not None:
+        backend.enable_truncation(**truncation)
+    if padding is not None:
+        backend.enable_padding(**padding)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
+from adapter_stilts.model.composition import choose_composition
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.bundle import Manifest, save_bundle, stored_backbone
@@ -25,8 +26,8 @@ from adapter_stilts.runs.record import (
     write_record,
 )
 from adapter_stilts.runs.store import BUNDLE, Run, RunStore
-from adapter_stilts.schema import Task
-from adapter_stilts.tasks.catalog import all_tasks, find_task
+from adapter_stilts.schema import Task, override
+from adapter_stilts.tasks.catalog import all_tasks, find_task, recipe_for
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.training.device import (
     default_device,
@@ -72,6 +73,9 @@ def train(
     device = device or default_device()
     base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone, mirror=mirror)
     task = task if isinstance(task, Task) else find_task(task)
+    # A request that cannot end well must not train its intermediates first.
+    choose_composition(method, compose, len(over))
+    override(recipe_for(task, method, base.id), settings or {})  # type: ignore[arg-type]
     shared: dict[str, Any] = {"method": method, "backbone": base, "seed": seed, "limit": limit}
     intermediates = [_intermediate(own, store, mirror, device, shared) for own in over]
     precision = default_precision(device)

@@ -23,7 +23,7 @@ from adapter_stilts.model.composition import (
 )
 from adapter_stilts.model.packing import install
 from adapter_stilts.progress import Reporter, progress
-from adapter_stilts.runs.bundle import load_encoder, load_intermediate_adapter
+from adapter_stilts.runs.bundle import check_files, load_encoder, load_intermediate_adapter, read_manifest
 from adapter_stilts.runs.record import EpochScore
 from adapter_stilts.runs.store import bundle_of
 from adapter_stilts.schema import Recipe
@@ -88,8 +88,10 @@ def build_model(job: Job, labels: Sequence[str], device: torch.device | str = "c
     """The job's model: backbone, intermediates with their trained weights, a fresh target adapter and head.
 
     The seed decides the fresh weights. Only the arrangement's parts train; `set_trainable` checks that.
+    Raises StiltsError for an intermediate whose files are damaged.
     """
-    torch.manual_seed(job.seed)
+    for run in job.intermediates:
+        check_files(bundle_of(run), read_manifest(bundle_of(run)).files)
     arrangement = job.arrangement
     model = load_model(job.backbone)
     set_dropout(model, job.recipe.dropout)
@@ -98,7 +100,9 @@ def build_model(job: Job, labels: Sequence[str], device: torch.device | str = "c
     if job.method == "full":
         for run in job.intermediates:
             load_encoder(model, bundle_of(run))
-    else:
+    # After what lies underneath, so that target adapter and head start alike under every composition.
+    torch.manual_seed(job.seed)
+    if job.method != "full":
         model.add_adapter(arrangement.head, config=adapter_config(job.recipe.adapter, job.recipe.reduction))
     find_kind(job.task.kind).add_head(model, arrangement.head, labels, job.recipe.dropout)
     activate(model, arrangement)

@@ -36,7 +36,7 @@ def test_summed_counts_are_the_metric(metric: str, predicted: list[list[str]], g
 
 
 def test_span_counts_by_hand() -> None:
-    # Sentence 1: spans PER and LOC, found PER right and ORG wrong. Sentence 2: none, one invented. Sentence 3: one, right.
+    # Sentence 1: spans PER and LOC, found PER right, ORG wrong. Sentence 2: none, one invented. 3: one, right.
     assert sentence_counts("span_f1", predictions(PREDICTED, GOLD)).tolist() == [[1, 2, 2], [0, 1, 0], [1, 1, 1]]
 
 
@@ -70,8 +70,8 @@ def test_interval_is_that_of_the_normal_approximation() -> None:
 
 
 def test_mean_over_languages_and_seeds() -> None:
-    """Two seeds, two languages, ten equal sentences each: differences 10 and 30 points, and 20 and 40, average to 25; equal
-    sentences leave no noise."""
+    """Two seeds, two languages, ten equal sentences each: differences 10 and 30 points, and 20 and 40, average to 25;
+    equal sentences leave no noise."""
 
     def counts(share: float) -> np.ndarray:
         return np.tile([share * 10, 10, 10], (10, 1))

@@ -1,0 +1,210 @@
+"""Zero-shot scores recomputed from the stored predictions, means by hand, and what is missing."""
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from helpers_training import (
+    CHINESE,
+    ENGLISH,
+    GERMAN,
+    Place,
+    draw_sentences,
+    make_place,
+    write_conllu,
+    write_task,
+)
+
+from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.evaluation import zero_shot
+from adapter_stilts.evaluation.predictions import read_predictions
+from adapter_stilts.evaluation.zero_shot import evaluate, task_of
+from adapter_stilts.runs.store import Run
+from adapter_stilts.schema import Task
+from adapter_stilts.tasks.catalog import find_task
+
+TESTS = {"en": (ENGLISH, 20), "de": (GERMAN, 15), "zh": (CHINESE, 12)}
+LANGUAGES = (
+    "{en: {train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}, de: {test: de-test.conllu},"
+    " fr: {train: de-test.conllu}, zh: {test: zh-test.conllu}}"
+)
+SPANS = {"A": "O", "B": "B-X", "C": "I-X"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_place(tmp_path, monkeypatch)
+
+
+def spans_task(folder: Path, **options: Any) -> Task:
+    """Span tags in three languages; French has no test split. English ends with a sentence of 2,000 words."""
+    drawn = {f"{code}-test": draw_sentences(words, count, 9) for code, (words, count) in TESTS.items()}
+    drawn["en-test"][-1:] = draw_sentences(ENGLISH, 1, 4, longest=1)
+    drawn["en-test"][-1] = [own for sentence in draw_sentences(ENGLISH, 2000, 5, longest=1) for own in sentence]
+    drawn["en-train"], drawn["en-dev"] = draw_sentences(ENGLISH, 24, 1), draw_sentences(ENGLISH, 8, 2)
+    for name, sentences in drawn.items():
+        write_conllu(folder / f"{name}.conllu", [[(word, SPANS[tag]) for word, tag in own] for own in sentences])
+    options = {"labels": "[O, B-X, I-X]", "metrics": "[accuracy, span_f1]"} | options
+    return write_task(folder, "spans", languages=LANGUAGES, **options)
+
+
+def score(place: Place, run: Run | str, **options: Any) -> zero_shot.Scores:
+    return evaluate(run, runs=place.store, device="cpu", **options)
+
+
+def rows_of(run: Run) -> list[dict[str, Any]]:
+    (path,) = run.folder.glob("evaluations/*/predictions.parquet")
+    return pq.read_table(path).to_pylist()
+
+
+def accuracy(rows: list[dict[str, Any]]) -> float:
+    pairs = [pair for row in rows for pair in zip(row["predicted"], row["gold"], strict=True)]
+    return 100 * sum(predicted == gold for predicted, gold in pairs) / len(pairs)
+
+
+def spans(tags: list[str]) -> set[tuple[int, int]]:
+    """(first, end) of every span: B- opens one, and so does an I- after O (conlleval)."""
+    starts = [at for at, tag in enumerate(tags) if tag == "B-X" or (tag == "I-X" and (at == 0 or tags[at - 1] == "O"))]
+    ends = [next((at for at in range(first + 1, len(tags)) if tags[at] != "I-X"), len(tags)) for first in starts]
+    return set(zip(starts, ends, strict=True))
+
+
+def span_f1(rows: list[dict[str, Any]]) -> float:
+    pairs = [(spans(row["predicted"]), spans(row["gold"])) for row in rows]
+    common = sum(len(predicted & gold) for predicted, gold in pairs)
+    return 200 * common / sum(len(predicted) + len(gold) for predicted, gold in pairs)
+
+
+def test_scores_by_recomputation(place: Place) -> None:
+    task = spans_task(place.folder / "data")
+    run = place.train(task)
+    scores = score(place, run)
+    (path,) = run.folder.glob("evaluations/*/scores.json")
+    stored = json.loads(path.read_text())
+    rows = rows_of(run)
+    assert stored.keys() >= {"run", "task", "split", "limit", "metrics", "labelling", "languages", "mean", "missing"}
+    assert (stored["run"], stored["task"], stored["split"]) == (run.name, "spans", "test")
+    assert (stored["metrics"], stored["labelling"], stored["limit"]) == (["accuracy", "span_f1"], "first_content", None)
+    assert list(stored["languages"]) == ["en", "de", "zh"]
+    for code, (_, count) in TESTS.items():
+        own = [row for row in rows if row["language"] == code]
+        assert [row["example"] for row in own] == list(range(count))
+        expected = {"accuracy": accuracy(own), "f1": span_f1(own), "n": count}
+        assert stored["languages"][code] == pytest.approx(expected, abs=1e-9)
+        gold = (place.folder / "data" / f"{code}-test.conllu").read_text().strip().split("\n\n")
+        assert [row["gold"] for row in own] == [[line.split("\t")[3] for line in block.split("\n")] for block in gold]
+    assert max(len(row["predicted"]) for row in rows) == 2000
+    for key in ("accuracy", "f1"):
+        by_language = {code: own[key] for code, own in stored["languages"].items()}
+        assert stored["mean"][key] == pytest.approx(mean(by_language.values()), abs=1e-9)
+        without = mean([by_language["de"], by_language["zh"]])
+        assert stored["mean_without_english"][key] == pytest.approx(without, abs=1e-9)
+    assert stored["mean"].keys() == {"accuracy", "f1"}
+    assert list(stored["missing"]) == ["fr"]
+    assert "no path for the test split" in stored["missing"]["fr"]
+    assert scores.model_dump(mode="json") == stored
+    assert {own["accuracy"] for own in scores.languages.values()} != {0.0}
+
+
+def test_scores_are_noted_and_not_computed_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = place.train(spans_task(place.folder / "data"))
+    first = score(place, run.name)
+    (folder,) = (run.folder / "evaluations").iterdir()
+    noted = place.store.find(run.name).record.scores
+    assert noted.keys() == {folder.name}
+    assert noted[folder.name]["mean"] == first.mean
+    assert noted[folder.name]["mean_without_english"] == first.mean_without_english
+    assert (noted[folder.name]["languages"], noted[folder.name]["missing"]) == (["de", "en", "zh"], ["fr"])
+    monkeypatch.setattr(zero_shot, "load_run", lambda *_: pytest.fail("scored again"))
+    assert score(place, run.name, keep="scores") == first
+    assert not run.has_weights
+    assert score(place, run.name) == first
+
+
+def test_limit_takes_the_same_sentences_for_all_runs(place: Place) -> None:
+    task = spans_task(place.folder / "data")
+    runs = [place.train(task), place.train(task, seed=1), place.train(task, method="full")]
+    for run in runs:
+        score(place, run, limit=7)
+    taken = [[(row["language"], row["example"]) for row in rows_of(run)] for run in runs]
+    expected = [
+        (code, int(example))
+        for code, (_, count) in TESTS.items()
+        for example in np.sort(np.random.default_rng(0).permutation(count)[:7])
+    ]
+    assert taken == [expected] * 3
+    assert score(place, runs[0], limit=7).languages["zh"]["n"] == 7
+
+
+def test_some_languages_and_other_splits(place: Place) -> None:
+    run = place.train(spans_task(place.folder / "data"))
+    whole = score(place, run)
+    some = score(place, run, languages=["zh", "de"])
+    assert some.languages == {code: whole.languages[code] for code in ("zh", "de")}
+    assert some.mean == pytest.approx(some.mean_without_english, abs=1e-12)
+    english = score(place, run, languages=["en"])
+    assert english.mean_without_english is None
+    assert english.mean["f1"] == whole.languages["en"]["f1"]
+    development = score(place, run, split="validation")
+    assert list(development.missing) == ["de", "fr", "zh"]
+    assert development.mean["accuracy"] == pytest.approx(run.record.development, abs=1e-9)
+    assert len(list((run.folder / "evaluations").iterdir())) == 4
+    with pytest.raises(UsageError, match=r"^--languages: found 'sw', accepted for spans: en, de, fr, zh$"):
+        score(place, run, languages=["de", "sw"])
+    with pytest.raises(UsageError, match=r"found no split 'tset'"):
+        score(place, run, split="tset")
+    with pytest.raises(StiltsError, match=r"^spans: no test data in any language"):
+        score(place, run, languages=["fr"])
+
+
+def test_copies(place: Place, tmp_path: Path) -> None:
+    run = place.train(spans_task(place.folder / "data"))
+    out = tmp_path / "out"
+    for limit in (4, 3):
+        score(place, run, limit=limit, out=out)
+        found = {
+            path.parent: json.loads(path.read_text())["limit"] for path in run.folder.glob("evaluations/*/scores.json")
+        }
+        (kept,) = (folder for folder, stored in found.items() if stored == limit)
+        assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "scores.json"]
+        for path in out.iterdir():
+            assert path.read_bytes() == (kept / path.name).read_bytes()
+    read = read_predictions(out)
+    assert {code: len(own.examples) for code, own in read.items()} == {"en": 3, "de": 3, "zh": 3}
+
+
+def test_copied_run_is_scored_in_its_own_folder(place: Place, tmp_path: Path) -> None:
+    """`--out` of training gives a folder that serves as a run."""
+    run = place.train(spans_task(place.folder / "data"), out=tmp_path / "copy")
+    assert score(place, str(tmp_path / "copy"), limit=3).languages == score(place, run, limit=3).languages
+    assert len(list((tmp_path / "copy" / "evaluations").iterdir())) == 1
+
+
+def test_unseen_gold_counts_as_wrong_and_is_counted(place: Place) -> None:
+    folder = place.folder / "data"
+    task = spans_task(folder, labels="open", metrics="[accuracy]")
+    strange = [[("Hund", "STRANGE"), ("und", "O")], [("ist", "O"), ("!", "STRANGE"), ("der", "OTHER")]]
+    write_conllu(folder / "de-test.conllu", strange)
+    run = place.train(task)
+    scores = score(place, run, languages=["de", "zh"])
+    rows = [row for row in rows_of(run) if row["language"] == "de"]
+    assert (scores.languages["de"]["unseen_gold"], scores.languages["de"]["n"]) == (3, 2)
+    assert "unseen_gold" not in scores.languages["zh"]
+    assert scores.mean.keys() == {"accuracy"}
+    assert scores.languages["de"]["accuracy"] == pytest.approx(accuracy(rows), abs=1e-9)
+    assert scores.languages["de"]["accuracy"] <= 40.0
+    assert {tag for row in rows for tag in row["predicted"]} <= {"O", "B-X", "I-X"}
+
+
+def test_task_that_has_changed_since(place: Place) -> None:
+    task = spans_task(place.folder / "data")
+    run = place.train(task)
+    assert task_of(run) == task
+    spans_task(place.folder / "data", version=2)
+    assert find_task(str(task.path)).version == 2
+    with pytest.raises(UsageError, match=r"spans\.yaml: found spans version 2 .*, accepted spans version 1"):
+        score(place, run)

@@ -1,0 +1,244 @@
+"""The run store: a name for everything that decides a result, finding, keeping, and nothing half-written."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers_tiny import tiny_backbone_folder
+from helpers_training import Place, english_task, make_place, write_task
+from safetensors.torch import load_file, save_file
+
+from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.runs.record import read_record
+from adapter_stilts.runs.store import Keep, RunStore, content_hash, keep_of
+from adapter_stilts.schema import Recipe
+from adapter_stilts.training import api
+
+OTHER_VALUES = {
+    "learning_rate": "2e-3",
+    "epochs": "3",
+    "batch_examples": "9",
+    "batch_tokens": "300",
+    "accumulate": "2",
+    "warmup": "0.2",
+    "weight_decay": "0.1",
+    "clip": "2.0",
+    "dropout": "0.2",
+    "selection": "best",
+    "development_examples": "5",
+    "reduction": "4",
+    "adapter": "double_seq_bn",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_place(tmp_path, monkeypatch)
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_value_for_every_field_of_a_recipe() -> None:
+    assert OTHER_VALUES.keys() == Recipe.model_fields.keys() - {"tuning"}
+
+
+def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
+    """The hash at the end decides; whatever goes before it is for the reader."""
+    folder = place.folder
+
+    def edited(name: str, file: str, old: str, new: str) -> Any:
+        task = english_task(folder / name)
+        path = folder / name / file
+        path.write_text(path.read_text().replace(old, new, 1))
+        return task
+
+    task = english_task(folder / "data")
+    first, second = (place.train(english_task(folder / "under", "under", shift=1), seed=seed) for seed in (0, 1))
+    full = place.train(english_task(folder / "under", "under", shift=1), method="full")
+    other_weights = tiny_backbone_folder(folder / "other")
+    weights = load_file(other_weights / "model.safetensors")
+    weights["embeddings.LayerNorm.bias"][0] += 1
+    save_file(weights, other_weights / "model.safetensors", metadata={"format": "pt"})
+    jobs = {
+        "base": place.job(task),
+        "backbone weights": place.job(task, backbone=load_backbone(str(other_weights))),
+        "backbone tokenizer": place.job(
+            task, backbone=load_backbone(str(tiny_backbone_folder(folder / "small", vocabulary=480)))
+        ),
+        "task name": place.job(english_task(folder / "name", "tagz")),
+        "task version": place.job(english_task(folder / "version", version=2)),
+        "labels": place.job(english_task(folder / "labels", labels="[B, A, C]")),
+        "open labels": place.job(english_task(folder / "open", labels="open")),
+        "word piece": place.job(english_task(folder / "piece", word_piece="mean")),
+        "train data": place.job(edited("train", "en-train.conllu", "\tA\t", "\tB\t")),
+        "development data": place.job(edited("dev", "en-dev.conllu", "\tA\t", "\tB\t")),
+        "seed": place.job(task, seed=1),
+        "limit": place.job(task, limit=12),
+        "other limit": place.job(task, limit=13),
+        "precision": place.job(task, precision="bf16"),
+        "method": place.job(task, method="full"),
+        "composition": place.job(task, [first]),
+        "run underneath": place.job(task, [second]),
+        "two underneath": place.job(task, [first, second]),
+        "two in another order": place.job(task, [second, first]),
+        "continued": place.job(task, [full], method="full"),
+        **{f"recipe {key}": place.job(task, settings={key: value}) for key, value in OTHER_VALUES.items()},
+    }
+    hashes = {what: content_hash(job.identity) for what, job in jobs.items()}
+    assert len(set(hashes.values())) == len(jobs), sorted(hashes.items(), key=lambda item: item[1])
+    assert all(job.name.endswith(f"-{hashes[what]}") for what, job in jobs.items())
+    same = {
+        "tuning": place.job(task, settings={"tuning": "by hand"}),
+        "value set to what it is": place.job(task, settings={"epochs": "2"}),
+        "other folder": place.job(english_task(folder / "elsewhere")),
+        "test data": place.job(edited("test", "en-test.conllu", "\tA\t", "\tB\t")),
+        "other backbone folder": place.job(
+            task, backbone=load_backbone(str(shutil.copytree(folder / "tiny", folder / "moved")))
+        ),
+        "a further language": place.job(
+            write_task(
+                folder / "data",
+                languages="{en: {train: en-train.conllu, validation: en-dev.conllu}, de: {test: en-test.conllu}}",
+            )
+        ),
+    }
+    assert {what: job.name for what, job in same.items()} == dict.fromkeys(same, jobs["base"].name)
+
+
+def test_used_tokenizer_names_the_same_run(place: Place) -> None:
+    backbone = load_backbone(str(place.folder / "tiny"))
+    backbone.tokenizer(["the of"], truncation=True, max_length=3)
+    task = english_task(place.folder / "data")
+    assert place.job(task, backbone=backbone).name == place.job(task).name
+
+
+def test_hash_by_hand() -> None:
+    """printf '{"a":"ä","b":[1,null]}' | sha256sum"""
+    assert content_hash({"b": [1, None], "a": "ä"}) == "e4caa2320164"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        content_hash({"a": float("nan")})
+
+
+# --- finding --------------------------------------------------------------------------------------------------------
+
+
+def test_find(place: Place, tmp_path: Path) -> None:
+    task = english_task(place.folder / "data")
+    one, other = place.train(task), place.train(task, seed=1)
+    copied = tmp_path / "copied"
+    place.train(task, out=copied)
+    store = RunStore(place.store.folder)
+    assert store.names() == sorted([one.name, other.name])
+    for run in (one.name, "tags-bottleneck-none-s0", str(one.folder), str(copied)):
+        assert store.find(run).record == one.record
+    with pytest.raises(UsageError, match=rf"^run 'tags': found 2 that begin so, .*{one.name}, {other.name}$"):
+        store.find("tags")
+    with pytest.raises(UsageError, match=rf"^run 'tagz': not a folder .*{one.name}"):
+        store.find("tagz")
+    with pytest.raises(UsageError, match=r"it has none yet"):
+        RunStore(tmp_path / "nowhere").find("tags")
+    with pytest.raises(UsageError, match=r"^run ''"):
+        store.find("")
+
+
+def test_half_written_folder_is_no_run(place: Place) -> None:
+    """What a killed process leaves behind begins with a dot."""
+    run = place.train(english_task(place.folder / "data"))
+    shutil.copytree(run.folder, place.store.folder / f".{run.name}.0123.partial")
+    assert place.store.names() == [run.name]
+
+
+def test_where_the_store_is(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RunStore().folder == Path("runs")
+    monkeypatch.setenv("ADAPTER_STILTS_RUNS", str(place.folder / "variable"))
+    assert RunStore().folder == place.folder / "variable"
+    assert RunStore(place.folder / "option").folder == place.folder / "option"
+
+
+# --- training once --------------------------------------------------------------------------------------------------
+
+
+def test_existing_run_is_not_trained_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = english_task(place.folder / "data")
+    run = place.train(task)
+    monkeypatch.setattr(api, "execute", lambda *_: pytest.fail("trained again"))
+    assert place.train(task, settings={"tuning": "other words"}).record == run.record
+
+
+def test_copy_to_a_folder(place: Place, tmp_path: Path) -> None:
+    task = english_task(place.folder / "data")
+    out = tmp_path / "out"
+    run = place.train(task, out=out)
+    files = {path.relative_to(run.folder): path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == files
+    other = place.train(task, seed=1, out=out)
+    assert read_record(out) == other.record
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note").write_text("mine")
+    with pytest.raises(UsageError, match="not empty and holds no run"):
+        place.train(task, out=tmp_path / "full")
+    assert (tmp_path / "full" / "note").read_text() == "mine"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("where", ["fit", "save_bundle", "write_record"])
+def test_interrupted_training_leaves_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, where: str, error: type[BaseException]
+) -> None:
+    task = english_task(place.folder / "data")
+    original = getattr(api, where)
+
+    def interrupted(*arguments: Any) -> None:
+        original(*arguments)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, where, interrupted)
+        with pytest.raises(error):
+            place.train(task)
+    assert not place.store.folder.exists() or list(place.store.folder.iterdir()) == []
+    assert place.train(task).has_weights
+
+
+# --- keeping --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "keep", "stays"),
+    [
+        ("bottleneck", "all", True),
+        ("bottleneck", "adapters", True),
+        ("bottleneck", "scores", False),
+        ("full", "all", True),
+        ("full", "adapters", False),
+        ("full", "scores", False),
+    ],
+)
+def test_keep(place: Place, method: str, keep: Keep, stays: bool) -> None:
+    run = place.train(english_task(place.folder / "data"), method=method)
+    keep_of(run, keep)
+    assert run.has_weights is stays
+    assert sorted(path.name for path in run.folder.iterdir()) == (["bundle"] if stays else []) + ["record.json"]
+    assert place.store.find(run.name).record == run.record
+    keep_of(run, keep)
+
+
+def test_run_without_weights_is_trained_again_and_keeps_its_scores(place: Place) -> None:
+    task = english_task(place.folder / "data")
+    run = place.train(task)
+    weights = load_file(run.bundle / "tags" / "adapter.safetensors")
+    (run.folder / "evaluations" / "test-x").mkdir(parents=True)
+    (run.folder / "evaluations" / "test-x" / "scores.json").write_text("{}")
+    keep_of(run, "scores")
+    with pytest.raises(StiltsError, match="were not kept"):
+        place.job(task, [run])
+    again = place.train(task)
+    assert again.name == run.name
+    found = load_file(again.bundle / "tags" / "adapter.safetensors")
+    assert all(torch.equal(found[name], own) for name, own in weights.items())
+    assert (again.folder / "evaluations" / "test-x" / "scores.json").read_text() == "{}"
+    assert [path.name for path in place.store.folder.iterdir()] == [run.name]

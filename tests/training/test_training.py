@@ -1,0 +1,173 @@
+"""Training as a whole: one seed one result, selection, limits, and what stops a run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers_training import Place, english_task, make_place, pairs_task
+from safetensors.torch import load_file
+from torch import Tensor
+
+from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.runs.bundle import load_bundle
+from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.training import api, trainer
+from adapter_stilts.training.batches import epoch_order, pack
+from adapter_stilts.training.job import Job
+from adapter_stilts.training.step import batch_logits
+from adapter_stilts.training.trainer import TrainingData, build_model, fit, load_training_data
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_place(tmp_path, monkeypatch)
+
+
+def weights_of(run: Run) -> dict[str, Tensor]:
+    """Every tensor of a run's bundle, by file and name."""
+    files = sorted(run.bundle.rglob("*.safetensors"))
+    assert files
+    return {f"{path.parent.name}/{name}": own for path in files for name, own in load_file(path).items()}
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "full"])
+def test_one_seed_gives_the_same_weights(place: Place, method: str) -> None:
+    """Bit for bit, dropout included; the second run starts after another one has drawn random numbers."""
+    task = english_task(place.folder / "data")
+    runs = []
+    for number, seed in enumerate((0, 1, 0)):
+        job = place.job(task, method=method, seed=seed)
+        runs.append(api.execute(job, RunStore(place.folder / f"store-{number}"), "cpu"))
+    assert runs[0].record.recipe.dropout == 0.1
+    first, other, again = (weights_of(run) for run in runs)
+    assert first.keys() == again.keys() == other.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert runs[0].record.history == runs[2].record.history
+    head = "tags/heads.tags.1.weight"
+    assert not torch.equal(first[head], other[head])
+    assert runs[0].record.history != runs[1].record.history
+
+
+@pytest.mark.parametrize(("selection", "epoch"), [("last", 4), ("best", 2)])
+@pytest.mark.parametrize("method", ["bottleneck", "full"])
+def test_selection(place: Place, monkeypatch: pytest.MonkeyPatch, method: str, selection: str, epoch: int) -> None:
+    """Epochs 2 and 3 are equally good: the earlier one is the best."""
+    job = place.job(
+        english_task(place.folder / "data"), method=method, settings={"epochs": "4", "selection": selection}
+    )
+    seen: list[dict[str, Tensor]] = []
+
+    def scores(job: Job, model: Any, data: TrainingData) -> dict[str, float]:
+        seen.append({name: own.detach().clone() for name, own in model.named_parameters() if own.requires_grad})
+        return {"accuracy": [50.0, 80.0, 80.0, 60.0][len(seen) - 1]}
+
+    monkeypatch.setattr(trainer, "development_scores", scores)
+    data = load_training_data(job)
+    model = build_model(job, data.labels)
+    fitted = fit(job, model, data)
+    assert fitted.selected_epoch == epoch
+    assert [own.scores["accuracy"] for own in fitted.history] == [50.0, 80.0, 80.0, 60.0]
+    compared = 0
+    for name, own in model.named_parameters():
+        if own.requires_grad and name in seen[0] and own.shape == seen[0][name].shape:
+            assert torch.equal(own, seen[epoch - 1][name]), name
+            compared += 1
+    assert compared >= 10
+    head = "heads.tags.1.weight"
+    assert not torch.equal(seen[1][head], seen[3][head])
+    seen.clear()
+    record = place.execute(job).record
+    assert (record.selected_epoch, record.development) == (epoch, {4: 60.0, 2: 80.0}[epoch])
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_poisoned_weight_names_step_and_rows(place: Place, monkeypatch: pytest.MonkeyPatch, over: bool) -> None:
+    task = english_task(place.folder / "data")
+    under = [place.train(english_task(place.folder / "first", "first", shift=1))] if over else []
+
+    def poisoned(job: Job, labels: tuple[str, ...], device: str) -> Any:
+        model = build_model(job, labels, device)
+        with torch.no_grad():
+            model.heads["tags"][1].weight[0, 0] = float("nan")
+        return model
+
+    monkeypatch.setattr(api, "build_model", poisoned)
+    rows = ", ".join(str(row + 1) for row in sorted(epoch_order(np.arange(24), 0, 0)[:8]))
+    with pytest.raises(StiltsError, match=rf"^step 1: found loss nan .*; examples: en-train.conllu, rows {rows}$"):
+        place.train(task, over=under)
+    assert sorted(path.name for path in place.store.folder.glob("*")) == [run.name for run in under]
+
+
+def test_rate_that_is_far_too_large(place: Place) -> None:
+    with pytest.raises(StiltsError, match=r"^step [2-6]: found loss .*rows [0-9, ]+$") as caught:
+        place.train(english_task(place.folder / "data"), settings={"learning_rate": "1e37", "warmup": "0"})
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert not place.store.folder.exists() or list(place.store.folder.iterdir()) == []
+
+
+def test_limit_draws_the_same_examples_for_each_method(place: Place) -> None:
+    task = english_task(place.folder / "data")
+    expected = sorted(np.random.default_rng(7).permutation(24)[:9].tolist())
+    drawn = {}
+    for method in ("bottleneck", "full"):
+        under = place.train(task, method=method, seed=7, limit=9)
+        for over in ([], [under]):
+            data = load_training_data(place.job(task, over, method=method, seed=7, limit=9))
+            drawn[method, len(over)] = data.train_examples.tolist()
+        stored = under.record.data[0]
+        assert (stored.examples, stored.available, stored.split) == (9, 24, "train")
+        lengths = data.train.lengths[data.train_examples]
+        assert stored.tokens == int(lengths.sum())
+    assert drawn == dict.fromkeys(drawn, expected)
+    assert load_training_data(place.job(task, seed=8, limit=9)).train_examples.tolist() != expected
+
+
+def test_development_examples_do_not_follow_the_seed(place: Place) -> None:
+    task = english_task(place.folder / "data")
+    settings = {"development_examples": "4"}
+    drawn = [load_training_data(place.job(task, seed=seed, settings=settings)) for seed in (0, 1)]
+    expected = sorted(np.random.default_rng(0).permutation(10)[:4].tolist())
+    assert [own.development_examples.tolist() for own in drawn] == [expected, expected]
+
+
+@pytest.mark.parametrize("kind", ["tagging", "classification"])
+def test_recorded_score_is_that_of_the_stored_weights(place: Place, kind: str) -> None:
+    """Recomputed from the bundle, word by word."""
+    task = english_task(place.folder / "data") if kind == "tagging" else pairs_task(place.folder / "pairs")
+    run = place.train(task, settings={"epochs": "4"})
+    data = load_training_data(place.job(task, settings={"epochs": "4"}))
+    model, manifest = load_bundle(run.bundle, place.backbone)
+    batch = pack(data.development, np.arange(data.development.examples), first_position=2)
+    with torch.no_grad():
+        right = batch_logits(model, manifest.head, batch).argmax(dim=1) == batch.labels
+    assert run.record.development == pytest.approx(100 * right.double().mean().item(), abs=1e-9)
+    assert run.record.history[-1].scores["accuracy"] == run.record.development
+    assert run.record.selected_epoch == 4
+    assert run.record.cost.steps == 4 * -(-data.train.examples // 8)
+    assert run.record.data[1].examples == data.development.examples
+
+
+def test_the_labels_are_learnt(place: Place) -> None:
+    """A label depends on its word alone, so a tagger that works is right almost everywhere."""
+    task = english_task(place.folder / "data", examples=96)
+    settings = {"epochs": "8", "reduction": "2", "learning_rate": "2e-2"}
+    assert place.train(task, settings=settings).record.development > 90
+    assert place.train(task, method="full", settings={"epochs": "8", "learning_rate": "5e-3"}).record.development > 90
+
+
+def test_task_under_another_is_trained_first_with_the_same_choices(place: Place) -> None:
+    first, second = english_task(place.folder / "a", "first"), english_task(place.folder / "b", "second", shift=1)
+    run = place.train(second, over=[str(first.path)], seed=3, limit=10, settings={"epochs": "1"})
+    under = place.store.find(run.record.over[0].run)
+    assert (under.record.seed, under.record.limit, under.record.method) == (3, 10, "bottleneck")
+    assert under.record.recipe.epochs == 2
+    assert place.train(first, seed=3, limit=10).name == under.name
+    assert len(place.store.names()) == 2
+
+
+def test_neither_run_nor_task(place: Place) -> None:
+    with pytest.raises(UsageError, match=r"^--over nothing_like_it: neither a run nor a task"):
+        place.train(english_task(place.folder / "data"), over=["nothing_like_it"])
