@@ -1,9 +1,9 @@
 """Intermediate-task training (STILTs) with adapters on a frozen multilingual encoder.
 
-    from adapter_stilts import evaluate, train
+from adapter_stilts import evaluate, train
 
-    run = train("udpos", over=["ud_deprel"], backbone="embedded", mirror="hub")
-    print(evaluate(run, mirror="hub").mean_without_english)
+run = train("udpos", over=["ud_deprel"], backbone="embedded", mirror="hub")
+print(evaluate(run, mirror="hub").mean_without_english)
 """
 
 from typing import TYPE_CHECKING, Any

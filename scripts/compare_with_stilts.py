@@ -1,7 +1,7 @@
 """One intermediate under one target, as adapters and as full STILTs: four runs, one table.
 
-    python scripts/compare_with_stilts.py udpos ud_deprel --backbone FacebookAI/xlm-roberta-large
-    python scripts/compare_with_stilts.py udpos ud_deprel --backbone embedded --hub-mirror hub --limit 500 --test-limit 20
+python scripts/compare_with_stilts.py udpos ud_deprel --backbone FacebookAI/xlm-roberta-large
+python scripts/compare_with_stilts.py udpos ud_deprel --backbone embedded --hub-mirror hub --limit 500
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Learn one English intermediate task as an adapter on a frozen backbone, once for every target it will stand under.
 
-    python scripts/train_intermediate.py ud_deprel --backbone FacebookAI/xlm-roberta-large
-    python scripts/train_intermediate.py ud_deprel --backbone embedded --hub-mirror hub --limit 1000
+python scripts/train_intermediate.py ud_deprel --backbone FacebookAI/xlm-roberta-large
+python scripts/train_intermediate.py ud_deprel --backbone embedded --hub-mirror hub --limit 1000
 """
 
 import argparse
@@ -27,5 +27,5 @@ run = train(
 # What it learnt, and what it cost. An intermediate that learnt nothing teaches nothing: look at this score first.
 record = run.record
 print(f"{run.name}: {record.task.selection_metric} {record.development:.2f} on English development data")
-print(f"{record.trainable_parameters:,} of {record.total_parameters:,} parameters trained in {record.cost.seconds:.0f} s")
+print(f"{record.trainable_parameters:,} of {record.total_parameters:,} parameters, {record.cost.seconds:.0f} s")
 print(f"the adapter, as safetensors and JSON: {run.bundle}")

@@ -1,7 +1,7 @@
 """Train a target task in English on top of an intermediate, then score it in every language it was never trained on.
 
-    python scripts/train_target.py udpos --over ud_deprel --backbone FacebookAI/xlm-roberta-large
-    python scripts/train_target.py udpos --over ud_deprel --backbone embedded --hub-mirror hub --limit 1000
+python scripts/train_target.py udpos --over ud_deprel --backbone FacebookAI/xlm-roberta-large
+python scripts/train_target.py udpos --over ud_deprel --backbone embedded --hub-mirror hub --limit 1000
 """
 
 import argparse
@@ -33,4 +33,5 @@ metric = run.record.task.selection_metric
 for code, own in scores.languages.items():
     print(f"{code}  {language(code).name:<12} {metric} {own[metric]:5.1f}  on {own['n']:.0f} sentences")
 if scores.mean_without_english:
-    print(f"mean without English: {scores.mean_without_english[metric]:.1f}; missing: {', '.join(scores.missing) or 'none'}")
+    print(f"mean without English: {scores.mean_without_english[metric]:.1f}")
+print(f"missing: {', '.join(scores.missing) or 'none'}")

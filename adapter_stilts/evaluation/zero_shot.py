@@ -15,13 +15,14 @@ from adapter_stilts.evaluation.predictions import Predictions, write_predictions
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.paths import atomic_folder, atomic_write_text, mirror_dir
 from adapter_stilts.progress import Reporter, progress
-from adapter_stilts.runs.bundle import Manifest, Stored, load_bundle
+from adapter_stilts.runs.bundle import Manifest, load_bundle
 from adapter_stilts.runs.record import read_record, write_record
 from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, content_hash, keep_of
+from adapter_stilts.runs.stored import Stored, read_stored
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
-from adapter_stilts.tasks.encode import EncodedSplit, encode_split
+from adapter_stilts.tasks.encode import EncodedSplit, encode_split, reading_of
 from adapter_stilts.training.device import default_device
 from adapter_stilts.training.inference import predict_labels, score
 
@@ -125,8 +126,8 @@ def check_languages(task: Task, languages: Sequence[str] | None) -> list[str]:
 
 
 def read_scores(folder: Path) -> Scores:
-    """scores.json in an evaluation's folder."""
-    return Scores.model_validate_json((folder / SCORES).read_text(encoding="utf-8"))
+    """scores.json in an evaluation's folder. Raises StiltsError where it is missing or damaged."""
+    return read_stored(folder / SCORES, Scores)
 
 
 def _identities(
@@ -136,7 +137,8 @@ def _identities(
     identities, missing = {}, {}
     for code in codes:
         try:
-            identities[code] = data_identity(task, code, split, mirror)
+            content = {"data": data_identity(task, code, split, mirror), "reading": reading_of(task, code)}
+            identities[code] = content_hash(content)
         except MissingData as error:
             missing[code] = str(error)
     return identities, missing

@@ -8,12 +8,11 @@ SHA-256 of every file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from adapter_stilts.errors import StiltsError, UsageError
@@ -21,15 +20,10 @@ from adapter_stilts.model.backbone import Backbone, load_model
 from adapter_stilts.model.composition import Arrangement, activate, quiet_adapters, set_dropout
 from adapter_stilts.model.packing import install
 from adapter_stilts.paths import atomic_write_text, sha256_file
+from adapter_stilts.runs.stored import Stored, read_stored
 
 MANIFEST = "manifest.json"
 ENCODER = "model.safetensors"
-
-
-class Stored(BaseModel):
-    """Base of what is stored as JSON: strict, so that a damaged or newer file is noticed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class StoredFile(Stored):
@@ -67,7 +61,7 @@ class Manifest(Stored):
     word_piece: Literal["first_content", "first", "mean"]
     dropout: float
     backbone: StoredBackbone
-    files: dict[str, StoredFile] = {}
+    files: dict[str, StoredFile] = Field(default_factory=dict)
 
     @property
     def arrangement(self) -> Arrangement:
@@ -125,15 +119,7 @@ def encoder_weights(model: Any) -> dict[str, Any]:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a bundle. Raises StiltsError where there is none or it is damaged."""
-    path = folder / MANIFEST
-    try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise StiltsError(f"{folder}: no {MANIFEST}: the weights of this run were not kept, train it again") from None
-    except (ValidationError, json.JSONDecodeError) as error:
-        problem = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        key = ".".join(str(part) for part in problem["loc"]) or "JSON"
-        raise StiltsError(f"{path}: {key}: {problem['msg']}") from None
+    return read_stored(folder / MANIFEST, Manifest)
 
 
 def check_files(folder: Path, files: Mapping[str, StoredFile]) -> None:
@@ -148,10 +134,10 @@ def check_files(folder: Path, files: Mapping[str, StoredFile]) -> None:
             raise StiltsError(f"{path}: altered since it was written (its SHA-256 differs from the manifest's)")
 
 
-def check_backbone(folder: Path, manifest: Manifest, backbone: Backbone) -> None:
-    """Raise UsageError where a bundle belongs to another backbone."""
-    if manifest.backbone.sha256 != backbone.sha256:
-        ours, theirs = stored_backbone(backbone), manifest.backbone
+def check_backbone(folder: Path, theirs: StoredBackbone, backbone: Backbone) -> None:
+    """Raise UsageError where a run's weights belong to another backbone."""
+    if theirs.sha256 != backbone.sha256:
+        ours = stored_backbone(backbone)
         raise UsageError(
             f"{folder}: trained on {theirs.id} ({theirs.layers} x {theirs.hidden_size}, {theirs.sha256[:12]}), "
             f"found {ours.id} ({ours.layers} x {ours.hidden_size}, {ours.sha256[:12]})"
@@ -164,7 +150,7 @@ def load_bundle(folder: Path, backbone: Backbone) -> tuple[Any, Manifest]:
     Raises StiltsError for a damaged bundle, UsageError for another backbone.
     """
     manifest = read_manifest(folder)
-    check_backbone(folder, manifest, backbone)
+    check_backbone(folder, manifest.backbone, backbone)
     check_files(folder, manifest.files)
     model = load_model(backbone)
     set_dropout(model, manifest.dropout)

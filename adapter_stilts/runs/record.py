@@ -7,11 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from adapter_stilts.errors import StiltsError
 from adapter_stilts.paths import atomic_write_text
-from adapter_stilts.runs.bundle import Stored, StoredBackbone
+from adapter_stilts.runs.bundle import StoredBackbone
+from adapter_stilts.runs.stored import Stored, read_stored
 from adapter_stilts.schema import Recipe
 
 RECORD = "record.json"
@@ -142,12 +142,4 @@ def write_record(folder: Path, record: Record) -> None:
 
 def read_record(folder: Path) -> Record:
     """The record in a run's folder. Raises StiltsError where it is missing or damaged, with file and key."""
-    path = folder / RECORD
-    try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StiltsError(f"{path}: {error.strerror or error}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"]) or "JSON"
-        raise StiltsError(f"{path}: {key}: {problem['msg']}") from None
+    return read_stored(folder / RECORD, Record)

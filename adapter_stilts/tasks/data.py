@@ -97,6 +97,12 @@ def data_identity(task: Task, language: str, split: str, mirror: Path | None) ->
     return _identity(task, _locate(task, language, split, mirror), split)
 
 
+def data_place(task: Task, language: str, split: str, mirror: Path | None) -> tuple[str, str | None]:
+    """Where a split's files are (repository, config and split, or paths), and the dataset's revision where known."""
+    located = _locate(task, language, split, mirror)
+    return located.described, located.revision
+
+
 # --- which files --------------------------------------------------------------------------------------------------
 
 

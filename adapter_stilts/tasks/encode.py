@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pyarrow as pa
 from adapter_stilts.errors import DataError
 from adapter_stilts.paths import cache_dir
 from adapter_stilts.schema import Task
-from adapter_stilts.tasks.data import Split, data_identity, load_split
+from adapter_stilts.tasks.data import Split, data_identity, data_place, load_split
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.sequences import EncodedSequence
 
@@ -110,7 +110,9 @@ def encode_split(
     if not path.is_file():
         loaded = load_split(task, language, split, mirror)
         _write(path, encode_columns(task, loaded, tokenizer, labels))
-    return _read(path)
+    # Equal files have one cache entry; where this task has them is its own matter.
+    source, revision = data_place(task, language, split, mirror)
+    return replace(_read(path), source=source, revision=revision)
 
 
 def encode_columns(task: Task, loaded: Split, tokenizer: Any, labels: Sequence[str]) -> pa.Table:

@@ -23,6 +23,7 @@ from adapter_stilts.runs.record import (
     StoredTask,
     Underneath,
     package_versions,
+    read_record,
     write_record,
 )
 from adapter_stilts.runs.store import BUNDLE, Run, RunStore
@@ -77,11 +78,16 @@ def train(
     choose_composition(method, compose, len(over))
     override(recipe_for(task, method, base.id), settings or {})  # type: ignore[arg-type]
     shared: dict[str, Any] = {"method": method, "backbone": base, "seed": seed, "limit": limit}
-    intermediates = [_intermediate(own, store, mirror, device, shared) for own in over]
     precision = default_precision(device)
-    job = make_job(task, intermediates, compose, method, base, seed, limit, settings or {}, precision, mirror)
+
+    def job_over(intermediates: Sequence[Run]) -> Job:
+        return make_job(task, intermediates, compose, method, base, seed, limit, settings or {}, precision, mirror)
+
+    # A target that is done needs no weights underneath: an intermediate that was dropped is not trained again for it.
+    job = job_over([_intermediate(own, store, mirror, device, {**shared, "weights": False}) for own in over])
     run = store.get(job.name)
     if run is None or (weights and not run.has_weights):
+        job = job_over([_intermediate(own, store, mirror, device, shared) for own in over])
         run = execute(job, store, device)
     else:
         say(f"{run.name}: done before, in {run.folder}")
@@ -114,20 +120,21 @@ def execute(job: Job, store: RunStore, device: str) -> Run:
     model = build_model(job, data.labels, device)
     fitted = fit(job, model, data)
     model.eval()
-    with store.create(job.name) as folder:
-        manifest = save_bundle(folder / BUNDLE, model, manifest_of(job, data.labels))
-        cost = Cost(
-            train_seconds=fitted.train_seconds,
-            seconds=time.perf_counter() - started,
-            steps=fitted.steps,
-            tokens_per_second=fitted.tokens / fitted.train_seconds,
-            peak_memory_bytes=peak_memory_bytes(device),
-            bundle_bytes=sum(file.bytes for file in manifest.files.values()),
-        )
-        write_record(folder, record_of(job, data, fitted, cost, device))
-    run = store.get(job.name)
-    assert run is not None
-    return run
+    try:
+        with store.create(job.name) as folder:
+            manifest = save_bundle(folder / BUNDLE, model, manifest_of(job, data.labels))
+            cost = Cost(
+                train_seconds=fitted.train_seconds,
+                seconds=time.perf_counter() - started,
+                steps=fitted.steps,
+                tokens_per_second=fitted.tokens / fitted.train_seconds,
+                peak_memory_bytes=peak_memory_bytes(device),
+                bundle_bytes=sum(file.bytes for file in manifest.files.values()),
+            )
+            write_record(folder, record_of(job, data, fitted, cost, device))
+    except FileExistsError:
+        say(f"{job.name}: another process finished it first; its run stays")
+    return Run(store.folder / job.name, read_record(store.folder / job.name))
 
 
 def manifest_of(job: Job, labels: Sequence[str]) -> Manifest:

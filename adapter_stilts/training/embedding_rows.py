@@ -44,9 +44,12 @@ def reachable_rows(model: Any, ids: np.ndarray) -> Iterator[None]:
     rows = np.unique(ids)
     part = ReachableRows(whole.weight, rows)
     embeddings.word_embeddings = part
+    # `adapters` keeps a second reference to the embedding (for prompt tuning), under which the whole of it would train.
+    whole.weight.requires_grad_(False)
     try:
         yield
     finally:
+        whole.weight.requires_grad_(True)
         embeddings.word_embeddings = whole
         with torch.no_grad():
             whole.weight[torch.from_numpy(rows.astype(np.int64)).to(whole.weight.device)] = part.weight

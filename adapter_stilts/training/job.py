@@ -100,7 +100,7 @@ def make_job(
             raise UsageError(
                 f"--over {run.name}: a {run.record.method} run, accepted under --method {method}: {method}"
             )
-        check_backbone(run.folder, read_manifest(bundle_of(run)), backbone)
+        check_backbone(run.folder, run.record.backbone, backbone)
     identity = {
         "training": TRAINING_VERSION,
         "backbone": backbone.sha256,

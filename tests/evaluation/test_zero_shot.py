@@ -208,3 +208,24 @@ def test_task_that_has_changed_since(place: Place) -> None:
     assert find_task(str(task.path)).version == 2
     with pytest.raises(UsageError, match=r"spans\.yaml: found spans version 2 .*, accepted spans version 1"):
         score(place, run)
+
+
+def test_damaged_scores_are_named(place: Place) -> None:
+    run = place.train(spans_task(place.folder / "data"))
+    score(place, run, languages=["de"])
+    (path,) = run.folder.glob("evaluations/*/scores.json")
+    path.write_text('{"run": 1}')
+    with pytest.raises(StiltsError, match=r"scores\.json: \w+: "):
+        score(place, run, languages=["de"])
+
+
+def test_another_reading_of_the_same_file_is_another_evaluation(place: Place) -> None:
+    """German read from the lemma column instead of the form: the same bytes must be scored anew."""
+    run = place.train(spans_task(place.folder / "data"))
+    score(place, run, languages=["de"])
+    source = place.folder / "data" / "spans.yaml"
+    before = source.read_text()
+    source.write_text(before.replace("de: {test: de-test.conllu}", "de: {test: de-test.conllu, columns: COLUMNS}"))
+    source.write_text(source.read_text().replace("COLUMNS", "{tokens: lemma, labels: upos}"))
+    score(place, run, languages=["de"])
+    assert len(list(run.folder.glob("evaluations/*/scores.json"))) == 2

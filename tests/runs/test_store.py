@@ -235,10 +235,32 @@ def test_run_without_weights_is_trained_again_and_keeps_its_scores(place: Place)
     (run.folder / "evaluations" / "test-x" / "scores.json").write_text("{}")
     keep_of(run, "scores")
     with pytest.raises(StiltsError, match="were not kept"):
-        place.job(task, [run])
+        place.execute(place.job(task, [run]))
     again = place.train(task)
     assert again.name == run.name
     found = load_file(again.bundle / "tags" / "adapter.safetensors")
     assert all(torch.equal(found[name], own) for name, own in weights.items())
     assert (again.folder / "evaluations" / "test-x" / "scores.json").read_text() == "{}"
     assert [path.name for path in place.store.folder.iterdir()] == [run.name]
+
+
+def test_a_run_that_another_process_finished_first_stays(place: Place) -> None:
+    job = place.job(english_task(place.folder / "data"))
+    first = place.execute(job)
+    before = (first.folder / "record.json").read_bytes()
+    second = place.execute(job)
+    assert second.folder == first.folder
+    assert (first.folder / "record.json").read_bytes() == before
+    assert [path.name for path in place.store.folder.iterdir()] == [first.name]
+
+
+def test_a_done_target_needs_no_weights_underneath(place: Place) -> None:
+    under, task = english_task(place.folder / "under", "under", shift=1), english_task(place.folder / "data")
+    run = place.train(task, over=[str(under.path)])
+    (below,) = [own for own in place.store.runs() if own.record.task.name == "under"]
+    keep_of(below, "scores")
+    assert place.train(task, over=[str(under.path)]).name == run.name
+    assert not below.has_weights
+    other = place.train(task, over=[str(under.path)], settings={"epochs": "1"})
+    assert other.record.over[0].run == below.name
+    assert below.has_weights

@@ -19,6 +19,7 @@ from adapter_stilts.errors import DataError
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks import encode as encode_module
+from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import load_split
 from adapter_stilts.tasks.encode import EncodedSplit, encode_columns, encode_split, label_inventory, tokenizer_hash
 from adapter_stilts.tasks.kinds import classification, tagging
@@ -293,3 +294,17 @@ def test_sample_is_drawn_with_the_seed(tmp_path: Path, tokenizer: Any) -> None:
     assert split.sample(5, 3).tolist() == expected
     assert split.sample(5, 4).tolist() != expected
     assert split.sample(24, 3).tolist() == split.sample(None, 4).tolist() == list(range(24))
+
+
+def test_equal_files_share_the_cache_but_not_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place(tmp_path, monkeypatch)
+    one = english_task(tmp_path / "one")
+    text = one.path.read_text()
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    (tmp_path / "two" / "en-train.conllu").rename(tmp_path / "two" / "renamed.conllu")
+    (tmp_path / "two" / "tags.yaml").write_text(text.replace("en-train.conllu", "renamed.conllu"))
+    other = find_task(str(tmp_path / "two" / "tags.yaml"))
+    splits = [encode_split(task, "en", "train", place.backbone.tokenizer, task.labels) for task in (one, other)]
+    assert [split.source for split in splits] == ["en-train.conllu", "renamed.conllu"]
+    assert splits[0].sha256 == splits[1].sha256
+    assert len(list((tmp_path / "cache" / "encoded").iterdir())) == 1
