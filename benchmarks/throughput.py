@@ -10,7 +10,6 @@ epoch's time holds sampling, packing or collating, and the optimizer steps.
 from __future__ import annotations
 
 import argparse
-import copy
 import datetime
 import json
 import os
@@ -18,11 +17,10 @@ import shlex
 import statistics
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,28 +28,19 @@ from typing import Any
 import numpy as np
 import torch
 from adapters import AdapterTrainer
-from datasets import Dataset
-from transformers import (
-    DataCollatorForTokenClassification,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    XLMRobertaForTokenClassification,
-)
-from transformers.trainer_callback import PrinterCallback
-from transformers.training_args import OptimizerNames
+from transformers import Trainer
 from transformers.utils import logging as transformers_logging
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
-from adapter_stilts.model.composition import activate, adapter_config, count_parameters, quiet_adapters
+from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.model.composition import count_parameters
 from adapter_stilts.paths import atomic_write_text, mirror_dir
 from adapter_stilts.progress import progress, say
 from adapter_stilts.runs.record import package_versions
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.training.api import default_precision, train
+from adapter_stilts.training.api import train
+from adapter_stilts.training.device import default_precision
 from adapter_stilts.training.embedding_rows import reachable_rows
 from adapter_stilts.training.inference import INFERENCE_TOKENS, predict_labels
 from adapter_stilts.training.job import Job, make_job
@@ -65,12 +54,24 @@ from adapter_stilts.training.trainer import (
     train_epoch,
 )
 from benchmarks.machine import describe_machine
+from benchmarks.peers import (
+    FULL_WINDOW_BATCHES,
+    Measured,
+    Peer,
+    Sample,
+    Variant,
+    now,
+    peer_adapter_model,
+    peer_arguments,
+    peer_full_model,
+    peer_rows,
+    peer_settings,
+)
 
 SEED = 0
 WARMUP_STEPS = 3
-# `group_by_length` sorts within windows of a quarter of the data, at most 50 batches (get_length_grouped_indices in
-# transformers' trainer_pt_utils.py). Fewer than 200 steps make narrower windows: more padding than a whole epoch has.
-FULL_WINDOW_BATCHES = 50
+# What is trained, by which method; inference goes with none.
+JOBS = {"none": "bottleneck", "stack": "bottleneck", "full": "full"}
 RATIOS = {
     "ratio_training_default": ("ours_none", "adapter_trainer_none_default"),
     "ratio_training_grouped": ("ours_none", "adapter_trainer_none_grouped"),
@@ -81,40 +82,6 @@ RATIOS = {
     "ratio_inference_default": ("ours_inference", "trainer_predict_default"),
     "ratio_inference_sorted": ("ours_inference", "trainer_predict_sorted"),
 }
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The same sentences for everyone: examples of our data, rows for the peers (`rows_sorted`: shortest first)."""
-
-    data: TrainingData
-    rows: Dataset
-    rows_sorted: Dataset
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One timed epoch or pass: real tokens, places in the tensors (tokens and padding), seconds."""
-
-    tokens: int
-    places: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What is timed: `run(sample, repeat)`; the repeat seeds our order, a peer has a generator of its own."""
-
-    run: Callable[[Sample, int], Measured]
-    trainable_parameters: int
-    pads: bool
-
-
-def now(device: str) -> float:
-    """Seconds of a monotonic clock, once the device has done what it was asked to do."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def draw_examples(split: EncodedSplit, sentences_a_step: int, steps: int) -> np.ndarray:
@@ -134,20 +101,6 @@ def make_sample(data: TrainingData, examples: np.ndarray) -> Sample:
     by_length = sequences[np.argsort(data.train.lengths[sequences], kind="stable")]
     chosen = replace(data, train_examples=examples)
     return Sample(chosen, peer_rows(data.train, sequences), peer_rows(data.train, by_length))
-
-
-def peer_rows(split: EncodedSplit, sequences: np.ndarray) -> Dataset:
-    """Rows as a tokenizer gives them: input_ids, attention_mask, and labels with -100 on pieces that carry none."""
-    rows: dict[str, list[Any]] = {"input_ids": [], "attention_mask": [], "labels": []}
-    for sequence in sequences:
-        ids = split.ids[split.id_offsets[sequence] : split.id_offsets[sequence + 1]]
-        units = slice(split.unit_offsets[sequence], split.unit_offsets[sequence + 1])
-        labels = np.full(len(ids), -100)
-        labels[split.starts[units]] = split.labels[units]
-        rows["input_ids"].append(ids.tolist())
-        rows["attention_mask"].append([1] * len(ids))
-        rows["labels"].append(labels.tolist())
-    return Dataset.from_dict(rows)
 
 
 def our_training(job: Job, model: Any, parameters: int, steps: int, device: str) -> Variant:
@@ -176,95 +129,6 @@ def our_inference(job: Job, model: Any, device: str) -> Variant:
     return Variant(run, 0, pads=False)
 
 
-@dataclass
-class CountingCollator(DataCollatorForTokenClassification):
-    """The peers' collator (pads to the longest of a batch), which notes tokens and places."""
-
-    tokens: int = 0
-    places: int = 0
-
-    def __call__(self, features: list[dict[str, Any]], return_tensors: str | None = None) -> dict[str, Any]:
-        self.tokens += sum(len(feature["input_ids"]) for feature in features)
-        batch = super().__call__(features, return_tensors)
-        self.places += batch["input_ids"].numel()
-        return batch
-
-
-class Stopwatch(TrainerCallback):
-    """Times the epoch: from before the sampler starts to after the last step."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.started, self.seconds = device, 0.0, 0.0
-
-    def on_epoch_begin(self, *arguments: Any, **keywords: Any) -> None:
-        self.started = now(self.device)
-
-    def on_epoch_end(self, *arguments: Any, **keywords: Any) -> None:
-        self.seconds = now(self.device) - self.started
-
-
-class Peer:
-    """A trainer of `transformers` or `adapters` at its defaults, apart from `arguments`."""
-
-    def __init__(self, trainer: type[Trainer], model: Any, tokenizer: Any, arguments: Mapping[str, Any]) -> None:
-        self.device = "cpu" if arguments["use_cpu"] else "cuda"
-        self.collator, self.stopwatch = CountingCollator(tokenizer), Stopwatch(self.device)
-        settings = TrainingArguments(**arguments)
-        self.trainer = trainer(model=model, args=settings, data_collator=self.collator, callbacks=[self.stopwatch])
-        self.trainer.remove_callback(PrinterCallback)
-
-    def training(self) -> Variant:
-        """One epoch over the rows; the optimizer lives on from call to call."""
-
-        def run(sample: Sample, repeat: int) -> Measured:
-            self.collator.tokens = self.collator.places = 0
-            self.trainer.train_dataset = sample.rows
-            self.trainer.train()
-            return Measured(self.collator.tokens, self.collator.places, self.stopwatch.seconds)
-
-        return Variant(run, count_parameters(self.trainer.model)[0], pads=True)
-
-    def prediction(self, ordered: bool) -> Variant:
-        """`Trainer.predict` without labels, so that it computes no loss either; the rows are sorted beforehand."""
-
-        def run(sample: Sample, repeat: int) -> Measured:
-            rows = (sample.rows_sorted if ordered else sample.rows).remove_columns("labels")
-            self.collator.tokens = self.collator.places = 0
-            started = now(self.device)
-            self.trainer.predict(rows)
-            return Measured(self.collator.tokens, self.collator.places, now(self.device) - started)
-
-        return Variant(run, 0, pads=True)
-
-
-def peer_backbone(job: Job) -> Backbone:
-    """The backbone with our dropout: the recipe's on states, none on attention probabilities."""
-    config = copy.deepcopy(job.backbone.config)
-    config.hidden_dropout_prob, config.attention_probs_dropout_prob = job.recipe.dropout, 0.0
-    return replace(job.backbone, config=config)
-
-
-def peer_adapter_model(job: Job, labels: Sequence[str]) -> Any:
-    """The job's model as a user of `adapters` builds it; an intermediate is left untrained, which costs the same."""
-    model, arrangement = load_model(peer_backbone(job)), job.arrangement
-    for name in arrangement.adapters:
-        model.add_adapter(name, config=adapter_config(job.recipe.adapter, job.recipe.reduction))
-    find_kind(job.task.kind).add_head(model, arrangement.head, labels, job.recipe.dropout)
-    with quiet_adapters():
-        model.train_adapter(arrangement.head)
-    activate(model, arrangement)
-    return model
-
-
-def peer_full_model(job: Job, labels: Sequence[str]) -> Any:
-    """`transformers`' own model for tagging, without anything of `adapters`."""
-    backbone = peer_backbone(job)
-    backbone.config.num_labels = len(labels)
-    return XLMRobertaForTokenClassification.from_pretrained(
-        str(backbone.folder), config=backbone.config, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-
-
 def make_jobs(options: argparse.Namespace, mirror: Path | None, folder: str) -> dict[str, Job]:
     """The jobs none, stack (over a few steps of the same task: speed does not depend on what it learnt) and full."""
     task, base = find_task(options.task), load_backbone(options.backbone, mirror=mirror)
@@ -278,25 +142,11 @@ def make_jobs(options: argparse.Namespace, mirror: Path | None, folder: str) -> 
     )
     precision = default_precision(options.device)
     return {
-        name: make_job(task, over, None, method, base, SEED, None, settings, precision, mirror)
-        for name, over, method in (("none", [], "bottleneck"), ("stack", [below], "bottleneck"), ("full", [], "full"))
-    }
-
-
-def peer_arguments(job: Job, data: TrainingData, device: str) -> dict[str, Any]:
-    """What differs from the defaults of `TrainingArguments`. Batches of prediction hold as many tokens as ours, on
-    average over the training split."""
-    batch_tokens = INFERENCE_TOKENS[device]
-    return {
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": job.recipe.batch_examples,
-        "per_device_eval_batch_size": max(1, round(batch_tokens / float(data.train.lengths.mean()))),
-        "use_cpu": device == "cpu",
-        "bf16": job.precision == "bf16",
-        "save_strategy": "no",
-        "logging_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
+        name: make_job(
+            task, [below] if name == "stack" else [], None, method, base, SEED, None, settings, precision, mirror
+        )
+        for name, method in JOBS.items()
+        if name in options.variants
     }
 
 
@@ -304,7 +154,7 @@ def build_variants(
     jobs: Mapping[str, Job], data: TrainingData, steps: int, device: str, folder: str, stack: ExitStack
 ) -> tuple[dict[str, Variant], dict[str, Any]]:
     """All variants by name, in the order in which a round runs them, and the peers' arguments."""
-    arguments = peer_arguments(jobs["none"], data, device)
+    arguments = peer_arguments(next(iter(jobs.values())), data, device)
     here = {**arguments, "output_dir": folder}
     variants: dict[str, Variant] = {}
     for name, job in jobs.items():
@@ -359,30 +209,9 @@ def summary(variant: Variant, measured: Sequence[Measured]) -> dict[str, Any]:
 
 
 def ratios(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Our median tokens a second by a peer's, for each pair of `RATIOS`."""
+    """Our median tokens a second by a peer's, for each pair of `RATIOS` that was measured."""
     median = {name: own["tokens_per_second"]["median"] for name, own in variants.items()}
-    return {ratio: median[ours] / median[peer] for ratio, (ours, peer) in RATIOS.items()}
-
-
-def peer_settings(job: Job, arguments: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """What a reader has to know of the peers to believe the comparison."""
-    return {
-        "training_arguments": dict(arguments),
-        "other_arguments": "the defaults of TrainingArguments; group_by_length is False (default) or True (grouped)",
-        "optimizer": OptimizerNames(TrainingArguments(use_cpu=True, report_to="none").optim).value,
-        "collator": "DataCollatorForTokenClassification, padded to the longest sentence of a batch",
-        "adapter_model": "XLMRobertaAdapterModel with AdapterTrainer",
-        "full_model": "XLMRobertaForTokenClassification with Trainer",
-        "hidden_dropout_prob": job.recipe.dropout,
-        "attention_probs_dropout_prob": 0.0,
-        "labels": "on the pieces that ours are on, -100 elsewhere",
-        "prediction": "without labels, so without a loss; sorted: rows sorted by length before the clock starts",
-        "grouped_window_batches": max(1, min(options.steps // 4, FULL_WINDOW_BATCHES)),
-        "remarks": [
-            "attention dropout is off in the peers too: their faster setting (the checkpoint's default is 0.1)",
-            f"group_by_length sorts within {FULL_WINDOW_BATCHES} batches on 200 steps or more, within fewer on less",
-        ],
-    }
+    return {ratio: median[ours] / median[peer] for ratio, (ours, peer) in RATIOS.items() if ours in median}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -391,7 +220,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         jobs = make_jobs(options, mirror, folder)
-        job = jobs["none"]
+        job = next(iter(jobs.values()))
         data = load_training_data(job)
         examples = draw_examples(data.train, options.sentences_a_step, options.steps)
         warmup = min(WARMUP_STEPS, options.steps)
@@ -442,9 +271,13 @@ def command(options: argparse.Namespace) -> str:
     words += ["python", "-m", "benchmarks.throughput"]
     for name, value in vars(options).items():
         if value is not None:
-            text = "hub" if name == "hub_mirror" else portable(value) if isinstance(value, (str, Path)) else str(value)
-            words += [f"--{name.replace('_', '-')}", shlex.quote(text)]
+            values = value if isinstance(value, list) else ["hub" if name == "hub_mirror" else value]
+            words += [f"--{name.replace('_', '-')}", *(shlex.quote(_shown(own)) for own in values)]
     return " ".join(words)
+
+
+def _shown(value: Any) -> str:
+    return portable(value) if isinstance(value, (str, Path)) else str(value)
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -454,7 +287,7 @@ def table(result: Mapping[str, Any]) -> str:
         speed, padding = own["tokens_per_second"], own.get("padding_share")
         shown = "" if padding is None else f"{padding:8.1%}"
         lines.append(f"{name:30} {speed['median']:10,.0f} {speed['best']:10,.0f} {shown}".rstrip())
-    return "\n".join([*lines, "", *(f"{ratio:30} {result[ratio]:10.2f}" for ratio in RATIOS)])
+    return "\n".join([*lines, "", *(f"{ratio:30} {result[ratio]:10.2f}" for ratio in RATIOS if ratio in result)])
 
 
 def positive(text: str) -> int:
@@ -474,6 +307,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sentences-a-step", type=positive, default=32)
     parser.add_argument("--steps", type=positive, default=4 * FULL_WINDOW_BATCHES, help="steps of one timed epoch")
     parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument("--variants", nargs="+", choices=list(JOBS), default=list(JOBS), help="what to measure")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     return parser.parse_args(arguments)
 

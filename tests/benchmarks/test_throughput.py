@@ -15,7 +15,7 @@ from transformers import XLMRobertaTokenizerFast
 
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.training.inference import INFERENCE_TOKENS
-from benchmarks import throughput
+from benchmarks import peers, throughput
 from benchmarks.machine import describe_machine, processor_name
 
 TASK = """\
@@ -172,10 +172,10 @@ def test_peer_models_have_our_dropout(kind: str, backbone: Path, tmp_path: Path,
     )
     jobs = throughput.make_jobs(options, None, str(tmp_path))
     if kind == "adapters":
-        model = throughput.peer_adapter_model(jobs["stack"], ["A", "B"])
+        model = peers.peer_adapter_model(jobs["stack"], ["A", "B"])
         assert list(model.active_adapters) == list(jobs["stack"].arrangement.adapters)
     else:
-        model = throughput.peer_full_model(jobs["full"], ["A", "B"])
+        model = peers.peer_full_model(jobs["full"], ["A", "B"])
     attention = [layer.attention.self for layer in model.roberta.encoder.layer]
     assert [own.dropout_prob for own in attention] == [0.0, 0.0]
     found = {module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout) and module.p}
@@ -186,7 +186,8 @@ def test_peer_models_have_our_dropout(kind: str, backbone: Path, tmp_path: Path,
 def test_command_repeats_the_run_without_places_of_this_machine(result: dict[str, Any], backbone: Path) -> None:
     assert result["command"] == (
         f"OMP_NUM_THREADS=1 python -m benchmarks.throughput --device cpu --backbone {backbone.name} --task mine.yaml "
-        f"--sentences-a-step 4 --steps 3 --repeats 2 --out throughput.json"
+        f"--sentences-a-step 4 --steps 3 --repeats 2 --variants none stack full "
+        f"--out throughput.json"
     )
     assert not re.search(r'"/|/tmp', json.dumps(result))
     assert result["machine"] == describe_machine()
@@ -197,12 +198,12 @@ def test_mirror_is_shown_as_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     options = throughput.parse(["--hub-mirror", str(tmp_path), "--out", "results/a b.json"])
     assert throughput.command(options) == (
         "python -m benchmarks.throughput --device cpu --backbone embedded --task udpos --hub-mirror hub "
-        "--sentences-a-step 32 --steps 200 --repeats 3 --out 'results/a b.json'"
+        "--sentences-a-step 32 --steps 200 --repeats 3 --variants none stack full --out 'results/a b.json'"
     )
 
 
 def test_collator_counts_by_hand(backbone: Path) -> None:
-    collator = throughput.CountingCollator(XLMRobertaTokenizerFast.from_pretrained(backbone))
+    collator = peers.CountingCollator(XLMRobertaTokenizerFast.from_pretrained(backbone))
 
     def rows(*lengths: int) -> list[dict[str, Any]]:
         return [{"input_ids": [5] * n, "attention_mask": [1] * n, "labels": [0] * n} for n in lengths]
@@ -212,8 +213,8 @@ def test_collator_counts_by_hand(backbone: Path) -> None:
     assert batch["labels"].tolist() == [[0, 0, 0, -100, -100], [0] * 5, [0, 0, 0, 0, -100]]
     collator(rows(2, 7))
     assert (collator.tokens, collator.places) == (12 + 9, 15 + 14)
-    measured = [throughput.Measured(collator.tokens, collator.places, 2.0)]
-    own = throughput.summary(throughput.Variant(lambda sample, repeat: measured[0], 0, pads=True), measured)
+    measured = [peers.Measured(collator.tokens, collator.places, 2.0)]
+    own = throughput.summary(peers.Variant(lambda sample, repeat: measured[0], 0, pads=True), measured)
     assert own["padding_share"] == pytest.approx(8 / 29)
     assert own["tokens_per_second"] == {"median": 10.5, "best": 10.5, "all": [10.5]}
 
@@ -229,7 +230,7 @@ SPLIT = EncodedSplit(
 
 
 def test_peers_label_the_pieces_that_we_read() -> None:
-    rows = throughput.peer_rows(SPLIT, np.array([1, 0]))
+    rows = peers.peer_rows(SPLIT, np.array([1, 0]))
     assert rows["input_ids"][:] == [[0, 21, 2], [0, 11, 12, 13, 2]]
     assert rows["labels"][:] == [[-100, 1, -100], [-100, 1, -100, 0, -100]]
     assert rows["attention_mask"][:] == [[1, 1, 1], [1, 1, 1, 1, 1]]
