@@ -61,6 +61,8 @@ def choose_composition(method: str, compose: str | None, intermediates: int) -> 
         raise UsageError(f"--over: found {intermediates} runs, accepted with --method full: one (it is sequential)")
     if compose is None or compose in possible:
         return possible[0]
+    if method == "full" and intermediates:
+        raise UsageError(f"--compose: found {compose!r}; --method full continues from the run --over: leave --compose out")
     under = "without --over" if intermediates == 0 else "with --over"
     raise UsageError(f"--compose: found {compose!r}, accepted with --method {method} {under}: {', '.join(possible)}")
 

@@ -170,7 +170,12 @@ def test_compositions_by_method() -> None:
 @pytest.mark.parametrize(
     ("method", "compose", "over", "complaint"),
     [
-        ("full", "stack", 1, r"^--compose: found 'stack', accepted with --method full with --over: continue$"),
+        (
+            "full",
+            "stack",
+            1,
+            r"^--compose: found 'stack'; --method full continues from the run --over: leave --compose out$",
+        ),
         ("full", None, 2, r"^--over: found 2 runs, accepted with --method full: one"),
         ("bottleneck", "stack", 0, r"^--compose: found 'stack', .* bottleneck without --over: none$"),
         ("bottleneck", "none", 1, r"^--compose: found 'none', .* bottleneck with --over: stack$"),
