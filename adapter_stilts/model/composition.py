@@ -62,7 +62,7 @@ def choose_composition(method: str, compose: str | None, intermediates: int) -> 
     if compose is None or compose in possible:
         return possible[0]
     if method == "full" and intermediates:
-        raise UsageError(f"--compose: found {compose!r}; --method full continues from the run --over: leave --compose out")
+        raise UsageError(f"--compose: found {compose!r}; --method full continues from --over: leave --compose out")
     under = "without --over" if intermediates == 0 else "with --over"
     raise UsageError(f"--compose: found {compose!r}, accepted with --method {method} {under}: {', '.join(possible)}")
 

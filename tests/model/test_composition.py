@@ -174,7 +174,7 @@ def test_compositions_by_method() -> None:
             "full",
             "stack",
             1,
-            r"^--compose: found 'stack'; --method full continues from the run --over: leave --compose out$",
+            r"^--compose: found 'stack'; --method full continues from --over: leave --compose out$",
         ),
         ("full", None, 2, r"^--over: found 2 runs, accepted with --method full: one"),
         ("bottleneck", "stack", 0, r"^--compose: found 'stack', .* bottleneck without --over: none$"),
