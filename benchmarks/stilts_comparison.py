@@ -84,7 +84,8 @@ def report(runs: Sequence[Run], intermediates: Sequence[Run], store: RunStore, a
     }
     text = json.dumps(result, indent=1, ensure_ascii=False)
     # Reasons for missing languages name the mirror's folder, which is nobody else's.
-    text = text.replace(str(mirror_dir(arguments.hub_mirror)), "hub")
+    if (mirror := mirror_dir(arguments.hub_mirror)) is not None:
+        text = text.replace(str(mirror), "hub")
     atomic_write_text(arguments.out, text + "\n")
     atomic_write_text(arguments.out.with_suffix(".md"), f"`{command(arguments)}`\n\n{comparison.markdown()}")
 
