@@ -9,7 +9,18 @@ print(evaluate(run, mirror="hub").mean_without_english)
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["RunStore", "Scores", "Task", "all_tasks", "evaluate", "load_backbone", "load_run", "load_task", "train"]
+__all__ = [
+    "RunStore",
+    "Scores",
+    "Task",
+    "all_tasks",
+    "evaluate",
+    "load_backbone",
+    "load_run",
+    "load_task",
+    "train",
+    "tune",
+]
 
 # Names that the package offers -> the module that has them. Read on first use: `adapter-stilts --help` must not wait
 # for torch.
@@ -23,6 +34,7 @@ _PLACES = {
     "load_run": ("adapter_stilts.evaluation.zero_shot", "load_run"),
     "load_task": ("adapter_stilts.tasks.catalog", "find_task"),
     "train": ("adapter_stilts.training.api", "train"),
+    "tune": ("adapter_stilts.training.tune", "tune"),
 }
 
 if TYPE_CHECKING:
@@ -33,6 +45,7 @@ if TYPE_CHECKING:
     from adapter_stilts.tasks.catalog import all_tasks
     from adapter_stilts.tasks.catalog import find_task as load_task
     from adapter_stilts.training.api import train
+    from adapter_stilts.training.tune import tune
 
 
 def __getattr__(name: str) -> Any:

@@ -1,23 +1,15 @@
-"""Strict models of task YAML, and a loader whose every complaint is one line: file, line, key, found, accepted.
+"""Strict models of task YAML: tasks, their data and their recipes."""
 
-Scalars follow YAML 1.2: `no` and `ON` are strings (a language code, a label), `1e-3` is a number.
-"""
-
-import difflib
-import re
-import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from adapter_stilts.errors import UsageError
-
-Location = tuple[str | int, ...]
-ModelType = TypeVar("ModelType", bound=BaseModel)
+from adapter_stilts.strict_yaml import Loader, dotted, first_complaint, unknown_key
 
 
 class Strict(BaseModel):
@@ -28,12 +20,45 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _listed(value: object) -> object:
+    """A list as YAML has it, or as it is typed after --set: `query,value`, `0.7,0.3`."""
+    if isinstance(value, str):
+        return tuple(yaml.load(part, Loader=Loader) for part in value.split(","))
+    return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else _as_tuple(value)
+
+
+def _layers_text(value: object) -> object:
+    """`6-11`, `0,2` or the bare number 6, as YAML has it, as text that `layer_numbers` reads."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(text, str):
+        try:
+            layer_numbers(text)
+        except ValueError:
+            raise PydanticCustomError("layers", "layers counted from 0, such as 6-11 or 0,2,9-11", {}) from None
+    return text
+
+
+def layer_numbers(text: str) -> tuple[int, ...]:
+    """The layers that such a text as `0,2,9-11` names, sorted. Raises ValueError for another text."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            raise ValueError(part)
+        numbers.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(numbers))
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 Values = Annotated[tuple[str | int | float | bool, ...], BeforeValidator(_as_tuple)]
 SplitName = Literal["train", "validation", "test"]
 Format = Literal["conllu", "conll", "tsv", "jsonl", "parquet"]
 MetricName = Literal["accuracy", "span_f1", "official_tag_f1"]
-MethodName = Literal["bottleneck", "full"]
+MethodName = Literal["bottleneck", "lora", "dora", "ia3", "full", "head"]
+AdapterName = Literal["pfeiffer", "houlsby", "parallel", "compacter"]
+FusionName = Literal["full", "light"]
+MergeName = Literal["linear", "svd", "cat", "ties", "dare"]
+MixingName = Literal["proportional", "uniform", "temperature"]
 CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
 
@@ -69,9 +94,23 @@ class Data(Strict):
 
 
 class Recipe(Strict):
-    """How one method trains on one backbone. `warmup` is a share of the steps; `development_examples` English
-    development examples are scored after each epoch (None: all); `reduction` and `adapter` (the name of
-    an `adapters` config) matter for `bottleneck` alone; `tuning` says how the numbers were chosen."""
+    """How one method trains on one backbone. Fields that a method or composition does not use decide nothing there.
+
+    Optimisation: `warmup` is a share of the steps; `development_examples` English development examples are scored after
+    each epoch (None: all); `tuning` says how the numbers were chosen.
+    `bottleneck`: `adapter` is the architecture, `reduction` hidden size over bottleneck size.
+    `lora`, `dora`, `ia3`: `rank`, `alpha` (scaling is alpha / rank; None: twice the rank), `targets` (names of linear
+    modules; None: what `peft` takes for XLM-R). `layers`: where adapters sit, such as `6-11` or `0,2,9-11`, counted
+    from 0 (None: all).
+    `fuse`: `fusion` full (query, key and value matrices) or light (query and key of rank `fusion_rank`, no value);
+    `fusion_learning_rate` (None: the adapter's); `fusion_null` puts an adapter that does nothing beside the others, so
+    that fusion can ignore them.
+    `merge`: how parameters are merged (None: linear for bottleneck and ia3, svd for lora), with `merge_weights` in the
+    order of the intermediates (None: equal; their sum is made 1), and what the target does with the result.
+    Several tasks at once: `mixing` draws batches in proportion to a task's examples (at most `mixing_cap` of them),
+    uniformly, or in proportion to examples ** (1 / mixing_temperature). `mlm_share` of the steps train masked language
+    modelling on the text of `mlm_task` (a task's name or YAML) in all its languages.
+    """
 
     learning_rate: float = Field(default=1e-4, gt=0)
     epochs: int = Field(default=5, ge=1)
@@ -84,8 +123,24 @@ class Recipe(Strict):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     selection: Literal["last", "best"] = "last"
     development_examples: int | None = Field(default=None, ge=1)
+    adapter: AdapterName = "pfeiffer"
     reduction: float = Field(default=8, gt=0)
-    adapter: str = "seq_bn"
+    layers: Annotated[str, BeforeValidator(_layers_text)] | None = None
+    rank: int = Field(default=16, ge=1)
+    alpha: float | None = Field(default=None, gt=0)
+    targets: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
+    fusion: FusionName = "light"
+    fusion_rank: int = Field(default=16, ge=1)
+    fusion_null: bool = True
+    fusion_learning_rate: float | None = Field(default=None, gt=0)
+    merge: MergeName | None = None
+    merge_weights: Annotated[tuple[float, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
+    merge_then: Literal["stack", "continue"] = "stack"
+    mixing: MixingName = "proportional"
+    mixing_cap: int | None = Field(default=None, ge=1)
+    mixing_temperature: float = Field(default=2.0, ge=1)
+    mlm_share: float = Field(default=0.0, ge=0, lt=1)
+    mlm_task: str = "mlm_text"
     tuning: str | None = None
 
     @model_validator(mode="before")
@@ -106,9 +161,9 @@ class Task(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     version: int = Field(ge=1)
-    kind: Literal["tagging", "classification"]
+    kind: Literal["tagging", "classification", "masked_lm"]
     role: Literal["intermediate", "target", "both"]
-    knowledge: Literal["syntactic", "semantic"]
+    knowledge: Literal["syntactic", "semantic", "none"]
     granularity: Literal["token", "sentence"]
     description: str
     licence: str
@@ -129,61 +184,6 @@ class Task(Strict):
         return self._path
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2's core schema."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
-
-
-def load_yaml(path: Path, model: type[ModelType]) -> ModelType:
-    """The checked content of the YAML file `path`.
-
-    Raises `UsageError` with one line, '<file>:<line>: <key.path>: found ..., accepted ...', for an unreadable file,
-    broken syntax, a duplicate, unknown (with the nearest accepted one) or missing key, and a wrong type or value.
-    """
-    node = _compose(path)
-    if not isinstance(node, yaml.MappingNode):
-        found, keys = "no mapping" if node else "an empty file", ", ".join(model.model_fields)
-        raise UsageError(f"{path}:1: found {found}, accepted a mapping with the keys {keys}")
-    try:
-        _refuse_duplicates(path, node)
-        content = _Loader("").construct_document(node)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise _syntax_error(path, error) from None
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        location, what = _first_complaint(error, model, content)
-        raise UsageError(f"{place(path, location)}: {what}") from None
-
-
-def place(path: Path, location: Sequence[str | int]) -> str:
-    """'<file>:<line>: <key.path>' of the deepest part of `location` that the YAML file `path` holds."""
-    node, line = _compose(path), 1
-    for key in location:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((name, value) for name, value in node.value if str(name.value) == str(key)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return f"{path}:{line}: {_dotted(location)}" if location else f"{path}:{line}"
-
-
 def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
     """`recipe` with the fields in `assignments` (texts as typed after `--set`) replaced.
 
@@ -192,9 +192,9 @@ def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
     values: dict[str, Any] = {}
     for key, text in assignments.items():
         if key not in Recipe.model_fields:
-            raise UsageError(f"--set {key}: {_unknown_key(key, Recipe)}")
+            raise UsageError(f"--set {key}: {unknown_key(key, Recipe)}")
         try:
-            values[key] = text if key in ("adapter", "tuning") else yaml.load(text, Loader=_Loader)
+            values[key] = text if key == "tuning" else yaml.load(text, Loader=Loader)
         except yaml.YAMLError:
             values[key] = text
     kept = {key: value for key, value in recipe.model_dump().items() if key not in values}
@@ -204,96 +204,5 @@ def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
     try:
         return Recipe.model_validate({**kept, **values})
     except ValidationError as error:
-        location, what = _first_complaint(error, Recipe, values)
-        raise UsageError(f"--set {_dotted(location) or ' '.join(assignments)}: {what}") from None
-
-
-def _compose(path: Path) -> yaml.Node | None:
-    try:
-        return yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
-        raise UsageError(f"{path}: found {reason}, accepted a readable YAML file") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise _syntax_error(path, error) from None
-
-
-def _syntax_error(path: Path, error: Exception) -> UsageError:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__
-    return UsageError(f"{path}:{mark.line + 1 if mark else 1}: found broken YAML ({problem}), accepted YAML")
-
-
-def _refuse_duplicates(path: Path, node: yaml.Node, above: Location = ()) -> None:
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _refuse_duplicates(path, item, (*above, index))
-    elif isinstance(node, yaml.MappingNode):
-        first: dict[str, int] = {}
-        for key, value in node.value:
-            line, location = key.start_mark.line + 1, (*above, str(key.value))
-            if isinstance(key, yaml.ScalarNode) and key.value in first and key.value != "<<":
-                also = first[key.value]
-                raise UsageError(f"{path}:{line}: {_dotted(location)}: found twice (also line {also}), accepted once")
-            first[str(key.value)] = line
-            _refuse_duplicates(path, value, location)
-
-
-def _first_complaint(error: ValidationError, model: type[BaseModel], content: Any) -> tuple[Location, str]:
-    """The most telling error: an unknown key first (it explains a missing one), then the deepest of a union."""
-    complaints = [(_real_location(item, content), item) for item in error.errors()]
-    for location, item in complaints:
-        if item["type"] == "extra_forbidden":
-            return location, _unknown_key(str(location[-1]), _model_at(model, location[:-1]))
-    location, item = complaints[0]
-    for other, other_item in complaints[1:]:
-        if len(other) > len(location) and other[: len(location)] == location:
-            location, item = other, other_item
-    accepted = dict.fromkeys(_accepted(other_item) for other, other_item in complaints if other == location)
-    if item["type"] == "missing":
-        return location, "found nothing, accepted a value (this key is required)"
-    found = item.get("ctx", {}).get("found") or _shown(item["input"])
-    if "[key]" in item["loc"]:
-        found = _shown(location[-1])
-    return location, f"found {found}, accepted {' or '.join(accepted)}"
-
-
-def _accepted(item: Any) -> str:
-    if item["type"] == "literal_error":
-        return str(item["ctx"]["expected"])
-    return str(item["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
-
-
-def _real_location(item: Any, content: Any) -> Location:
-    """The error's location without the parts that name a union's branch, which pydantic adds."""
-    real: list[str | int] = []
-    for key in item["loc"]:
-        if key in content if isinstance(content, dict) else isinstance(content, list) and isinstance(key, int):
-            content = content[key]
-            real.append(key)
-    return (*real, item["loc"][-1]) if item["type"] == "missing" else tuple(real)
-
-
-def _model_at(model: Any, location: Location) -> Any:
-    """The model that holds the keys at `location`."""
-    for key in location:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[str(key)].annotation
-        elif get_origin(model) in (dict, tuple):
-            model = get_args(model)[1 if get_origin(model) is dict else 0]
-        while get_origin(model) in (Annotated, Union, types.UnionType):
-            model = next(choice for choice in get_args(model) if choice is not type(None))
-    return model
-
-
-def _unknown_key(key: str, model: Any) -> str:
-    hint = "".join(f" (did you mean '{near}'?)" for near in difflib.get_close_matches(key, model.model_fields, n=1))
-    return f"found an unknown key{hint}, accepted {', '.join(model.model_fields)}"
-
-
-def _shown(value: object) -> str:
-    return text if len(text := repr(value)) <= 60 else f"{text[:57]}..."
-
-
-def _dotted(location: Sequence[str | int]) -> str:
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in location).lstrip(".")
+        location, what = first_complaint(error, Recipe, values)
+        raise UsageError(f"--set {dotted(location) or ' '.join(assignments)}: {what}") from None

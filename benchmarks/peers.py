@@ -22,13 +22,14 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import OptimizerNames
 
+from adapter_stilts.model.arrangement import activate, count_parameters, quiet_adapters
 from adapter_stilts.model.backbone import Backbone, load_model
-from adapter_stilts.model.composition import activate, adapter_config, count_parameters, quiet_adapters
+from adapter_stilts.model.bottleneck import add_bottleneck
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.training.data import TrainingData
 from adapter_stilts.training.inference import INFERENCE_TOKENS
 from adapter_stilts.training.job import Job
-from adapter_stilts.training.trainer import TrainingData
 
 # `group_by_length` sorts within windows of a quarter of the data, at most 50 batches (get_length_grouped_indices in
 # transformers' trainer_pt_utils.py). Fewer than 200 steps make narrower windows: more padding than a whole epoch has.
@@ -155,7 +156,7 @@ def peer_adapter_model(job: Job, labels: Sequence[str]) -> Any:
     """The job's model as a user of `adapters` builds it; an intermediate is left untrained, which costs the same."""
     model, arrangement = load_model(peer_backbone(job)), job.arrangement
     for name in arrangement.adapters:
-        model.add_adapter(name, config=adapter_config(job.recipe.adapter, job.recipe.reduction))
+        add_bottleneck(model, name, job.recipe)
     find_kind(job.task.kind).add_head(model, arrangement.head, labels, job.recipe.dropout)
     with quiet_adapters():
         model.train_adapter(arrangement.head)
@@ -179,7 +180,7 @@ def peer_arguments(job: Job, data: TrainingData, device: str) -> dict[str, Any]:
     return {
         "num_train_epochs": 1,
         "per_device_train_batch_size": job.recipe.batch_examples,
-        "per_device_eval_batch_size": max(1, round(batch_tokens / float(data.train.lengths.mean()))),
+        "per_device_eval_batch_size": max(1, round(batch_tokens / float(data.tasks[0].train.lengths.mean()))),
         "use_cpu": device == "cpu",
         "bf16": job.precision == "bf16",
         "save_strategy": "no",

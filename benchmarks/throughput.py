@@ -32,27 +32,23 @@ from transformers import Trainer
 from transformers.utils import logging as transformers_logging
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model.arrangement import count_parameters
 from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.model.composition import count_parameters
 from adapter_stilts.paths import atomic_write_text, mirror_dir
 from adapter_stilts.progress import progress, say
 from adapter_stilts.runs.record import package_versions
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.training.api import train
+from adapter_stilts.training.build import build_model
+from adapter_stilts.training.data import TrainingData, load_training_data
 from adapter_stilts.training.device import default_precision
 from adapter_stilts.training.embedding_rows import reachable_rows
 from adapter_stilts.training.inference import INFERENCE_TOKENS, predict_labels
 from adapter_stilts.training.job import Job, make_job
+from adapter_stilts.training.plan import plan_epochs
 from adapter_stilts.training.step import EagerStep
-from adapter_stilts.training.trainer import (
-    Fitted,
-    TrainingData,
-    build_model,
-    load_training_data,
-    plan_epochs,
-    train_epoch,
-)
+from adapter_stilts.training.trainer import Fitted, reachable_ids, train_epoch
 from benchmarks.machine import describe_machine
 from benchmarks.peers import (
     FULL_WINDOW_BATCHES,
@@ -96,22 +92,23 @@ def draw_examples(split: EncodedSplit, sentences_a_step: int, steps: int) -> np.
 
 def make_sample(data: TrainingData, examples: np.ndarray) -> Sample:
     """The sample of these examples, which the peers' rows keep in order; they label the pieces that our units read."""
-    place = {int(example): index for index, example in enumerate(data.train.example)}
+    (part,) = data.tasks
+    place = {int(example): index for index, example in enumerate(part.train.example)}
     sequences = np.array([place[int(example)] for example in examples])
-    by_length = sequences[np.argsort(data.train.lengths[sequences], kind="stable")]
-    chosen = replace(data, train_examples=examples)
-    return Sample(chosen, peer_rows(data.train, sequences), peer_rows(data.train, by_length))
+    by_length = sequences[np.argsort(part.train.lengths[sequences], kind="stable")]
+    chosen = TrainingData((replace(part, train_examples=examples),), None)
+    return Sample(chosen, peer_rows(part.train, sequences), peer_rows(part.train, by_length))
 
 
 def our_training(job: Job, model: Any, parameters: int, steps: int, device: str) -> Variant:
     """The package's own epoch; the optimizer lives on from the warm-up through all `steps`, as the peers' does."""
-    step = EagerStep(model, job.arrangement.head, job.recipe, steps, job.precision)
+    step = EagerStep(model, job.recipe, steps, job.precision)
 
     def run(sample: Sample, repeat: int) -> Measured:
         fitted, started = Fitted(), now(device)
         planned = plan_epochs(sample.data, job.recipe, repeat)[0]
         with progress(f"ours {job.method} {job.composition}", len(planned), "steps") as reporter:
-            train_epoch(step, model, sample.data.train, planned, fitted, reporter)
+            train_epoch(job, step, model, planned, fitted, reporter)
         return Measured(fitted.tokens, fitted.tokens, now(device) - started)
 
     return Variant(run, parameters, pads=False)
@@ -121,9 +118,10 @@ def our_inference(job: Job, model: Any, device: str) -> Variant:
     """`predict_labels`, which sorts by length itself."""
 
     def run(sample: Sample, repeat: int) -> Measured:
+        (part,) = sample.data.tasks
         tokens: list[int] = []
         started = now(device)
-        predict_labels(model, job.arrangement.head, sample.data.train, sample.data.train_examples, tokens.append)
+        predict_labels(model, part.head, part.train, part.train_examples, tokens.append)
         return Measured(sum(tokens), sum(tokens), now(device) - started)
 
     return Variant(run, 0, pads=False)
@@ -143,7 +141,14 @@ def make_jobs(options: argparse.Namespace, mirror: Path | None, folder: str) -> 
     precision = default_precision(options.device)
     return {
         name: make_job(
-            task, [below] if name == "stack" else [], None, method, base, SEED, None, settings, precision, mirror
+            [task],
+            intermediates=[below] if name == "stack" else [],
+            method=method,
+            backbone=base,
+            seed=SEED,
+            settings=settings,
+            precision=precision,
+            mirror=mirror,
         )
         for name, method in JOBS.items()
         if name in options.variants
@@ -158,12 +163,12 @@ def build_variants(
     here = {**arguments, "output_dir": folder}
     variants: dict[str, Variant] = {}
     for name, job in jobs.items():
-        ours = build_model(job, data.labels, device)
+        ours = build_model(job, data, device)
         parameters = count_parameters(ours)[0]  # of the whole word embedding, which full fine-tuning holds in part
         full = job.method == "full"
         if full:
-            stack.enter_context(reachable_rows(ours, data.reachable_ids))
-        theirs = (peer_full_model if full else peer_adapter_model)(job, data.labels)
+            stack.enter_context(reachable_rows(ours, reachable_ids(job, data)))
+        theirs = (peer_full_model if full else peer_adapter_model)(job, data.tasks[0].labels)
         trainer, prefix = (Trainer, "trainer_full") if full else (AdapterTrainer, f"adapter_trainer_{name}")
         peers = {
             order: Peer(trainer, theirs, job.backbone.tokenizer, {**here, "group_by_length": grouped})
@@ -222,7 +227,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         jobs = make_jobs(options, mirror, folder)
         job = next(iter(jobs.values()))
         data = load_training_data(job)
-        examples = draw_examples(data.train, options.sentences_a_step, options.steps)
+        examples = draw_examples(data.tasks[0].train, options.sentences_a_step, options.steps)
         warmup = min(WARMUP_STEPS, options.steps)
         warm, timed = (make_sample(data, own) for own in (examples[: warmup * options.sentences_a_step], examples))
         steps = warmup + options.repeats * options.steps
@@ -243,7 +248,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "stack": "over an adapter trained for one step",
             "full": "the word embedding holds the rows that the English data reach (training.embedding_rows)",
         },
-        "task": {"name": job.task.name, "word_piece": job.task.word_piece, "data_sha256": data.train.sha256},
+        "task": {"name": job.task.name, "word_piece": job.task.word_piece, "data_sha256": data.tasks[0].train.sha256},
         "backbone": {"id": portable(options.backbone), "sha256": job.backbone.sha256},
         "sentences": len(examples),
         "sentences_a_step": options.sentences_a_step,

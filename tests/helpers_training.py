@@ -58,17 +58,17 @@ class Place:
         """A finished run on the CPU."""
         return train(task, backbone=self.backbone, runs=self.store, device="cpu", **options)
 
-    def job(self, task: Task, over: Sequence[Run] = (), method: str = "bottleneck", **changes: Any) -> Job:
-        """The run before it runs; `changes` replace compose, backbone, seed, limit, settings or precision."""
+    def job(self, tasks: Task | Sequence[Task], over: Sequence[Run] = (), **changes: Any) -> Job:
+        """The run before it runs; `changes` are keyword arguments of `make_job`."""
         options: dict[str, Any] = {
-            "compose": None,
+            "method": "bottleneck",
             "backbone": self.backbone,
             "seed": 0,
-            "limit": None,
-            "settings": {},
             "precision": "float32",
+            "mirror": None,
         }
-        return make_job(task, over, method=method, mirror=None, **(options | changes))
+        tasks = [tasks] if isinstance(tasks, Task) else tasks
+        return make_job(tasks, intermediates=over, **(options | changes))
 
     def execute(self, job: Job) -> Run:
         """The job's finished run, trained anew."""

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.schema import Recipe, Task, load_yaml, override, place
+from adapter_stilts.schema import Recipe, Task, layer_numbers, override
+from adapter_stilts.strict_yaml import load_yaml, place
 
 TASK = """\
 name: mine
@@ -90,7 +91,11 @@ def test_values(tmp_path: Path) -> None:
         ("1e-3", "fast", ":22: recipes.full.default.learning_rate: found 'fast', accepted a valid number"),
         ("1e-3", "0", ":22: recipes.full.default.learning_rate: found 0, accepted greater than 0"),
         ("1e-3", ".nan", ":22: recipes.full.default.learning_rate: found nan, accepted a finite number"),
-        ("  full:", "  ful:", ":20: recipes.ful: found 'ful', accepted 'bottleneck' or 'full'"),
+        (
+            "  full:",
+            "  ful:",
+            ":20: recipes.ful: found 'ful', accepted 'bottleneck', 'lora', 'dora', 'ia3', 'full' or 'head'",
+        ),
         ("description: words\n", "", ":1: description: found nothing, accepted a value (this key is required)"),
         ("  columns: {tokens: tokens, labels: tags}\n", "", ":13: data.columns: found nothing, accepted a value"),
         ("kind: tagging", "name: again", ":3: name: found twice (also line 1), accepted once"),
@@ -137,8 +142,8 @@ def test_place_stops_at_what_the_file_holds(tmp_path: Path) -> None:
 
 
 def test_override() -> None:
-    changed = override(Recipe(), {"learning_rate": "1e-3", "epochs": "7", "adapter": "double_seq_bn", "warmup": "0"})
-    assert changed == Recipe(learning_rate=1e-3, epochs=7, adapter="double_seq_bn", warmup=0.0)
+    changed = override(Recipe(), {"learning_rate": "1e-3", "epochs": "7", "adapter": "houlsby", "warmup": "0"})
+    assert changed == Recipe(learning_rate=1e-3, epochs=7, adapter="houlsby", warmup=0.0)
     by_tokens = override(Recipe(), {"batch_tokens": "1024"})
     assert (by_tokens.batch_tokens, by_tokens.batch_examples) == (1024, None)
     assert override(by_tokens, {"batch_examples": "16"}) == Recipe(batch_examples=16)
@@ -169,3 +174,31 @@ def test_override_names_the_key(key: str, value: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         override(Recipe(), {key: value})
     assert str(error.value)[: len(message)] == message
+
+
+def test_lists_and_layers_as_typed() -> None:
+    typed = {"targets": "query,value", "merge_weights": "0.7,0.3", "layers": "0,9-11", "rank": "4"}
+    changed = override(Recipe(), typed)
+    assert (changed.targets, changed.merge_weights, changed.rank) == (("query", "value"), (0.7, 0.3), 4)
+    assert layer_numbers(changed.layers or "") == (0, 9, 10, 11)
+    assert override(Recipe(), {"layers": "6", "merge_weights": "1"}).merge_weights == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("rank", "0", "--set rank: found 0, accepted greater than or equal to 1"),
+        ("layers", "11-6", "--set layers: found '11-6', accepted layers counted from 0, such as 6-11 or 0,2,9-11"),
+        ("merge_weights", "a", "--set merge_weights: found 'a', accepted a valid number"),
+        (
+            "adapter",
+            "huolsby",
+            "--set adapter: found 'huolsby', accepted 'pfeiffer', 'houlsby', 'parallel' or 'compacter'",
+        ),
+        ("mlm_share", "1", "--set mlm_share: found 1, accepted less than 1"),
+    ],
+)
+def test_new_fields_refuse(key: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        override(Recipe(), {key: text})
+    assert str(caught.value) == message

@@ -1,20 +1,23 @@
 """Runs beside each other: deltas against no intermediate task and against full STILTs, paired by seed and language.
 
 A table holds runs that may be compared: one target, backbone, labelling, number of training examples, test split and
-test sentences. A row is a method with a composition over intermediates, averaged over its seeds.
+test sentences. A row is a method with a composition over intermediates in one variant, averaged over its seeds; which
+rows it stands against is decided in `adapter_stilts.analysis.rows`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from adapter_stilts.analysis.bootstrap import Interval, mean_difference, sentence_counts
+from adapter_stilts.analysis.bootstrap import mean_difference, sentence_counts
+from adapter_stilts.analysis.rows import ADAPTERS, RowKey, first_difference, full_references, none_references, row_key
+from adapter_stilts.analysis.table import Delta, Row, Table
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.predictions import read_predictions
 from adapter_stilts.evaluation.zero_shot import Scores, read_scores
@@ -45,71 +48,9 @@ class Scored:
         """The metric that gives this result, by its full name."""
         return next(name for name in self.scores.metrics if ("f1" in name) == (self.metric == "f1"))
 
-    @property
-    def over(self) -> tuple[str, ...]:
-        return tuple(own.task for own in self.run.record.over)
 
-
-@dataclass(frozen=True)
-class Delta:
-    """A row against its reference, in points: the reference's label, the difference of the means without English with
-    its interval over test sentences, and the differences by language and family."""
-
-    against: str
-    interval: Interval
-    languages: dict[str, float]
-    families: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method and composition over intermediates, averaged over seeds.
-
-    `languages` and `families` are scores in percent; `development` is the row's own English development score and
-    `intermediate_development` that of each intermediate; `seconds` are those of the row's own training.
-    """
-
-    label: str
-    method: str
-    composition: str
-    over: tuple[str, ...]
-    runs: tuple[str, ...]
-    seeds: tuple[int, ...]
-    development: float
-    intermediate_development: tuple[float, ...]
-    trainable_parameters: int
-    total_parameters: int
-    seconds: float
-    mean: float
-    mean_without_english: float
-    spread: float | None
-    languages: dict[str, float]
-    families: dict[str, float]
-    delta_none: Delta | None
-    delta_full: Delta | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """Comparable rows, and everything that a reader must know of them.
-
-    `chosen` is the adapter row with an intermediate that English development data choose, `oracle` the one that the
-    test scores would have chosen; both None where there is no such row.
-    """
-
-    target: str
-    metric: str
-    split: str
-    backbone: str
-    labelling: str
-    train_examples: int
-    test_examples: int | None
-    seeds: tuple[int, ...]
-    languages: tuple[str, ...]
-    missing: dict[str, str]
-    rows: tuple[Row, ...]
-    chosen: str | None
-    oracle: str | None
+# The runs of each row, by seed.
+Rows = Mapping[RowKey, Mapping[int, Scored]]
 
 
 @dataclass(frozen=True)
@@ -171,6 +112,7 @@ def _comparable(own: Scored) -> tuple:
         record.backbone.sha256,
         record.word_piece,
         record.limit,
+        record.match_tokens,
         train.available,
         scores.split,
         scores.limit,
@@ -179,20 +121,11 @@ def _comparable(own: Scored) -> tuple:
 
 
 def _table(group: list[Scored]) -> Table:
-    by_row: dict[tuple, dict[int, Scored]] = defaultdict(dict)
-    for own in group:
-        record = own.run.record
-        key = (record.method, record.composition, own.over)
-        if record.seed in by_row[key]:
-            other = by_row[key][record.seed].run.name
-            raise UsageError(
-                f"{own.run.name} and {other} are the same row and seed with different recipes: name the runs to compare"
-            )
-        by_row[key][record.seed] = own
-    order = sorted(by_row, key=lambda key: (key[0] == "full", len(key[2]) > 0, key[1], key[2]))
-    rows = tuple(_row(key, by_row) for key in order)
+    by_row = _by_row(group)
+    rows = {key: _row(key, by_row) for key in sorted(by_row, key=lambda key: key.place)}
+    chosen, chosen_full = (_choose(rows, own, lambda row: row.development) for own in (ADAPTERS, ("full",)))
+    oracle, oracle_full = (_choose(rows, own, lambda row: row.mean_without_english) for own in (ADAPTERS, ("full",)))
     first = group[0]
-    adapters = [row for row in rows if row.method != "full" and row.over]
     return Table(
         target=first.run.record.task.name,
         metric=first.metric,
@@ -204,19 +137,37 @@ def _table(group: list[Scored]) -> Table:
         seeds=tuple(sorted({own.run.record.seed for own in group})),
         languages=tuple(first.scores.languages),
         missing=first.scores.missing,
-        rows=rows,
-        chosen=max(adapters, key=lambda row: row.development).label if adapters else None,
-        oracle=max(adapters, key=lambda row: row.mean_without_english).label if adapters else None,
+        rows=tuple(rows.values()),
+        chosen=chosen.label if chosen else None,
+        chosen_full=chosen_full.label if chosen_full else None,
+        chosen_delta=_delta(chosen, [chosen_full], by_row) if chosen and chosen_full else None,
+        oracle=oracle.label if oracle else None,
+        oracle_full=oracle_full.label if oracle_full else None,
+        oracle_delta=_delta(oracle, [oracle_full], by_row) if oracle and oracle_full else None,
     )
 
 
-def _label(key: tuple) -> str:
-    method, composition, over = key
-    return " ".join([method, composition, *(["over", " + ".join(over)] if over else [])])
+def _by_row(group: Iterable[Scored]) -> Rows:
+    by_row: dict[RowKey, dict[int, Scored]] = defaultdict(dict)
+    for own in group:
+        seeds, record = by_row[row_key(own.run.record)], own.run.record
+        if record.seed in seeds:
+            other = seeds[record.seed].run
+            raise UsageError(
+                f"{own.run.name} and {other.name} are the same row and seed with different recipes "
+                f"({first_difference(record, other.record)}): name the runs to compare"
+            )
+        seeds[record.seed] = own
+    return dict(by_row)
 
 
-def _row(key: tuple, by_row: Mapping[tuple, Mapping[int, Scored]]) -> Row:
-    method, composition, over = key
+def _choose(rows: Mapping[RowKey, Row], methods: Sequence[str], score: Callable[[Row], float]) -> RowKey | None:
+    """The row of these methods with the highest score, controls left out."""
+    candidates = [key for key in rows if key.method in methods and key.control is None]
+    return max(candidates, key=lambda key: score(rows[key]), default=None)
+
+
+def _row(key: RowKey, by_row: Rows) -> Row:
     seeds = by_row[key]
     scored = [seeds[seed] for seed in sorted(seeds)]
     records = [own.run.record for own in scored]
@@ -224,26 +175,29 @@ def _row(key: tuple, by_row: Mapping[tuple, Mapping[int, Scored]]) -> Row:
     means = [own.scores.mean_without_english or own.scores.mean for own in scored]
     values = [mean[scored[0].metric] for mean in means]
     return Row(
-        label=_label(key),
-        method=method,
-        composition=composition,
-        over=over,
+        label=key.label,
+        method=key.method,
+        composition=key.composition,
+        variant=key.variant,
+        over=key.over,
+        control=key.control,
         runs=tuple(own.run.name for own in scored),
         seeds=tuple(sorted(seeds)),
         development=float(np.mean([record.development for record in records])),
         intermediate_development=tuple(
-            float(np.mean([record.over[place].development for record in records])) for place in range(len(over))
+            float(np.mean([record.over[place].development for record in records])) for place in range(len(key.over))
         ),
         trainable_parameters=records[0].trainable_parameters,
         total_parameters=records[0].total_parameters,
         seconds=float(np.mean([record.cost.seconds for record in records])),
+        bundle_bytes=max(record.cost.bundle_bytes for record in records),
         mean=float(np.mean(list(languages.values()))),
         mean_without_english=float(np.mean(values)),
         spread=float(np.ptp(values)) if len(values) > 1 else None,
         languages=languages,
         families=_by_family(languages),
-        delta_none=_delta(key, (method, "none", ()), by_row) if over else None,
-        delta_full=_delta(key, ("full", "continue" if over else "none", over), by_row) if method != "full" else None,
+        delta_none=_delta(key, none_references(key), by_row) if key.over else None,
+        delta_full=_delta(key, full_references(key, by_row), by_row) if key.method != "full" else None,
     )
 
 
@@ -262,14 +216,18 @@ def _by_family(languages: Mapping[str, float]) -> dict[str, float]:
     return {family: float(np.mean(values)) for family, values in sorted(families.items())}
 
 
-def _delta(key: tuple, reference: tuple, by_row: Mapping[tuple, Mapping[int, Scored]]) -> Delta | None:
-    """The row against the reference row, on the seeds that both have."""
-    both = sorted(set(by_row[key]) & set(by_row.get(reference, {})))
-    if not both:
-        return None
-    ours, theirs = [by_row[key][seed] for seed in both], [by_row[reference][seed] for seed in both]
+def _delta(key: RowKey, references: Iterable[RowKey], by_row: Rows) -> Delta | None:
+    """The row against the first of the references that has a seed in common with it, on all such seeds."""
+    for reference in references:
+        if both := sorted(set(by_row[key]) & set(by_row.get(reference, {}))):
+            ours, theirs = ([by_row[own][seed] for seed in both] for own in (key, reference))
+            return _difference(reference.label, both, ours, theirs)
+    return None
+
+
+def _difference(against: str, seeds: Sequence[int], ours: Sequence[Scored], theirs: Sequence[Scored]) -> Delta:
     mine, other = _languages(ours), _languages(theirs)
     languages = {code: mine[code] - other[code] for code in mine}
     zero_shot = [code for code in languages if code != "en"] or list(languages)
     interval = mean_difference([own.counts for own in ours], [own.counts for own in theirs], zero_shot)
-    return Delta(_label(reference), interval, languages, _by_family(languages))
+    return Delta(against, tuple(seeds), interval, languages, _by_family(languages))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table as RichTable
 
-from adapter_stilts.analysis.compare import Delta, Row, Table
+from adapter_stilts.analysis.table import Delta, Row, Table
 from adapter_stilts.languages import language
 
 
@@ -24,7 +24,8 @@ class Cells:
 
 def summary(table: Table) -> Cells:
     """One line a row: means, deltas with intervals, cost."""
-    heads = ["", "mean", "without en", "vs none", "vs full", "dev", "intermediate's dev", "trained", "min"]
+    heads = ["", "mean", "without en", "vs none", "vs full", "dev", "intermediate's dev"]
+    heads += ["trainable", "% of all", "seconds", "MB"]
     rows = [
         [
             row.label,
@@ -34,8 +35,10 @@ def summary(table: Table) -> Cells:
             _interval(row.delta_full),
             f"{row.development:.1f}",
             ", ".join(f"{own:.1f}" for own in row.intermediate_development) or "-",
-            _parameters(row),
-            f"{row.seconds / 60:.1f}",
+            f"{row.trainable_parameters:,}",
+            f"{100 * row.trainable_parameters / row.total_parameters:.3g}",
+            f"{row.seconds:,.0f}",
+            f"{row.bundle_bytes / 1e6:.1f}" if row.bundle_bytes else "",
         ]
         for row in table.rows
     ]
@@ -47,15 +50,35 @@ def conditions(table: Table) -> str:
     tested = "all sentences" if table.test_examples is None else f"at most {table.test_examples} sentences a language"
     missing = f"; missing: {', '.join(table.missing)}" if table.missing else "; none missing"
     few = "" if len(table.seeds) >= 3 else " (under three seeds: no ranking follows)"
-    chosen = (
-        f"; chosen on development data: {table.chosen}; best on test (oracle): {table.oracle}" if table.chosen else ""
-    )
     return (
         f"{table.metric} in percent, backbone {table.backbone}, labels on {table.labelling}, "
         f"{table.train_examples:,} English training examples, {table.split}: {tested}, {len(table.languages)} languages"
         f"{missing}; seeds: {', '.join(map(str, table.seeds))}{few}. "
-        f"Deltas are points of the mean without English, with 95% intervals over test sentences only{chosen}."
+        "Deltas are points of the mean without English, with 95% intervals over test sentences only. "
+        f"Trainable parameters, seconds and MB of weights are those of the row's own run.{choices(table)}"
     )
+
+
+def choices(table: Table) -> str:
+    """Which rows English development data pick, and which the test scores: of all adapter rows and of all rows of full
+    STILTs, controls left out; with their means without English and the adapters' difference."""
+    by_development = _pair(table, table.chosen, table.chosen_full, table.chosen_delta)
+    if not by_development:
+        return ""
+    return (
+        f" Chosen by English development score, controls left out: {by_development}. "
+        f"Chosen by test score (oracle): {_pair(table, table.oracle, table.oracle_full, table.oracle_delta)}."
+    )
+
+
+def _pair(table: Table, adapter: str | None, full: str | None, delta: Delta | None) -> str:
+    means = {row.label: row.mean_without_english for row in table.rows}
+    named = (("adapters", adapter), ("full STILTs", full))
+    parts = [f"{family}: {label} {means[label]:.1f}" for family, label in named if label is not None]
+    if delta is not None:
+        shared = "" if delta.seeds == table.seeds else f" on seeds {', '.join(map(str, delta.seeds))}"
+        parts.append(f"difference{shared} {_interval(delta)}")
+    return ", ".join(parts)
 
 
 def by_family(table: Table) -> Cells:
@@ -89,10 +112,6 @@ def _interval(delta: Delta | None) -> str:
         return "-"
     interval = delta.interval
     return f"{interval.value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
-
-
-def _parameters(row: Row) -> str:
-    return f"{row.trainable_parameters / 1e6:.2f}M ({100 * row.trainable_parameters / row.total_parameters:.1f}%)"
 
 
 def rich_tables(table: Table) -> list[RichTable]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from adapter_stilts.errors import DataError, UsageError
-from adapter_stilts.evaluation.zero_shot import load_run
+from adapter_stilts.evaluation.zero_shot import load_run, require_labels
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.bundle import Manifest
@@ -54,6 +54,7 @@ def predict_file(run: Run, path: Path, *, mirror: Path | None = None, device: st
     Raises UsageError where there is no such file, DataError for a malformed line (file and line) and for a file
     without a sentence, StiltsError for a run whose weights are damaged or were not kept.
     """
+    require_labels(run)
     mirror = mirror_dir(mirror)
     document = read_document(run.record, path)
     count = len(next(iter(document.columns.values())))
@@ -129,8 +130,8 @@ def label_column(record: Record) -> str:
 
 
 def trained_columns(record: Record) -> dict[str, str | int]:
-    """Which columns of its English data the run read, by their roles."""
-    reading = record.identity["reading"]
+    """Which columns of its training data the run read, by their roles."""
+    reading = next(iter(record.identity["tasks"][0]["train"].values()))["reading"]
     return reading["language"].get("columns") or reading["data"]["columns"]
 
 

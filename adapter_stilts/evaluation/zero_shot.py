@@ -16,7 +16,7 @@ from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.paths import atomic_folder, atomic_write_text, mirror_dir
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.bundle import Manifest, load_bundle
-from adapter_stilts.runs.record import read_record, write_record
+from adapter_stilts.runs.record import MULTI_TASK, read_record, write_record
 from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, content_hash, keep_of
 from adapter_stilts.runs.stored import Stored, read_stored
 from adapter_stilts.schema import Task
@@ -108,6 +108,7 @@ def load_run(run: Run, mirror: Path | None = None, device: str = "cpu") -> tuple
 def task_of(run: Run) -> Task:
     """The task that a run was trained on. Raises UsageError where its YAML has changed since."""
     stored = run.record.task
+    require_labels(run)
     task = find_task(stored.config)
     if (task.name, task.version, task.word_piece) != (stored.name, stored.version, run.record.word_piece):
         raise UsageError(
@@ -115,6 +116,13 @@ def task_of(run: Run) -> Task:
             f"accepted {stored.name} version {stored.version} ({run.record.word_piece}), as {run.name} was trained"
         )
     return task
+
+
+def require_labels(run: Run) -> None:
+    """Raise UsageError for a run that predicts no labels of one task: on several tasks, or on text without labels."""
+    kind = run.record.task.kind
+    if kind in (MULTI_TASK, "masked_lm"):
+        raise UsageError(f"{run.name}: found kind {kind}, accepted a run on one task that has labels")
 
 
 def check_languages(task: Task, languages: Sequence[str] | None) -> list[str]:

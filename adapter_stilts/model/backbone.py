@@ -103,9 +103,7 @@ def load_model(backbone: Backbone) -> XLMRobertaAdapterModel:
     Head weights of the checkpoint (MLM, classification) and its pooler are left out; the random state is untouched.
     Raises DataError if a weight of the encoder is missing, left over, of another shape, or unreadable.
     """
-    if backbone.revision is not None:
-        _download_weights(backbone.id, backbone.revision)
-    _weight_files(backbone.folder)
+    fetch_weights(backbone)
     config = copy.deepcopy(backbone.config)
     config.architectures = None  # else `adapters` turns the checkpoint's own head into an active head 'default'
     try:
@@ -124,6 +122,16 @@ def load_model(backbone: Backbone) -> XLMRobertaAdapterModel:
     _check_report(backbone.folder, report)
     model.roberta.pooler = FirstTokenPooler()
     return model.eval()
+
+
+def fetch_weights(backbone: Backbone) -> None:
+    """Makes sure that the weights lie in the backbone's folder, asking the Hub for them if need be.
+
+    Raises UsageError where there are none in safetensors, DataError where the Hub cannot give them.
+    """
+    if backbone.revision is not None:
+        _download_weights(backbone.id, backbone.revision)
+    _weight_files(backbone.folder)
 
 
 def _refuse_revision(backbone: str, revision: str | None) -> None:

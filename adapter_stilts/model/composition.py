@@ -1,49 +1,92 @@
-"""What is active and what trains, for each method and composition: decided in one place, checked on the built model."""
+"""Methods and compositions: which go together, over how many intermediates, and why the others do not."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from adapters import AdapterConfig
-from adapters.composition import Stack
+from adapter_stilts.errors import UsageError
+from adapter_stilts.schema import MethodName, Recipe, layer_numbers
 
-from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.model.dropout import PackedDropout
+if TYPE_CHECKING:
+    from adapter_stilts.model.backbone import Backbone
 
-Method = Literal["bottleneck", "full"]
-Composition = Literal["none", "stack", "continue"]
+Method = MethodName
+Composition = Literal["none", "stack", "fuse", "continue", "merge", "bake"]
+PeftMethod = Literal["lora", "dora", "ia3"]
+PEFT_METHODS: tuple[PeftMethod, ...] = get_args(PeftMethod)
+METHODS: tuple[Method, ...] = get_args(MethodName)
+
+# Bottleneck adapters that have a name of their own are asked for by it.
+BOTTLENECK_NAMES = ("houlsby", "parallel", "compacter")
 
 
 @dataclass(frozen=True)
-class Arrangement:
-    """What is active and what trains.
+class Rule:
+    """How many intermediates a composition takes."""
 
-    `adapters`: names of the active adapters in the order in which the states pass them, the trained one last; empty for
-    `full`. `trained`: parts of parameter names that train; everything else is frozen. `head`: the head's name.
-    """
+    least: int
+    most: int | None
 
-    method: Method
-    composition: Composition
-    adapters: tuple[str, ...]
-    trained: tuple[str, ...]
-    head: str
+    def __str__(self) -> str:
+        if self.most == self.least:
+            return "no intermediate" if self.least == 0 else "one intermediate"
+        return f"{self.least} intermediates or more" if self.least > 1 else "one intermediate or more"
 
-    @property
-    def setup(self) -> Stack:
-        """The active setup in `adapters`' own terms; a Stack also for one adapter, so that it saves as a setup."""
-        return Stack(*self.adapters)
+    def takes(self, intermediates: int) -> bool:
+        return self.least <= intermediates and (self.most is None or intermediates <= self.most)
 
 
-# (method, has intermediates) -> the compositions there are, the default first.
-COMPOSITIONS: dict[tuple[str, bool], tuple[Composition, ...]] = {
-    ("bottleneck", False): ("none",),
-    ("bottleneck", True): ("stack",),
-    ("full", False): ("none",),
-    ("full", True): ("continue",),
+_NONE, _ONE, _ANY, _SEVERAL = Rule(0, 0), Rule(1, 1), Rule(1, None), Rule(2, None)
+
+# What there is; the first composition that takes the intermediates is the default.
+COMPOSITIONS: dict[Method, dict[Composition, Rule]] = {
+    "bottleneck": {"none": _NONE, "stack": _ANY, "fuse": _SEVERAL, "continue": _ONE, "merge": _SEVERAL},
+    "lora": {"none": _NONE, "stack": _ANY, "continue": _ONE, "merge": _SEVERAL, "bake": _ANY},
+    "dora": {"none": _NONE, "stack": _ANY, "continue": _ONE, "bake": _ANY},
+    "ia3": {"none": _NONE, "stack": _ANY, "continue": _ONE, "merge": _SEVERAL, "bake": _ANY},
+    "full": {"none": _NONE, "continue": _ONE},
+    "head": {"none": _NONE},
+}
+
+_NO_FUSION = "AdapterFusion attends over the outputs of bottleneck adapters; {0} changes the weights inside a layer"
+# Why a composition that exists for one method does not for another.
+REASONS: dict[tuple[str, str], str] = {
+    **{(method, "fuse"): _NO_FUSION.format(method) for method in PEFT_METHODS},
+    ("dora", "merge"): "peft merges low-rank updates, and a DoRA adapter has magnitudes besides",
+    ("bottleneck", "bake"): "a bottleneck adapter is not linear, so no weight of the backbone can take it up",
+    ("full", "stack"): "full fine-tuning has no adapters to stack: it continues from the intermediate's weights",
+    ("full", "fuse"): "full fine-tuning has no adapters to fuse: it continues from the intermediate's weights",
+}
+
+# How parameters can be merged, the default first.
+MERGES: dict[str, tuple[str, ...]] = {
+    "bottleneck": ("linear",),
+    "lora": ("svd", "cat", "ties", "dare"),
+    "ia3": ("linear",),
+}
+
+# Fields of a recipe that decide something only under these methods or compositions.
+_BOTTLENECK, _PEFT = ("bottleneck",), PEFT_METHODS
+USED_BY_METHOD: dict[str, tuple[str, ...]] = {
+    "adapter": _BOTTLENECK,
+    "reduction": _BOTTLENECK,
+    "layers": (*_BOTTLENECK, *_PEFT),
+    "rank": ("lora", "dora"),
+    "alpha": ("lora", "dora"),
+    "targets": _PEFT,
+}
+USED_BY_COMPOSITION: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("fusion", "fusion_rank", "fusion_null", "fusion_learning_rate"), ("fuse",)),
+    **dict.fromkeys(("merge", "merge_weights", "merge_then"), ("merge",)),
+}
+# What the weights of an adapter must agree in before they can be averaged or continued.
+SHAPE: dict[str, tuple[str, ...]] = {
+    "bottleneck": ("adapter", "reduction", "layers"),
+    "lora": ("rank", "alpha", "targets", "layers"),
+    "dora": ("rank", "alpha", "targets", "layers"),
+    "ia3": ("targets", "layers"),
 }
 
 
@@ -51,85 +94,57 @@ def choose_composition(method: str, compose: str | None, intermediates: int) -> 
     """The composition for a method over so many intermediate runs; `compose` is what was asked for, None the default.
 
     `full` over an intermediate continues from its weights: that is sequential fine-tuning, the STILTs baseline.
-    Raises UsageError where there is no such composition.
+    Raises UsageError where there is no such composition, with the reason and with what there is.
     """
-    if (method, False) not in COMPOSITIONS:
-        accepted = ", ".join(dict.fromkeys(name for name, _ in COMPOSITIONS))
-        raise UsageError(f"--method: found {method!r}, accepted: {accepted}")
-    possible = COMPOSITIONS[method, intermediates > 0]
-    if method == "full" and intermediates > 1:
-        raise UsageError(f"--over: found {intermediates} runs, accepted with --method full: one (it is sequential)")
-    if compose is None or compose in possible:
+    if method not in COMPOSITIONS:
+        raise UsageError(f"--method: found {method!r}, accepted: {', '.join([*COMPOSITIONS, *BOTTLENECK_NAMES])}")
+    rules = COMPOSITIONS[method]  # type: ignore[index]
+    possible = [name for name, rule in rules.items() if rule.takes(intermediates)]
+    if compose is None:
+        if not possible:
+            few = "; ".join(f"{name} over {rule}" for name, rule in rules.items())
+            raise UsageError(f"--over: found {intermediates} with --method {method}, accepted: {few}")
         return possible[0]
-    if method == "full" and intermediates:
-        raise UsageError(f"--compose: found {compose!r}; --method full continues from --over: leave --compose out")
-    under = "without --over" if intermediates == 0 else "with --over"
-    raise UsageError(f"--compose: found {compose!r}, accepted with --method {method} {under}: {', '.join(possible)}")
+    if compose in possible:
+        return compose  # type: ignore[return-value]
+    accepted = f"accepted over {intermediates}: {', '.join(possible) or 'nothing'}"
+    if (method, compose) in REASONS:
+        raise UsageError(f"--compose {compose} with --method {method}: {REASONS[method, compose]}; {accepted}")
+    if compose in rules:
+        rule = rules[compose]  # type: ignore[index]
+        raise UsageError(f"--compose {compose}: found {intermediates} with --over, accepted {rule}; {accepted}")
+    raise UsageError(f"--compose: found {compose!r} with --method {method}, {accepted}")
 
 
-def arrange(method: Method, composition: Composition, target: str, intermediates: Sequence[str]) -> Arrangement:
-    """The arrangement for a target task over intermediate adapters (names as they are called in the model).
-
-    Source of the order: Stack(intermediate, target) trains the target on the intermediate's output, as MAD-X stacks a
-    task adapter on a language adapter (Pfeiffer et al., 2020).
-    """
-    if method == "full":
-        return Arrangement(method, composition, (), ("roberta.embeddings.", "roberta.encoder."), target)
-    return Arrangement(method, composition, (*intermediates, target), (f"adapters.{target}.",), target)
-
-
-def adapter_config(name: str, reduction: float) -> AdapterConfig:
-    """Configuration of a bottleneck adapter by `adapters`' own name, with its reduction factor."""
-    return AdapterConfig.load(name, reduction_factor=reduction)
-
-
-def activate(model: Any, arrangement: Arrangement) -> None:
-    """Make the arrangement's adapters and head the active ones of a built model."""
-    with quiet_adapters():
-        model.set_active_adapters(arrangement.setup if arrangement.adapters else None)
-    model.active_head = arrangement.head
+def check_recipe(recipe: Recipe, method: str, composition: str, intermediates: int, backbone: Backbone) -> None:
+    """Raise UsageError for a recipe field that does not fit the method, composition or backbone."""
+    layers = backbone.config.num_hidden_layers
+    if recipe.layers is not None and method in USED_BY_METHOD["layers"] and layer_numbers(recipe.layers)[-1] >= layers:
+        raise UsageError(f"--set layers: found {recipe.layers}, accepted layers 0 to {layers - 1} of {backbone.id}")
+    if composition == "merge":
+        if recipe.merge is not None and recipe.merge not in MERGES[method]:
+            raise UsageError(
+                f"--set merge: found {recipe.merge}, accepted with --method {method}: {', '.join(MERGES[method])}"
+            )
+        _check_weights(recipe.merge_weights, intermediates)
+    if composition == "fuse" and recipe.adapter == "parallel":
+        raise UsageError(
+            "--compose fuse: found adapter=parallel, accepted pfeiffer, houlsby or compacter (what runs beside a layer "
+            "has no fused output under it)"
+        )
 
 
-@contextmanager
-def quiet_adapters() -> Iterator[None]:
-    """Keep back `adapters`' warnings about states between two calls (no adapter active yet, a head read twice)."""
-    log = logging.getLogger("adapters")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
+def _check_weights(weights: Sequence[float] | None, intermediates: int) -> None:
+    if weights is None:
+        return
+    if len(weights) != intermediates:
+        raise UsageError(f"--set merge_weights: found {len(weights)}, accepted one for each of {intermediates}")
+    if min(weights) < 0 or sum(weights) <= 0:
+        found = ",".join(f"{weight:g}" for weight in weights)
+        raise UsageError(f"--set merge_weights: found {found}, accepted none below 0 and a sum above 0 (it is made 1)")
 
 
-def set_trainable(model: Any, arrangement: Arrangement) -> None:
-    """Let train what the arrangement says and its head; freeze the rest; check by name that it is so.
-
-    Raises StiltsError where an arrangement's part has no parameter in the model.
-    """
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(trains(arrangement, name))
-    for part in (*arrangement.trained, f"heads.{arrangement.head}."):
-        if not any(part in name and parameter.requires_grad for name, parameter in model.named_parameters()):
-            raise StiltsError(f"{arrangement.method} {arrangement.composition}: the model has no parameter {part}*")
-
-
-def trains(arrangement: Arrangement, parameter: str) -> bool:
-    """Whether the parameter of that name trains under the arrangement."""
-    return parameter.startswith(f"heads.{arrangement.head}.") or any(part in parameter for part in arrangement.trained)
-
-
-def set_dropout(model: Any, dropout: float) -> None:
-    """The same dropout in the encoder for every method; attention probabilities have none (packed attention)."""
-    model.roberta.embeddings.dropout = PackedDropout(dropout)
-    for layer in model.roberta.encoder.layer:
-        layer.attention.output.dropout = PackedDropout(dropout)
-        layer.output.dropout = PackedDropout(dropout)
-        layer.attention.self.dropout.p = 0.0
-        layer.attention.self.dropout_prob = 0.0
-
-
-def count_parameters(model: Any) -> tuple[int, int]:
-    """Numbers of trainable and of all parameters; the prediction heads count."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
+def unused_fields(method: str, composition: str) -> set[str]:
+    """Fields of a recipe that decide nothing under the method and composition."""
+    unused = {field for field, users in USED_BY_METHOD.items() if method not in users}
+    return unused | {field for field, users in USED_BY_COMPOSITION.items() if composition not in users}

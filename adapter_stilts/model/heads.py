@@ -21,9 +21,10 @@ def unit_states(states: Tensor, batch: Batch) -> Tensor:
 
 
 def head_logits(model: Any, name: str, states: Tensor) -> Tensor:
-    """Logits (U, labels) of the head `name` for unit states (U, H).
+    """Logits (U, labels) of the head `name` for unit states (U, H); of masked language modelling (U, candidates).
 
     `adapters` heads are `nn.Sequential`s whose own forward first looks for the states in a padded batch; here they are
     already picked, so only the layers run.
     """
-    return nn.Sequential.forward(model.heads[name], states)
+    head = model.heads[name]
+    return nn.Sequential.forward(head, states) if isinstance(head, nn.Sequential) else head(states)

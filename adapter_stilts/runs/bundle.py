@@ -1,13 +1,16 @@
 """The weights of a run, as safetensors and JSON with checksums.
 
 A bundle of a `bottleneck` run is an adapter setup as `adapters` saves it (`load_adapter_setup` reads it without this
-package): one folder for each active adapter, the target's holding its head as well. A bundle of a `full` run is an
-encoder as `transformers` saves it, with the head in a folder beside. `manifest.json` says what it is and holds size and
+package): one folder for each active adapter and for the fusion, the target's holding its head as well. A bundle of a
+`lora`, `dora` or `ia3` run has a folder for each adapter as `peft` saves it (`PeftModel.from_pretrained` reads it),
+the baked ones too, and the head in the target's. A bundle of a `full` run is an encoder as `transformers` saves it,
+with the head in a folder beside; of a `head` run it is the head. `manifest.json` says what it is and holds size and
 SHA-256 of every file.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +19,21 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model.arrangement import Arrangement, activate, arrange, quiet_adapters, set_dropout
 from adapter_stilts.model.backbone import Backbone, load_model
-from adapter_stilts.model.composition import Arrangement, activate, quiet_adapters, set_dropout
+from adapter_stilts.model.bottleneck import load_bottleneck, whole_fusions
+from adapter_stilts.model.composition import PEFT_METHODS, Composition
+from adapter_stilts.model.masked_lm_head import MaskedLMHead
 from adapter_stilts.model.packing import install
+from adapter_stilts.model.peft_adapters import bake_peft_adapters
+from adapter_stilts.model.peft_files import load_peft_adapter, save_peft_adapter
 from adapter_stilts.paths import atomic_write_text, sha256_file
 from adapter_stilts.runs.stored import Stored, read_stored
+from adapter_stilts.schema import MethodName
 
 MANIFEST = "manifest.json"
 ENCODER = "model.safetensors"
+MASKED_LM_HEAD = "masked_lm_head.safetensors"
 
 
 class StoredFile(Stored):
@@ -46,18 +56,22 @@ class StoredBackbone(Stored):
 class Manifest(Stored):
     """What a bundle is: enough to build its model again on its backbone.
 
-    `adapters` are the active adapters in order; `labels` the head's labels in the order of their ids; `dropout` what
-    the run trained with.
+    `adapters` are the active adapters in order, of which the first `fused` are fused; `baked` those that the backbone
+    took up. `labels` are those of the head `head` in the order of their ids; `more_heads` maps the other heads of a run
+    on several tasks to theirs; `dropout` is what the run trained with.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     task: str
     kind: str
-    method: Literal["bottleneck", "full"]
-    composition: Literal["none", "stack", "continue"]
+    method: MethodName
+    composition: Composition
     adapters: tuple[str, ...]
+    fused: int
+    baked: tuple[str, ...]
     head: str
     labels: tuple[str, ...]
+    more_heads: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     word_piece: Literal["first_content", "first", "mean"]
     dropout: float
     backbone: StoredBackbone
@@ -66,7 +80,9 @@ class Manifest(Stored):
     @property
     def arrangement(self) -> Arrangement:
         """What is active; nothing trains in a model that was loaded."""
-        return Arrangement(self.method, self.composition, self.adapters, (), self.head)
+        underneath = self.baked if self.composition == "bake" else self.adapters[:-1]
+        target = self.adapters[-1] if self.adapters else self.head
+        return arrange(self.method, self.composition, target, underneath, (self.head,), phase="use")
 
 
 def stored_backbone(backbone: Backbone) -> StoredBackbone:
@@ -81,8 +97,9 @@ def stored_backbone(backbone: Backbone) -> StoredBackbone:
     )
 
 
-def save_bundle(folder: Path, model: Any, manifest: Manifest) -> Manifest:
-    """Write the model's trained parts into the (new) folder; returns the manifest with its files.
+def save_bundle(folder: Path, model: Any, manifest: Manifest, baked: Mapping[str, Path] | None = None) -> Manifest:
+    """Write the model's trained parts, and the frozen adapters under them, into the (new) folder; returns the manifest
+    with its files. `baked` says where the adapters are saved that the backbone took up.
 
     The folder lies in a run's folder that appears as a whole: see `RunStore.create`.
     """
@@ -90,14 +107,16 @@ def save_bundle(folder: Path, model: Any, manifest: Manifest) -> Manifest:
     if manifest.method == "full":
         model.config.to_json_file(folder / "config.json")
         save_file(encoder_weights(model), folder / ENCODER, metadata={"format": "pt"})
-        model.save_head(str(folder / manifest.head), manifest.head, use_safetensors=True)
-    else:
-        setup = manifest.arrangement.setup
-        model.save_adapter_setup(str(folder), setup, head_setup=manifest.head, use_safetensors=True)
-        # Every adapter's folder gets the head of its name, if there is one; only the target's belongs here.
+    elif manifest.method in PEFT_METHODS:
         for name in manifest.adapters:
-            if name != manifest.head and name in model.heads:
-                raise StiltsError(f"{name}: an intermediate's head is on the model; load intermediates without heads")
+            save_peft_adapter(model, folder / name, name, manifest.backbone.id, manifest.backbone.revision)
+        for name, source in (baked or {}).items():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("*head*"))
+    elif manifest.method == "bottleneck":
+        whole_fusions(model)
+        model.save_adapter_setup(str(folder), manifest.arrangement.setup, use_safetensors=True)
+    for name in (manifest.head, *manifest.more_heads):
+        save_head(model, folder / name, name)
     files = {
         path.relative_to(folder).as_posix(): StoredFile(bytes=path.stat().st_size, sha256=sha256_file(path))
         for path in sorted(folder.rglob("*"))
@@ -106,6 +125,15 @@ def save_bundle(folder: Path, model: Any, manifest: Manifest) -> Manifest:
     manifest = manifest.model_copy(update={"files": files})
     atomic_write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def save_head(model: Any, folder: Path, name: str) -> None:
+    """Write one head into a folder, beside the adapter of its name if there is one."""
+    folder.mkdir(exist_ok=True)
+    if isinstance(model.heads[name], MaskedLMHead):
+        save_file(model.heads[name].head_weights(), folder / MASKED_LM_HEAD)
+    else:
+        model.save_head(str(folder), name, use_safetensors=True)
 
 
 def encoder_weights(model: Any) -> dict[str, Any]:
@@ -154,12 +182,18 @@ def load_bundle(folder: Path, backbone: Backbone) -> tuple[Any, Manifest]:
     check_files(folder, manifest.files)
     model = load_model(backbone)
     set_dropout(model, manifest.dropout)
-    if manifest.method == "full":
-        load_encoder(model, folder)
-        model.load_head(str(folder / manifest.head), use_safetensors=True)
-    else:
-        with quiet_adapters():
+    with quiet_adapters():
+        if manifest.method == "full":
+            load_encoder(model, folder)
+        elif manifest.method in PEFT_METHODS:
+            for name in (*manifest.baked, *manifest.adapters):
+                load_peft_adapter(model, folder / name, name)
+                if name in manifest.baked:
+                    bake_peft_adapters(model, [name])
+        elif manifest.method == "bottleneck":
             model.load_adapter_setup(str(folder), use_safetensors=True)
+        if manifest.head not in model.heads:
+            model.load_head(str(folder / manifest.head), use_safetensors=True)
     activate(model, manifest.arrangement)
     return install(model).eval(), manifest
 
@@ -176,6 +210,15 @@ def load_encoder(model: Any, folder: Path) -> None:
     model.roberta.load_state_dict(weights, strict=False)
 
 
-def load_intermediate_adapter(model: Any, folder: Path, adapter: str, load_as: str) -> None:
-    """Put one adapter of a bundle on a model, without its head, under another name if need be."""
-    model.load_adapter(str(folder / adapter), load_as=load_as, with_head=False, use_safetensors=True)
+def load_adapter(model: Any, folder: Path, method: str, name: str) -> None:
+    """Put the adapter in a folder of a bundle on a model, without its head, under a name of our choice."""
+    if method in PEFT_METHODS:
+        load_peft_adapter(model, folder, name)
+    else:
+        load_bottleneck(model, folder, name)
+
+
+def masked_lm_weights(folder: Path, head: str) -> dict[str, Any]:
+    """Weights of a bundle's head of masked language modelling. Raises StiltsError for damaged files."""
+    check_files(folder, read_manifest(folder).files)
+    return load_file(folder / head / MASKED_LM_HEAD)

@@ -9,12 +9,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adapter_stilts.model.composition import Composition
 from adapter_stilts.paths import atomic_write_text
 from adapter_stilts.runs.bundle import StoredBackbone
 from adapter_stilts.runs.stored import Stored, read_stored
-from adapter_stilts.schema import Recipe
+from adapter_stilts.schema import MethodName, Recipe
 
+Control = Literal["random", "shuffled"]
 RECORD = "record.json"
+# Kind of a run on several tasks.
+MULTI_TASK = "multi_task"
 PACKAGES = (
     "adapter-stilts",
     "adapters",
@@ -45,12 +49,23 @@ class StoredTask(Stored):
     licence: str
 
 
+class StoredPart(Stored):
+    """One part of the model (backbone, adapter, fusion, head): whether it trained, its tensors and parameters."""
+
+    name: str
+    trains: bool
+    tensors: int
+    parameters: int
+
+
 class StoredData(Stored):
     """One split that a run read: identity by content, where it came from, how much of it was used.
 
-    `examples` were used of the `available`; `tokens` are pieces with special tokens; `units` are words (or texts).
+    `language` is codes with + between where several were read together. `examples` were used of the `available`;
+    `tokens` are pieces with special tokens; `units` are words (or texts).
     """
 
+    task: str
     language: str
     split: str
     sha256: str
@@ -63,17 +78,21 @@ class StoredData(Stored):
 
 
 class Underneath(Stored):
-    """A run whose weights this one stands on."""
+    """A run whose weights this one stands on. `label` is its task with what a table must say of it besides, such as
+    `ud_deprel (shuffled)`; `control` is its own, or that of a run that it stands on itself."""
 
     run: str
     task: str
+    label: str
+    control: Control | None
     knowledge: str
     granularity: str
     development: float
 
 
 class EpochScore(Stored):
-    """Mean training loss of an epoch, and the English development scores after it, in percent."""
+    """Mean training loss of an epoch, and the English development scores after it, in percent (of several tasks: those
+    of each as `task.metric`, and their mean as the selection metric)."""
 
     epoch: int
     loss: float
@@ -96,17 +115,24 @@ class Record(Stored):
     """record.json: written once when a run is done; `scores` grow with each evaluation of the whole task.
 
     `limit` is the number of English training examples asked for (None: all); `over` the runs underneath, in the order
-    in which the states pass them; `selected_epoch` the epoch whose weights were kept, under the recipe's `selection`;
+    in which the states pass them; `languages` those of the training data; `control` what makes the run one (`random`:
+    never trained, `shuffled`: trained on shuffled labels); `match_tokens` the number of training pieces asked for;
+    `variant` what sets the run apart from others of its method and composition; `parts` are those of the model;
+    `selected_epoch` the epoch whose weights were kept, under the recipe's `selection`;
     `development` its score in the task's selection metric. `scores` maps the name of an evaluation (a folder beside
     this file) to its split, number of test sentences a language and means.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     identity: dict[str, Any]
     task: StoredTask
-    method: Literal["bottleneck", "full"]
-    composition: Literal["none", "stack", "continue"]
+    method: MethodName
+    composition: Composition
+    variant: str
+    control: Control | None
+    languages: tuple[str, ...]
+    match_tokens: int | None
     over: tuple[Underneath, ...]
     backbone: StoredBackbone
     seed: int
@@ -115,6 +141,7 @@ class Record(Stored):
     word_piece: str
     labels: tuple[str, ...]
     data: tuple[StoredData, ...]
+    parts: tuple[StoredPart, ...]
     trainable_parameters: int
     total_parameters: int
     history: tuple[EpochScore, ...]

@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.languages import language
-from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, Location, MethodName, Recipe, Task, load_yaml, place
+from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, MethodName, Recipe, Task
+from adapter_stilts.strict_yaml import Location, load_yaml, place
 from adapter_stilts.tasks.kinds import find_kind
 
 __all__ = ["Task", "all_tasks", "find_task", "recipe_for"]
@@ -19,11 +20,28 @@ SPLITS = ("train", "validation", "test")
 DEFAULT_RECIPES: dict[str, dict[str, Recipe]] = {
     "bottleneck": {
         "default": Recipe(learning_rate=1e-4, epochs=10),
-        "embedded": Recipe(learning_rate=1e-3, epochs=5),
+        "embedded": Recipe(learning_rate=4e-3, epochs=5, batch_examples=16),
+    },
+    "lora": {
+        "default": Recipe(learning_rate=2e-4, epochs=10),
+        "embedded": Recipe(learning_rate=2e-3, epochs=5, batch_examples=16),
+    },
+    "dora": {
+        "default": Recipe(learning_rate=2e-4, epochs=10),
+        "embedded": Recipe(learning_rate=2e-3, epochs=5, batch_examples=16),
+    },
+    # IA3 has few parameters and wants large steps: 3e-3 in Liu et al., 2022.
+    "ia3": {
+        "default": Recipe(learning_rate=3e-3, epochs=10),
+        "embedded": Recipe(learning_rate=1e-2, epochs=5, batch_examples=16),
     },
     "full": {
         "default": Recipe(learning_rate=2e-5, epochs=5),
-        "embedded": Recipe(learning_rate=1e-4, epochs=5),
+        "embedded": Recipe(learning_rate=2e-4, epochs=5, batch_examples=16),
+    },
+    "head": {
+        "default": Recipe(learning_rate=1e-3, epochs=10),
+        "embedded": Recipe(learning_rate=4e-3, epochs=5, batch_examples=16),
     },
 }
 
@@ -80,9 +98,7 @@ def _load(path: Path, modified: int, size: int) -> Task:
     task._path = path
     _check_metrics(task)
     _check_splits(task)
-    if isinstance(task.labels, tuple) and len(set(task.labels)) < len(task.labels):
-        twice = next(label for label in task.labels if task.labels.count(label) > 1)
-        _refuse(task, ("labels",), f"'{twice}' twice", "each label once")
+    _check_labels(task)
     for code, source in task.data.languages.items():
         _check_language(task, code, source)
     if task.train_language not in task.data.languages:
@@ -100,8 +116,16 @@ def _check_metrics(task: Task) -> None:
         )
     if task.selection_metric not in keys:
         _refuse(task, ("selection_metric",), task.selection_metric, f"a result of `metrics`: {', '.join(keys)}")
-    if task.kind == "classification" and task.metrics != ("accuracy",):
-        _refuse(task, ("metrics",), ", ".join(task.metrics), "accuracy (kind classification)")
+    if not find_kind(task.kind).per_word and task.metrics != ("accuracy",):
+        _refuse(task, ("metrics",), ", ".join(task.metrics), f"accuracy (kind {task.kind})")
+
+
+def _check_labels(task: Task) -> None:
+    if task.labels is not None and find_kind(task.kind).labels_column is None:
+        _refuse(task, ("labels",), "labels", f"none (kind {task.kind} has no labels)")
+    if isinstance(task.labels, tuple) and len(set(task.labels)) < len(task.labels):
+        twice = next(label for label in task.labels if task.labels.count(label) > 1)
+        _refuse(task, ("labels",), f"'{twice}' twice", "each label once")
 
 
 def _check_splits(task: Task) -> None:
@@ -112,10 +136,9 @@ def _check_splits(task: Task) -> None:
 
 def _check_language(task: Task, code: str, source: LanguageSource) -> None:
     at: Location = ("data", "languages", code)
-    try:
-        language(code)
-    except UsageError as error:
-        raise UsageError(f"{place(task.path, at)}: {error}") from None
+    # Results are told by language, family and script; texts without labels have none, and may be in any language.
+    if find_kind(task.kind).labels_column is not None:
+        _check_code(task, at, code)
     file_format = source.format or task.data.format
     if source.columns is not None:
         _check_columns(task, (*at, "columns"), source.columns, file_format)
@@ -125,6 +148,13 @@ def _check_language(task: Task, code: str, source: LanguageSource) -> None:
         _check_repository(task, at, source)
     else:
         _check_files(task, at, source, file_format)
+
+
+def _check_code(task: Task, at: Location, code: str) -> None:
+    try:
+        language(code)
+    except UsageError as error:
+        raise UsageError(f"{place(task.path, at)}: {error}") from None
 
 
 def _check_repository(task: Task, at: Location, source: LanguageSource) -> None:
@@ -151,7 +181,7 @@ def _check_files(task: Task, at: Location, source: LanguageSource, file_format: 
     for split, path in paths.items():
         if not (task.path.parent / path).is_file():
             _refuse(task, (*at, split), f"no file {task.path.parent / path}", "an existing file")
-    if task.labels is None and file_format != "parquet":
+    if task.labels is None and file_format != "parquet" and find_kind(task.kind).labels_column is not None:
         _refuse(task, ("labels",), "nothing", f"a list of labels, or `open` (a {file_format} file declares none)")
     for key in ("filter", "exclude"):
         if file_format in ("conllu", "conll") and (getattr(source, key) or getattr(task.data, key)):

@@ -42,8 +42,9 @@ class Split:
     """The rows of one language and split.
 
     columns: tagging `tokens` and `labels` (a list of strings a sentence), classification `text`, `label` and, where the
-        task has it, `text_pair` (a string an example). Sentences without tokens are left out.
-    label_names: those of the ClassLabel column, in its order; None where the column holds plain strings.
+        task has it, `text_pair`, masked_lm `text` (a string an example). Sentences without tokens are left out.
+    label_names: those of the ClassLabel column, in its order; None where the column holds plain strings or there is
+        none.
     sha256: of the bytes of the files read, in the order of their names, and of the development share and part, if any.
     source: repository@revision, config and split (no revision for a mirror that records none), or paths.
     """
@@ -224,9 +225,10 @@ def _take_rows(
         chosen = whole_sentences(rows, columns["tokens"], columns["labels"], chosen)
     taken = {ours: [rows.columns[name][row] for row in chosen] for ours, name in columns.items()}
     key = find_kind(task.kind).labels_column
-    taken[key] = shorten_labels(taken[key], task.label_until)
-    if accepted is not None:
-        refuse_unknown_labels(rows, chosen, taken[key], accepted)
+    if key is not None:
+        taken[key] = shorten_labels(taken[key], task.label_until)
+        if accepted is not None:
+            refuse_unknown_labels(rows, chosen, taken[key], accepted)
     return taken
 
 
@@ -240,9 +242,12 @@ def _format(source: LanguageSource, path: Path) -> str:
 
 
 def _class_names(task: Task, located: _Located) -> tuple[str, ...] | None:
-    """The names of the ClassLabel column, the same in all files of the split."""
+    """The names of the ClassLabel column, the same in all files of the split; None for a kind without labels."""
+    key = find_kind(task.kind).labels_column
+    if key is None:
+        return None
     source, path = located.source, located.paths[0]
-    column = str((source.columns or {})[find_kind(task.kind).labels_column])
+    column = str((source.columns or {})[key])
     parquet = [file for file in located.paths if _format(source, file) == "parquet"]
     names = {parquet_label_names(file, column) for file in parquet} or {None}
     if len(names) > 1:

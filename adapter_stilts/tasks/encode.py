@@ -29,6 +29,7 @@ from adapter_stilts.tasks.sequences import EncodedSequence
 
 # Raise it when the encoding changes what a model sees: cached files and run names change with it.
 ENCODING_VERSION = 1
+SOURCES_NAMED = 3  # of more, concatenated splits name the first and how many there are besides
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,16 @@ def label_inventory(task: Task, mirror: Path | None) -> tuple[str, ...]:
     """Names of the labels that a head of this task has, in the order of their ids.
 
     A closed list stands in the task's YAML or in the data's ClassLabel feature; an open one is what the whole English
-    train split shows, sorted, whatever part of it a run is limited to.
+    train split shows, sorted, whatever part of it a run is limited to. A kind without labels has an empty one.
     """
+    kind = find_kind(task.kind)
+    if kind.labels_column is None:
+        return ()
     if isinstance(task.labels, tuple):
         return task.labels
     split = load_split(task, task.train_language, "train", mirror)
     if task.labels is None and split.label_names is not None:
         return split.label_names
-    kind = find_kind(task.kind)
     column = split.columns[kind.labels_column]
     return tuple(sorted({label for own in column for label in own} if kind.per_word else set(column)))
 
@@ -115,12 +118,57 @@ def encode_split(
     return replace(_read(path), source=source, revision=revision)
 
 
+def concatenate(splits: Sequence[EncodedSplit]) -> EncodedSplit:
+    """One split of all the given ones, in order: the same split of one task in several languages (`de+fr`).
+
+    Examples are renumbered, gold labels that were never trained merged by name. The hash is that of the parts' hashes,
+    the revision None where they differ. Raises ValueError for splits of another name or with other trained labels.
+    """
+    first = splits[0]
+    if len(splits) == 1:
+        return first
+    trained = first.label_names[: first.trained]
+    if any((own.split, own.label_names[: own.trained]) != (first.split, trained) for own in splits):
+        raise ValueError("accepted splits of one name with the same trained labels")
+    names = tuple(dict.fromkeys([*trained, *(name for own in splits for name in own.label_names[own.trained :])]))
+    sources = [own.source for own in splits]
+    shown = sources if len(sources) <= SOURCES_NAMED else [f"{first.source} and {len(sources) - 1} more"]
+    before = np.cumsum([0, *(own.examples for own in splits)])
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(own, name) for own in splits])
+
+    def offsets(name: str) -> np.ndarray:
+        return np.cumsum(np.concatenate([[0], *(np.diff(getattr(own, name)) for own in splits)])).astype(np.int64)
+
+    arrays: dict[str, Any] = {name: joined(name) for name in ("ids", "starts", "ends")}
+    return replace(
+        first,
+        language="+".join(own.language for own in splits),
+        sha256=hashlib.sha256("".join(own.sha256 for own in splits).encode()).hexdigest(),
+        source="; ".join(shown),
+        revision=first.revision if len({own.revision for own in splits}) == 1 else None,
+        examples=int(before[-1]),
+        label_names=names,
+        example=np.concatenate([own.example + shift for own, shift in zip(splits, before, strict=False)]),
+        labels=np.concatenate([_renamed_labels(own, names) for own in splits]),
+        id_offsets=offsets("id_offsets"),
+        unit_offsets=offsets("unit_offsets"),
+        **arrays,
+    )
+
+
+def _renamed_labels(split: EncodedSplit, names: Sequence[str]) -> np.ndarray:
+    """The split's labels as places of their names in `names`."""
+    return np.array([names.index(name) for name in split.label_names], dtype=split.labels.dtype)[split.labels]
+
+
 def encode_columns(task: Task, loaded: Split, tokenizer: Any, labels: Sequence[str]) -> pa.Table:
     """Arrow table of a loaded split, one row a sequence, with what decides its meaning in the schema's metadata."""
     kind = find_kind(task.kind)
     names = list(labels)
     ids = {name: id_ for id_, name in enumerate(names)}
-    gold = loaded.columns.get(kind.labels_column)
+    gold = None if kind.labels_column is None else loaded.columns.get(kind.labels_column)
     rows: dict[str, list[Any]] = {"example": [], "input_ids": [], "starts": [], "ends": [], "labels": []}
     taken = [0] * len(next(iter(loaded.columns.values())))
     for sequence in kind.encode(loaded.columns, tokenizer, task.word_piece):

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from adapter_stilts.errors import UsageError
-from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
-from adapter_stilts.model.composition import choose_composition
+from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
+from adapter_stilts.model.composition import BOTTLENECK_NAMES, check_recipe, choose_composition
+from adapter_stilts.model.masked_lm_head import pretrained_head
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
-from adapter_stilts.runs.bundle import Manifest, save_bundle, stored_backbone
-from adapter_stilts.runs.record import (
-    Cost,
-    Record,
-    StoredData,
-    StoredTask,
-    Underneath,
-    package_versions,
-    read_record,
-    write_record,
+from adapter_stilts.runs.bundle import save_bundle
+from adapter_stilts.runs.record import Control, Cost, read_record, write_record
+from adapter_stilts.runs.store import BUNDLE, Keep, Run, RunStore, bundle_of
+from adapter_stilts.schema import Task
+from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.tasks.overlap import write_signatures
+from adapter_stilts.training.build import build_model
+from adapter_stilts.training.data import load_training_data
+from adapter_stilts.training.describe import manifest_of, record_of
+from adapter_stilts.training.device import default_device, default_precision, peak_memory_bytes, reset_peak_memory
+from adapter_stilts.training.job import (
+    Job,
+    check_amount,
+    check_control,
+    make_job,
+    present_languages,
+    resolve_recipe,
 )
-from adapter_stilts.runs.store import BUNDLE, Run, RunStore
-from adapter_stilts.schema import Task, override
-from adapter_stilts.tasks.catalog import all_tasks, find_task, recipe_for
-from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.training.device import (
-    default_device,
-    default_precision,
-    device_name,
-    peak_memory_bytes,
-    reset_peak_memory,
-)
-from adapter_stilts.training.job import Job, make_job
-from adapter_stilts.training.trainer import Fitted, TrainingData, build_model, fit, load_training_data
+from adapter_stilts.training.leaks import TRAINED_ON, refuse_leaks, trained_on
+from adapter_stilts.training.trainer import fit
 
 
 def train(
-    task: str | Task,
+    task: str | Task | Sequence[str | Task],
     *,
     over: Sequence[str | Run] = (),
     compose: str | None = None,
@@ -50,21 +45,30 @@ def train(
     backbone: str | Backbone = DEFAULT_BACKBONE,
     seed: int = 0,
     limit: int | None = None,
+    match_tokens: int | None = None,
+    languages: Sequence[str] | None = None,
+    control: Control | None = None,
     settings: Mapping[str, str] | None = None,
     runs: RunStore | Path | str | None = None,
     mirror: Path | str | None = None,
     out: Path | None = None,
     device: str | None = None,
     weights: bool = True,
+    keep: Keep = "all",
 ) -> Run:
     """Train a task, over intermediates if any are given, and return the finished run.
 
-    `task` is a task's name, a YAML file or a loaded `Task`. Each of `over` is a finished run (itself, its name, a
-    unique beginning of it, its folder) or a task, which is then trained first with the same method, backbone, seed and
-    limit (`settings` are the target's alone). `compose` is none or stack; with `method="full"` training continues from
-    the intermediate's weights.
-    `limit` is the number of English training examples, drawn with the seed; `settings` replace fields of the recipe.
+    `task` is a task's name, a YAML file or a loaded `Task`; several of them, or names with + between, train together,
+    with one adapter and a head each. Each of `over` is a finished run (itself, its name, a unique beginning of it, its
+    folder) or a task, or tasks with + between, which is then trained first with the same method, backbone, seed and
+    limit (`settings` are the target's alone); TASK@random and TASK@shuffled are its controls. `compose` says how the
+    intermediates lie under the target: see `adapter_stilts.model.composition`. `method` is bottleneck, lora, dora, ia3,
+    full or head; houlsby, parallel and compacter are bottleneck adapters by name. `limit` is the number of training
+    examples of each task, drawn with the seed; `match_tokens` is instead a number of pieces: of the intermediates, or
+    of the run itself where it stands on none. `languages` are those of the training data (default: the task's own,
+    English); `settings` replace fields of the recipe.
     A run that exists is returned as it is; one whose weights were not kept is trained again if `weights` are wanted.
+    `keep="scores"` wants no weights and writes none: a trial whose development score alone matters.
     `out` gets a copy of the run's folder.
 
     Raises UsageError for a request that makes no sense, StiltsError for work that failed; nothing half-written stays.
@@ -73,22 +77,51 @@ def train(
     mirror = mirror_dir(Path(mirror) if mirror is not None else None)
     device = device or default_device()
     base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone, mirror=mirror)
-    task = task if isinstance(task, Task) else find_task(task)
+    tasks = find_tasks(task)
+    settings = dict(settings or {})
+    named = method
+    if method in BOTTLENECK_NAMES:
+        method, settings = "bottleneck", {"adapter": method, **settings}
     # A request that cannot end well must not train its intermediates first.
-    choose_composition(method, compose, len(over))
-    override(recipe_for(task, method, base.id), settings or {})  # type: ignore[arg-type]
-    shared: dict[str, Any] = {"method": method, "backbone": base, "seed": seed, "limit": limit}
-    precision = default_precision(device)
+    composition = choose_composition(method, compose, len(over))
+    recipe = resolve_recipe(tasks, method, composition, settings, base)
+    check_recipe(recipe, method, composition, len(over), base)
+    check_languages(tasks, languages)
+    check_control(control, over)
+    check_amount(limit, None if over else match_tokens)
+    below = [resolve_intermediate(own, store) for own in over]
+    # By the name that was asked for: what lies under a houlsby adapter is one.
+    shared: dict[str, Any] = {"method": named, "backbone": base, "seed": seed, "device": device}
+    shared |= {"runs": store, "mirror": mirror}
+    amount = {"limit": limit, "match_tokens": None if over else match_tokens}
+    below_amount = {"limit": None if match_tokens else limit, "match_tokens": match_tokens}
+    masked_lm = find_task(recipe.mlm_task) if recipe.mlm_share else None
 
-    def job_over(intermediates: Sequence[Run]) -> Job:
-        return make_job(task, intermediates, compose, method, base, seed, limit, settings or {}, precision, mirror)
+    def job_over(want_weights: bool) -> Job:
+        return make_job(
+            tasks,
+            intermediates=[own.run({**shared, **below_amount, "weights": want_weights}) for own in below],
+            compose=compose,
+            method=method,
+            backbone=base,
+            seed=seed,
+            **amount,
+            languages=languages,
+            control=control,
+            settings=settings,
+            masked_lm_head=_masked_lm_head(masked_lm, {**shared, **amount, "weights": want_weights}),
+            masked_lm_task=masked_lm,
+            precision=default_precision(device),
+            mirror=mirror,
+        )
 
     # A target that is done needs no weights underneath: an intermediate that was dropped is not trained again for it.
-    job = job_over([_intermediate(own, store, mirror, device, {**shared, "weights": False}) for own in over])
+    job = job_over(want_weights=False)
     run = store.get(job.name)
-    if run is None or (weights and not run.has_weights):
-        job = job_over([_intermediate(own, store, mirror, device, shared) for own in over])
-        run = execute(job, store, device)
+    if run is None or (weights and keep != "scores" and not run.has_weights):
+        job = job_over(want_weights=True)
+        refuse_leaks(job)
+        run = execute(job, store, device, keep)
     else:
         say(f"{run.name}: done before, in {run.folder}")
     if out is not None:
@@ -96,38 +129,97 @@ def train(
     return run
 
 
-def _intermediate(own: str | Run, store: RunStore, mirror: Path | None, device: str, shared: dict[str, Any]) -> Run:
-    """A finished run for one of `over`: a task's name or YAML is trained first, anything else is looked up."""
+def find_tasks(task: str | Task | Sequence[str | Task]) -> list[Task]:
+    """The tasks that a request names; a text may name several with + between. Raises UsageError."""
+    if isinstance(task, str):
+        names = task.split("+") if not Path(task).is_file() else [task]
+        tasks = [find_task(name) for name in names]
+    else:
+        tasks = [task] if isinstance(task, Task) else [found for own in task for found in find_tasks(own)]
+    names = [own.name for own in tasks]
+    for own in tasks:
+        if names.count(own.name) > 1:
+            raise UsageError(f"task {own.name}: found twice, accepted once among the tasks that train together")
+        if own.kind == "masked_lm" and len(tasks) > 1:
+            raise UsageError(f"task {own.name}: masked language modelling is mixed in with --set mlm_share=SHARE")
+    return tasks
+
+
+def check_languages(tasks: Sequence[Task], languages: Sequence[str] | None) -> None:
+    """Raise UsageError for a training language that a task does not have."""
+    for task in tasks:
+        for code in languages or ():
+            if code not in task.data.languages:
+                accepted = ", ".join(task.data.languages)
+                raise UsageError(f"--languages: found {code!r}, accepted for {task.name}: {accepted}")
+
+
+@dataclass(frozen=True)
+class Intermediate:
+    """One of `over`, resolved: a finished run, or tasks (as a control, or not) that are to be trained first."""
+
+    done: Run | None
+    tasks: tuple[Task, ...] = ()
+    control: Control | None = None
+
+    def run(self, shared: Mapping[str, Any]) -> Run:
+        """The finished run; `shared` are the options of `train` for one that is trained first."""
+        return self.done or train(self.tasks, control=self.control, **shared)
+
+
+def resolve_intermediate(own: str | Run, store: RunStore) -> Intermediate:
+    """What one of `over` names, before anything is trained: tasks (a text with + between, and @ and a control behind),
+    else a run of the store. Raises UsageError for neither."""
     if isinstance(own, Run):
-        return own
+        return Intermediate(own)
+    names, _, control = own.partition("@") if not Path(own).exists() else (own, "", "")
     try:
-        task = find_task(own)
+        tasks = find_tasks(names)
     except UsageError as no_task:
-        if own.endswith((".yaml", ".yml")):
+        if names.endswith((".yaml", ".yml")):
             raise
         try:
-            return store.find(own)
+            return Intermediate(store.find(own))
         except UsageError as no_run:
             raise UsageError(f"--over {own}: neither a run nor a task ({no_run}; {no_task})") from None
-    return train(task, runs=store, mirror=mirror, device=device, **shared)
+    check_control(control or None, ())
+    return Intermediate(None, tuple(tasks), control or None)  # type: ignore[arg-type]
 
 
-def execute(job: Job, store: RunStore, device: str) -> Run:
-    """Train a job and put its folder into the store, whole or not at all."""
+def _masked_lm_head(task: Task | None, shared: dict[str, Any]) -> Run | None:
+    """The run that trains a head of masked language modelling, for a backbone whose checkpoint has none."""
+    if task is None:
+        return None
+    fetch_weights(shared["backbone"])
+    if pretrained_head(shared["backbone"]) is not None:
+        return None
+    if not shared["weights"]:  # the first of the two looks at what lies underneath
+        say(f"{shared['backbone'].id}: has no head for masked language modelling; it gets one trained on {task.name}")
+    languages = present_languages(task, shared["mirror"])
+    return train(task, **{**shared, "method": "head"}, languages=languages)
+
+
+def execute(job: Job, store: RunStore, device: str, keep: Keep = "all") -> Run:
+    """Train a job and put its folder into the store, whole or not at all; without weights where `keep` is "scores"."""
     started = time.perf_counter()
     reset_peak_memory(device)
     data = load_training_data(job)
-    model = build_model(job, data.labels, device)
+    model = build_model(job, data, device)
     fitted = fit(job, model, data)
     model.eval()
     try:
         with store.create(job.name) as folder:
-            manifest = save_bundle(folder / BUNDLE, model, manifest_of(job, data.labels))
+            manifest = manifest_of(job, data)
+            if keep != "scores":
+                baked = {name: bundle_of(run) / adapter for run, adapter, name in job.underneath}
+                baked = baked if job.composition == "bake" else {}
+                manifest = save_bundle(folder / BUNDLE, model, manifest, baked)
+            write_signatures(folder / TRAINED_ON, trained_on(job, data))
             cost = Cost(
                 train_seconds=fitted.train_seconds,
                 seconds=time.perf_counter() - started,
                 steps=fitted.steps,
-                tokens_per_second=fitted.tokens / fitted.train_seconds,
+                tokens_per_second=fitted.tokens / fitted.train_seconds if fitted.train_seconds else 0.0,
                 peak_memory_bytes=peak_memory_bytes(device),
                 bundle_bytes=sum(file.bytes for file in manifest.files.values()),
             )
@@ -135,89 +227,3 @@ def execute(job: Job, store: RunStore, device: str) -> Run:
     except FileExistsError:
         say(f"{job.name}: another process finished it first; its run stays")
     return Run(store.folder / job.name, read_record(store.folder / job.name))
-
-
-def manifest_of(job: Job, labels: Sequence[str]) -> Manifest:
-    """What the job's bundle will be, without its files."""
-    arrangement = job.arrangement
-    return Manifest(
-        task=job.task.name,
-        kind=job.task.kind,
-        method=job.method,
-        composition=job.composition,
-        adapters=arrangement.adapters,
-        head=arrangement.head,
-        labels=tuple(labels),
-        word_piece=job.task.word_piece,
-        dropout=job.recipe.dropout,
-        backbone=stored_backbone(job.backbone),
-    )
-
-
-def record_of(job: Job, data: TrainingData, fitted: Fitted, cost: Cost, device: str) -> Record:
-    """The record of a finished job."""
-    packages, python = package_versions()
-    task = job.task
-    return Record(
-        name=job.name,
-        identity=dict(job.identity),
-        task=_stored_task(task),
-        method=job.method,
-        composition=job.composition,
-        over=tuple(_underneath(run) for run in job.intermediates),
-        backbone=stored_backbone(job.backbone),
-        seed=job.seed,
-        limit=job.limit,
-        recipe=job.recipe,
-        word_piece=task.word_piece,
-        labels=data.labels,
-        data=(
-            _stored_data(data.train, data.train_examples),
-            _stored_data(data.development, data.development_examples),
-        ),
-        trainable_parameters=fitted.trainable_parameters,
-        total_parameters=fitted.total_parameters,
-        history=tuple(fitted.history),
-        selected_epoch=fitted.selected_epoch,
-        development=fitted.history[fitted.selected_epoch - 1].scores[task.selection_metric],
-        cost=cost,
-        device=device_name(device),
-        threads=torch.get_num_threads(),
-        precision=job.precision,
-        packages=packages,
-        python=python,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _stored_task(task: Task) -> StoredTask:
-    shipped = task.name if task in all_tasks() else str(task.path)
-    return StoredTask(
-        config=shipped, **{name: getattr(task, name) for name in StoredTask.model_fields if name != "config"}
-    )
-
-
-def _underneath(run: Run) -> Underneath:
-    task = run.record.task
-    return Underneath(
-        run=run.name,
-        task=task.name,
-        knowledge=task.knowledge,
-        granularity=task.granularity,
-        development=run.record.development,
-    )
-
-
-def _stored_data(split: EncodedSplit, examples: Any) -> StoredData:
-    sequences = split.sequences_of(examples)
-    return StoredData(
-        language=split.language,
-        split=split.split,
-        sha256=split.sha256,
-        source=split.source,
-        revision=split.revision,
-        available=split.examples,
-        examples=len(examples),
-        tokens=int(split.lengths[sequences].sum()),
-        units=int((split.unit_offsets[sequences + 1] - split.unit_offsets[sequences]).sum()),
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +16,14 @@ from adapter_stilts.tasks.encode import EncodedSplit
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences, T pieces in all, with U units that are classified.
+    """Packed sequences, T pieces in all, with U units that the head `head` classifies.
 
     `input_ids`, `position_ids` (T,); `labels` (U,) label ids; `pieces` (P,) positions in the row of the pieces that
     units read, `unit_of_piece` (P,) which unit reads each, `pieces_of_unit` (U,) how many; P = U, and the latter two
     are None, where every unit reads one piece. `sequences` are indices into the split, in the order of the row.
     """
 
+    head: str
     input_ids: Tensor
     position_ids: Tensor
     layout: PackedLayout
@@ -37,10 +39,17 @@ class Batch:
         return int(self.input_ids.shape[0])
 
 
-def pack(split: EncodedSplit, sequences: np.ndarray, first_position: int, device: torch.device | str = "cpu") -> Batch:
+def first_position(config: Any) -> int:
+    """Position id of a sequence's first piece: XLM-R counts from the id of its padding on."""
+    return int(config.pad_token_id) + 1
+
+
+def pack(
+    split: EncodedSplit, sequences: np.ndarray, head: str, first: int, device: torch.device | str = "cpu"
+) -> Batch:
     """Pack the given sequences into one row, shortest first (so that near-equal lengths lie together).
 
-    `first_position` is the position id of a sequence's first piece: XLM-R counts from `pad_token_id + 1`.
+    `head` is the head that its units are for, `first` the position id of a sequence's first piece.
     """
     lengths = split.lengths[sequences]
     order = np.argsort(lengths, kind="stable")
@@ -58,8 +67,9 @@ def pack(split: EncodedSplit, sequences: np.ndarray, first_position: int, device
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(device)
 
     return Batch(
+        head,
         tensor(ids),
-        tensor(_ranges(np.full(len(lengths), first_position), lengths)),
+        tensor(_ranges(np.full(len(lengths), first), lengths)),
         PackedLayout.from_lengths(lengths.tolist(), device),
         tensor(starts if single else _ranges(starts, widths)),
         None if single else tensor(np.repeat(np.arange(len(widths)), widths)),

@@ -11,7 +11,7 @@ import torch
 from adapter_stilts.evaluation.metrics import compute
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.training.batches import inference_batches, pack
+from adapter_stilts.training.batches import first_position, inference_batches, pack
 from adapter_stilts.training.step import batch_logits
 
 # Pieces a batch at inference: fills a CPU's caches and keeps a GPU busy without needing much memory.
@@ -28,13 +28,13 @@ def predict_labels(
     pieces of each finished batch.
     """
     device = next(model.parameters()).device
-    first_position = model.config.pad_token_id + 1
+    first = first_position(model.config)
     predicted: dict[int, np.ndarray] = {}
     training = model.training
     model.eval()
     for sequences in inference_batches(split, split.sequences_of(examples), INFERENCE_TOKENS[device.type]):
-        batch = pack(split, sequences, first_position, device)
-        labels = batch_logits(model, head, batch).argmax(dim=1).cpu().numpy()
+        batch = pack(split, sequences, head, first, device)
+        labels = batch_logits(model, batch).argmax(dim=1).cpu().numpy()
         ends = np.cumsum(np.diff(split.unit_offsets)[batch.sequences])
         for sequence, own in zip(batch.sequences, np.split(labels, ends[:-1]), strict=True):
             predicted[int(sequence)] = own

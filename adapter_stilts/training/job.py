@@ -7,25 +7,63 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapter_stilts.errors import UsageError
+from torch import nn
+
+from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model.arrangement import Arrangement, arrange
 from adapter_stilts.model.backbone import Backbone
-from adapter_stilts.model.composition import Arrangement, Composition, Method, arrange, choose_composition
+from adapter_stilts.model.composition import (
+    MERGES,
+    SHAPE,
+    USED_BY_COMPOSITION,
+    USED_BY_METHOD,
+    Composition,
+    Method,
+    check_recipe,
+    choose_composition,
+    unused_fields,
+)
 from adapter_stilts.runs.bundle import check_backbone, read_manifest
+from adapter_stilts.runs.record import Control
 from adapter_stilts.runs.store import Run, bundle_of, content_hash
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.catalog import recipe_for
-from adapter_stilts.tasks.data import data_identity
+from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of, tokenizer_hash
 
 # Raise it when training gives other weights for the same request: run names change with it.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
+MASKED_LM_HEAD = "masked_lm"
+MERGED = "merged"
+NULL = "nothing"
+_MIXING = ("mixing", "mixing_cap", "mixing_temperature")
+_MASKED_LM = ("mlm_share", "mlm_task")
+# Fields that make a row of their own in a table where they are set: what is trained, not how fast.
+_VARIANT = (*USED_BY_METHOD, *_MIXING, *_MASKED_LM)
+# Characters of the tasks in a run's name: the hash behind them decides, and a file's name is at most 255 long.
+_LONGEST_TITLE = 60
+
+
+@dataclass(frozen=True)
+class MaskedLM:
+    """Masked language modelling that is mixed in: its text, the languages that are there, and where its head comes
+    from (a `head` run; None: the checkpoint's own)."""
+
+    task: Task
+    languages: tuple[str, ...]
+    head_run: Run | None
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run, resolved. `intermediates` are finished runs; `limit` the number of English examples."""
+    """One training run, resolved.
 
-    task: Task
+    `tasks` are trained together, with one adapter and a head each; `intermediates` are finished runs; `limit` is the
+    number of training examples of each task, `match_tokens` the number of pieces; `languages` those of the training
+    data (None: each task's own); `variant` what sets the run apart from others of its method and composition.
+    """
+
+    tasks: tuple[Task, ...]
     method: Method
     composition: Composition
     intermediates: tuple[Run, ...]
@@ -33,31 +71,47 @@ class Job:
     recipe: Recipe
     seed: int
     limit: int | None
+    match_tokens: int | None
+    languages: tuple[str, ...] | None
+    control: Control | None
+    masked_lm: MaskedLM | None
+    variant: str
     precision: str
     mirror: Path | None
     identity: Mapping[str, Any]
 
     @property
+    def task(self) -> Task:
+        """The only task, or the first."""
+        return self.tasks[0]
+
+    @property
+    def title(self) -> str:
+        """The tasks' names."""
+        return "+".join(task.name for task in self.tasks)
+
+    @property
     def name(self) -> str:
         """Readable parts, then the hash of the identity, which alone decides."""
         over = "".join(f"-over-{run.record.task.name}" for run in self.intermediates)
-        parts = f"{self.task.name}-{self.method}-{self.composition}{over}-s{self.seed}"
-        return f"{parts}-{content_hash(self.identity)}"
+        control = f"-{self.control}" if self.control else ""
+        parts = f"{self.title[:_LONGEST_TITLE]}-{self.method}-{self.composition}{control}{over[:_LONGEST_TITLE]}"
+        return f"{parts}-s{self.seed}-{content_hash(self.identity)}"
 
     @property
-    def arrangement(self) -> Arrangement:
-        """What is active and what trains."""
-        return arrange(self.method, self.composition, adapter_name(self.task.name), [name for _, name in self.adapters])
+    def adapter(self) -> str:
+        """Name of the adapter that trains."""
+        return adapter_name(self.title)
 
     @property
-    def adapters(self) -> list[tuple[tuple[Run, str], str]]:
-        """((run, adapter in its bundle), name in this model) of every adapter underneath, in order.
+    def underneath(self) -> list[tuple[Run, str, str]]:
+        """(run, adapter in its bundle, name in this model) of every adapter that is loaded, in order.
 
         A run that is itself a stack brings all its adapters. Names are made unique: a task may stand on itself.
         """
-        if self.method == "full":
+        if self.method in ("full", "head"):
             return []
-        taken = {adapter_name(self.task.name)}
+        taken = {self.adapter, MERGED, NULL}
         placed = []
         for run in self.intermediates:
             for adapter in read_manifest(bundle_of(run)).adapters:
@@ -65,61 +119,86 @@ class Job:
                 while name in taken:
                     name, number = f"{adapter}_{number}", number + 1
                 taken.add(name)
-                placed.append(((run, adapter), name))
+                placed.append((run, adapter, name))
         return placed
 
+    @property
+    def arrangement(self) -> Arrangement:
+        """What is active and what trains."""
+        names = [name for _, _, name in self.underneath]
+        if self.composition == "continue":
+            names = []
+        elif self.composition == "merge":
+            names = [MERGED] if self.recipe.merge_then == "stack" else []
+        elif self.composition == "fuse" and self.recipe.fusion_null:
+            names = [*names, NULL]
+        heads = [adapter_name(task.name) for task in self.tasks]
+        frozen = [MASKED_LM_HEAD] if self.masked_lm is not None else []
+        return arrange(self.method, self.composition, self.adapter, names, heads, frozen)
 
-def adapter_name(task: str) -> str:
-    """Name of a task's adapter and head in a model; a module's name holds no dot."""
-    return task.replace(".", "_")
+
+def adapter_name(title: str) -> str:
+    """Name of an adapter or head in a model; a module's name holds no dot."""
+    return title.replace(".", "_").replace("+", "_and_")
 
 
 def make_job(
-    task: Task,
-    intermediates: Sequence[Run],
-    compose: str | None,
+    tasks: Sequence[Task],
+    *,
+    intermediates: Sequence[Run] = (),
+    compose: str | None = None,
     method: str,
     backbone: Backbone,
     seed: int,
-    limit: int | None,
-    settings: Mapping[str, str],
+    limit: int | None = None,
+    match_tokens: int | None = None,
+    languages: Sequence[str] | None = None,
+    control: Control | None = None,
+    settings: Mapping[str, str] | None = None,
+    masked_lm_head: Run | None = None,
+    masked_lm_task: Task | None = None,
     precision: str,
     mirror: Path | None,
 ) -> Job:
     """Check a request and resolve it; loads no weights and no rows.
 
-    Raises UsageError for a composition that is not possible, a recipe field that does not exist, an intermediate of
-    another backbone or method.
+    Raises UsageError for a composition that is not possible, a recipe field that does not exist or decides nothing, an
+    intermediate of another backbone, method or shape.
     """
     composition = choose_composition(method, compose, len(intermediates))
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit: found {limit}, accepted: at least 1 example")
-    recipe = override(recipe_for(task, method, backbone.id), settings)  # type: ignore[arg-type]
+    recipe = resolve_recipe(tasks, method, composition, settings or {}, backbone)
+    check_recipe(recipe, method, composition, len(intermediates), backbone)
+    _check_names(tasks)
+    check_amount(limit, match_tokens)
+    check_control(control, intermediates)
     for run in intermediates:
-        if run.record.method != method:
-            raise UsageError(
-                f"--over {run.name}: a {run.record.method} run, accepted under --method {method}: {method}"
-            )
-        check_backbone(run.folder, run.record.backbone, backbone)
+        _check_intermediate(run, method, composition, recipe, backbone)
+    if composition == "merge":
+        _check_equal_shapes(intermediates, method)
+    masked_lm = None
+    if masked_lm_task is not None:
+        masked_lm = MaskedLM(masked_lm_task, present_languages(masked_lm_task, mirror), masked_lm_head)
+    used = recipe.model_dump(mode="json", exclude={"tuning", *unused_fields(method, composition), *_mixed(tasks)})
+    if masked_lm is None:
+        used = {key: value for key, value in used.items() if key not in _MASKED_LM}
     identity = {
         "training": TRAINING_VERSION,
         "backbone": backbone.sha256,
         "tokenizer": tokenizer_hash(backbone.tokenizer),
-        "task": {"name": task.name, "version": task.version, "encoding": ENCODING_VERSION},
-        "reading": reading_of(task, task.train_language),
-        "data": {split: data_identity(task, task.train_language, split, mirror) for split in ("train", "validation")},
-        "word_piece": task.word_piece,
-        "selection_metric": task.selection_metric,
+        "tasks": [_task_identity(task, languages or (task.train_language,), mirror) for task in tasks],
         "method": method,
         "composition": composition,
         "over": [content_hash(run.record.identity) for run in intermediates],
-        "recipe": recipe.model_dump(mode="json", exclude={"tuning"}),
+        "recipe": used,
         "seed": seed,
         "limit": limit,
+        "match_tokens": match_tokens,
+        "control": control,
+        "masked_lm": None if masked_lm is None else _masked_lm_identity(masked_lm, mirror),
         "precision": precision,
     }
     return Job(
-        task,
+        tuple(tasks),
         method,  # type: ignore[arg-type]
         composition,
         tuple(intermediates),
@@ -127,7 +206,168 @@ def make_job(
         recipe,
         seed,
         limit,
+        match_tokens,
+        tuple(languages) if languages else None,
+        control,
+        masked_lm,
+        _variant(recipe, method, composition, settings or {}, languages, match_tokens),
         precision,
         mirror,
         identity,
     )
+
+
+def resolve_recipe(
+    tasks: Sequence[Task], method: str, composition: str, settings: Mapping[str, str], backbone: Backbone
+) -> Recipe:
+    """The recipe of the first task for the method and backbone with `settings` in place.
+
+    Raises UsageError for a setting that decides nothing here: who typed it expects it to.
+    """
+    recipe = override(recipe_for(tasks[0], method, backbone.id), settings)  # type: ignore[arg-type]
+    unused = unused_fields(method, composition) | set(_mixed(tasks))
+    for key in settings:
+        if key in unused:
+            users = USED_BY_METHOD.get(key) or USED_BY_COMPOSITION.get(key) or ("several tasks",)
+            raise UsageError(
+                f"--set {key}: decides nothing under {method} {composition}, accepted with {', '.join(users)}"
+            )
+    return recipe
+
+
+def present_languages(task: Task, mirror: Path | None) -> tuple[str, ...]:
+    """The task's languages that have training data. Raises StiltsError where none has."""
+    present, reason = [], ""
+    for code in task.data.languages:
+        try:
+            data_identity(task, code, "train", mirror)
+            present.append(code)
+        except MissingData as error:
+            reason = reason or str(error)
+    if not present:
+        raise StiltsError(f"{task.name}: no training text in any language; first: {reason}")
+    return tuple(present)
+
+
+def _mixed(tasks: Sequence[Task]) -> tuple[str, ...]:
+    return () if len(tasks) > 1 else _MIXING
+
+
+def _task_identity(task: Task, languages: Sequence[str], mirror: Path | None) -> dict[str, Any]:
+    def content(split: str, codes: Sequence[str]) -> dict[str, Any]:
+        return {
+            code: {"data": data_identity(task, code, split, mirror), "reading": reading_of(task, code)}
+            for code in codes
+        }
+
+    return {
+        "name": task.name,
+        "version": task.version,
+        "encoding": ENCODING_VERSION,
+        "train": content("train", languages),
+        "development": content("validation", (task.train_language,)),
+        "word_piece": task.word_piece,
+        "selection_metric": task.selection_metric,
+    }
+
+
+def _masked_lm_identity(masked_lm: MaskedLM, mirror: Path | None) -> dict[str, Any]:
+    task, run = masked_lm.task, masked_lm.head_run
+    return {
+        "name": task.name,
+        "version": task.version,
+        "text": {code: data_identity(task, code, "train", mirror) for code in masked_lm.languages},
+        "head": "checkpoint" if run is None else content_hash(run.record.identity),
+    }
+
+
+def _check_names(tasks: Sequence[Task]) -> None:
+    """Names of adapters and heads are attributes of PyTorch modules, some of which are taken."""
+    for task in tasks:
+        name = adapter_name(task.name)
+        if name in (MERGED, NULL, MASKED_LM_HEAD) or hasattr(nn.ModuleDict, name):
+            raise UsageError(f"task {task.name}: found a name that a model's parts have, accepted another name")
+
+
+def check_amount(limit: int | None, match_tokens: int | None) -> None:
+    """Raise UsageError where the amount of training data is none, or is said twice."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit: found {limit}, accepted: at least 1 example")
+    if match_tokens is not None and match_tokens < 1:
+        raise UsageError(f"--match-tokens: found {match_tokens}, accepted: at least 1 piece")
+    if match_tokens is not None and limit is not None:
+        raise UsageError("--match-tokens and --limit: found both for one run, accepted one of them")
+
+
+def check_control(control: str | None, intermediates: Sequence[Any]) -> None:
+    """Raise UsageError for a control that there is not, or that is asked for where something lies underneath."""
+    if control is not None and control not in ("random", "shuffled"):
+        raise UsageError(f"--control: found {control!r}, accepted: random, shuffled")
+    if control is not None and intermediates:
+        raise UsageError(
+            "--control with --over: a control is an intermediate; give it as --over TASK@random or TASK@shuffled"
+        )
+
+
+def _check_intermediate(run: Run, method: str, composition: str, recipe: Recipe, backbone: Backbone) -> None:
+    record, place = run.record, f"--over {run.name}"
+    if record.method != method:
+        raise UsageError(f"{place}: a {record.method} run, accepted under --method {method}: {method}")
+    check_backbone(run.folder, record.backbone, backbone)
+    if record.composition in ("fuse", "bake"):
+        raise UsageError(
+            f"{place}: composed by {record.composition}, accepted underneath: none, stack, continue, merge"
+        )
+    adapters = [part.name for part in record.parts if part.name.startswith("adapter ")]
+    if composition not in ("stack", "bake") and len(adapters) > 1:
+        raise UsageError(f"{place}: a stack of {len(adapters)} adapters, accepted under {composition}: runs of one")
+    if composition == "fuse":
+        # AdapterFusion sits where all fused adapters do, and the target's adapter on top of it.
+        for field in ("adapter", "layers"):
+            theirs, ours = getattr(record.recipe, field), getattr(recipe, field)
+            if theirs != ours:
+                found = theirs or "all"
+                raise UsageError(f"{place}: found {field} {found}, accepted to fuse: {ours or 'all'}, as the target")
+    if composition == "continue" and method in SHAPE:
+        for field in SHAPE[method]:
+            theirs, ours = getattr(record.recipe, field), getattr(recipe, field)
+            if theirs != ours and not (record.composition == "merge" and field in ("rank", "alpha")):
+                raise UsageError(
+                    f"--set {field}: found {ours}, accepted {theirs}, the shape of {run.name}, to continue"
+                )
+
+
+def _check_equal_shapes(intermediates: Sequence[Run], method: str) -> None:
+    first = intermediates[0].record
+    for run in intermediates[1:]:
+        for field in SHAPE[method]:
+            theirs, ours = getattr(run.record.recipe, field), getattr(first.recipe, field)
+            if theirs != ours:
+                raise UsageError(f"--over {run.name}: {field} {theirs}, accepted {ours}, as of {first.name}, to merge")
+
+
+def _variant(
+    recipe: Recipe,
+    method: str,
+    composition: str,
+    settings: Mapping[str, str],
+    languages: Sequence[str] | None,
+    match_tokens: int | None,
+) -> str:
+    """What sets a run apart from others of its method and composition, in a reader's words."""
+    parts = []
+    if composition == "fuse":
+        parts.append(f"{recipe.fusion} fusion" + ("" if recipe.fusion_null else " without null"))
+    if composition == "merge":
+        parts.append(f"{recipe.merge or MERGES[method][0]}, then {recipe.merge_then}")
+        parts += [f"weights {'/'.join(f'{own:g}' for own in recipe.merge_weights)}"] if recipe.merge_weights else []
+    defaults = Recipe()
+    for field in _VARIANT:
+        # An architecture other than the usual one is another row also where the task's own recipe says so.
+        unusual = field in ("adapter", "layers") and getattr(recipe, field) != getattr(defaults, field)
+        if field != "mlm_share" and (field in settings or unusual):
+            parts.append(f"{field}={settings.get(field, getattr(recipe, field))}")
+    parts += [f"{recipe.mlm_share:g} MLM"] if recipe.mlm_share else []
+    parts += [f"in {'+'.join(languages)}"] if languages else []
+    parts += [f"{match_tokens} tokens"] if match_tokens else []
+    return ", ".join(parts)

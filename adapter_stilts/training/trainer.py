@@ -12,162 +12,98 @@ import numpy as np
 import torch
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.model.backbone import load_model
-from adapter_stilts.model.composition import (
-    Arrangement,
-    activate,
-    adapter_config,
-    count_parameters,
-    set_dropout,
-    set_trainable,
-)
-from adapter_stilts.model.packing import install
+from adapter_stilts.model.arrangement import FrozenWeights, Part, count_parameters, parts_of
+from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.progress import Reporter, progress
-from adapter_stilts.runs.bundle import check_files, load_encoder, load_intermediate_adapter, read_manifest
 from adapter_stilts.runs.record import EpochScore
-from adapter_stilts.runs.store import bundle_of
-from adapter_stilts.schema import Recipe
-from adapter_stilts.tasks.encode import EncodedSplit, encode_split, label_inventory
-from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.training.batches import cut_batches, epoch_order, group_steps, pack
+from adapter_stilts.training.batches import Batch, first_position, inference_batches, pack
+from adapter_stilts.training.data import TrainingData, TrainingPart
 from adapter_stilts.training.embedding_rows import reachable_rows
-from adapter_stilts.training.inference import predict_labels, score
+from adapter_stilts.training.inference import INFERENCE_TOKENS, predict_labels, score
 from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import EagerStep, NotFinite
+from adapter_stilts.training.masking import mask_batch
+from adapter_stilts.training.plan import PlannedStep, plan_epochs
+from adapter_stilts.training.step import EagerStep, NotFinite, batch_logits
 
-# Which development examples are scored, where a recipe asks for a part of them, is the same for every run.
-DEVELOPMENT_SEED = 0
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """English training and development splits, and which of their examples are used."""
-
-    train: EncodedSplit
-    train_examples: np.ndarray
-    development: EncodedSplit
-    development_examples: np.ndarray
-    labels: tuple[str, ...]
-
-    @property
-    def reachable_ids(self) -> np.ndarray:
-        """Every piece id that training or development scoring can look up."""
-        return np.union1d(self.train.ids, self.development.ids)
+# Which pieces are hidden: in training by run, epoch and step; in development scoring always the same.
+_MASKING, _DEVELOPMENT_MASKING = 2, 3
 
 
 @dataclass
 class Fitted:
-    """What training leaves: the score of every epoch, which one's weights are in the model, and what it cost."""
+    """What training leaves: the score of every epoch, which one's weights are in the model (0: untrained), what the
+    model is made of, and what it cost. `development` is the selected epoch's score."""
 
     history: list[EpochScore] = field(default_factory=list)
     selected_epoch: int = 0
+    development: float = 0.0
     steps: int = 0
     tokens: int = 0
     train_seconds: float = 0.0
+    parts: list[Part] = field(default_factory=list)
     trainable_parameters: int = 0
     total_parameters: int = 0
 
 
-def load_training_data(job: Job) -> TrainingData:
-    """Both English splits, encoded; the training examples are drawn with the run's seed."""
-    labels = label_inventory(job.task, job.mirror)
-    train, development = (
-        encode_split(job.task, job.task.train_language, split, job.backbone.tokenizer, labels, job.mirror)
-        for split in ("train", "validation")
-    )
-    return TrainingData(
-        train,
-        train.sample(job.limit, job.seed),
-        development,
-        development.sample(job.recipe.development_examples, DEVELOPMENT_SEED),
-        labels,
-    )
-
-
-def build_model(job: Job, labels: Sequence[str], device: torch.device | str = "cpu") -> Any:
-    """The job's model: backbone, intermediates with their trained weights, a fresh target adapter and head.
-
-    The seed decides the fresh weights. Only the arrangement's parts train; `set_trainable` checks that.
-    Raises StiltsError for an intermediate whose files are damaged.
-    """
-    for run in job.intermediates:
-        check_files(bundle_of(run), read_manifest(bundle_of(run)).files)
-    arrangement = job.arrangement
-    model = load_model(job.backbone)
-    set_dropout(model, job.recipe.dropout)
-    for (run, adapter), name in job.adapters:
-        load_intermediate_adapter(model, bundle_of(run), adapter, name)
-    if job.method == "full":
-        for run in job.intermediates:
-            load_encoder(model, bundle_of(run))
-    # After what lies underneath, so that target adapter and head start alike under every composition.
-    torch.manual_seed(job.seed)
-    if job.method != "full":
-        model.add_adapter(arrangement.head, config=adapter_config(job.recipe.adapter, job.recipe.reduction))
-    find_kind(job.task.kind).add_head(model, arrangement.head, labels, job.recipe.dropout)
-    activate(model, arrangement)
-    set_trainable(model, arrangement)
-    return install(model).to(device)
-
-
 def fit(job: Job, model: Any, data: TrainingData) -> Fitted:
-    """Train the model in place: epochs of shuffled, packed English examples, scored on English development data after
-    each; the weights of the last or of the best epoch stay, as the recipe's `selection` says.
+    """Train the model in place: epochs of shuffled, packed examples, scored on English development data after each; the
+    weights of the last or of the best epoch stay, as the recipe's `selection` says. A `random` control stays untrained.
 
-    Raises StiltsError, naming step and examples, where a loss or gradient is not finite.
+    Raises StiltsError, naming step and examples, where a loss or gradient is not finite, and where a frozen weight has
+    changed.
     """
-    recipe, arrangement, fitted = job.recipe, job.arrangement, Fitted()
+    recipe, fitted, frozen = job.recipe, Fitted(), FrozenWeights(model)
+    fitted.parts = parts_of(model)
     fitted.trainable_parameters, fitted.total_parameters = count_parameters(model)
+    if job.control == "random":
+        fitted.development = development_scores(job, model, data)[job.task.selection_metric]
+        return fitted
     epochs = plan_epochs(data, recipe, job.seed)
-    best = Best(model, arrangement)
+    best = Best(model)
+    # Of its own, so that dropout does not depend on how many weights were drawn before.
+    torch.manual_seed(job.seed)
     with ExitStack() as stack:
         if job.method == "full":
-            stack.enter_context(reachable_rows(model, data.reachable_ids))
+            stack.enter_context(reachable_rows(model, reachable_ids(job, data)))
         reporter = stack.enter_context(progress(job.name, sum(map(len, epochs)), "steps"))
-        step = EagerStep(model, arrangement.head, recipe, sum(map(len, epochs)), job.precision)
+        step = EagerStep(model, recipe, sum(map(len, epochs)), job.precision, fusion_regularisation)
         for epoch, steps in enumerate(epochs, 1):
-            loss = train_epoch(step, model, data.train, steps, fitted, reporter)
+            loss = train_epoch(job, step, model, steps, fitted, reporter)
             scores = development_scores(job, model, data)
             fitted.history.append(EpochScore(epoch=epoch, loss=loss, scores=scores))
             selection = scores[job.task.selection_metric]
             reporter.say(f"epoch {epoch}: development {job.task.selection_metric} {selection:.2f}")
             if recipe.selection == "last" or best.improved(selection):
-                fitted.selected_epoch = epoch
+                fitted.selected_epoch, fitted.development = epoch, selection
         if recipe.selection == "best":
             best.restore()
+    frozen.check(model)
     return fitted
 
 
-def plan_epochs(data: TrainingData, recipe: Recipe, seed: int) -> list[list[Sequence[np.ndarray]]]:
-    """For each epoch its steps, for each step its batches of sequences."""
-    epochs = []
-    for epoch in range(recipe.epochs):
-        order = epoch_order(data.train_examples, seed, epoch)
-        batches = cut_batches(data.train, order, recipe.batch_examples, recipe.batch_tokens)
-        epochs.append(group_steps(batches, recipe.accumulate))
-    return epochs
+def reachable_ids(job: Job, data: TrainingData) -> np.ndarray:
+    """Every piece id that training or development scoring can look up."""
+    ids = np.unique(np.concatenate([part.ids for part in data.parts]))
+    masked = any(part.candidates is not None for part in data.parts)
+    return np.union1d(ids, [job.backbone.tokenizer.mask_token_id]) if masked else ids
 
 
 def train_epoch(
-    step: EagerStep,
-    model: Any,
-    split: EncodedSplit,
-    steps: Sequence[Sequence[np.ndarray]],
-    fitted: Fitted,
-    reporter: Reporter,
+    job: Job, step: EagerStep, model: Any, steps: Sequence[PlannedStep], fitted: Fitted, reporter: Reporter
 ) -> float:
     """One epoch; returns the mean loss of its steps, in nats, and adds steps, tokens and seconds to `fitted`."""
     model.train()
     device = next(model.parameters()).device
-    first_position = model.config.pad_token_id + 1
     losses, started = [], time.perf_counter()
-    for sequences in steps:
-        batches = [pack(split, own, first_position, device) for own in sequences]
+    for planned in steps:
+        rng = np.random.default_rng([job.seed, _MASKING, step.done])
+        batches = [make_batch(job, planned.part, own, device, rng) for own in planned.batches]
         try:
             losses.append(step(batches))
         except NotFinite as error:
-            examples = sorted({int(example) + 1 for own in sequences for example in split.example[own]})
-            raise StiltsError(f"{error}; examples: {split.source}, rows {', '.join(map(str, examples))}") from None
+            split = planned.part.train
+            rows = sorted({int(example) + 1 for own in planned.batches for example in split.example[own]})
+            raise StiltsError(f"{error}; examples: {split.source}, rows {', '.join(map(str, rows))}") from None
         tokens = sum(batch.tokens for batch in batches)
         fitted.tokens += tokens
         reporter.advance(tokens=tokens, loss=losses[-1])
@@ -176,18 +112,64 @@ def train_epoch(
     return float(np.mean(losses))
 
 
+def make_batch(
+    job: Job,
+    part: TrainingPart,
+    sequences: np.ndarray,
+    device: torch.device,
+    rng: np.random.Generator,
+    development: bool = False,
+) -> Batch:
+    """One packed batch of a part; of masked language modelling with its pieces hidden, drawn with `rng`."""
+    split = part.development if development else part.train
+    assert split is not None
+    batch = pack(split, sequences, part.head, first_position(job.backbone.config), device)
+    if part.candidates is None:
+        return batch
+    return mask_batch(batch, part.candidates, job.backbone.tokenizer.mask_token_id, rng)
+
+
 def development_scores(job: Job, model: Any, data: TrainingData) -> dict[str, float]:
-    """Scores in percent on the English development examples."""
-    examples = data.development_examples
-    predictions = predict_labels(model, job.arrangement.head, data.development, examples)
-    return score(job.task.kind, job.task.metrics, predictions, data.development.gold(examples))
+    """Scores in percent on the English development examples; of several tasks those of each by `task.metric`, and the
+    mean of what each is selected by."""
+    scores = {part.task.name: _part_scores(job, model, part) for part in data.tasks}
+    if len(scores) == 1:
+        return scores[job.task.name]
+    selected = [scores[part.task.name][part.task.selection_metric] for part in data.tasks]
+    every = {f"{task}.{metric}": value for task, own in scores.items() for metric, value in own.items()}
+    return {**every, job.task.selection_metric: float(np.mean(selected))}
+
+
+def _part_scores(job: Job, model: Any, part: TrainingPart) -> dict[str, float]:
+    examples = part.development_examples
+    if part.candidates is not None:
+        return {"accuracy": masked_accuracy(job, model, part)}
+    assert part.development is not None
+    predictions = predict_labels(model, part.head, part.development, examples)
+    return score(part.task.kind, part.task.metrics, predictions, part.development.gold(examples))
+
+
+@torch.no_grad()
+def masked_accuracy(job: Job, model: Any, part: TrainingPart) -> float:
+    """Share in percent of the hidden pieces of the development text that the head guesses; always the same pieces."""
+    assert part.development is not None
+    device = next(model.parameters()).device
+    rng = np.random.default_rng(_DEVELOPMENT_MASKING)
+    right = asked = 0
+    model.eval()
+    sequences = part.development.sequences_of(part.development_examples)
+    for own in inference_batches(part.development, sequences, INFERENCE_TOKENS[device.type]):
+        batch = make_batch(job, part, own, device, rng, development=True)
+        right += int((batch_logits(model, batch).argmax(dim=1) == batch.labels).sum())
+        asked += len(batch.labels)
+    return 100.0 * right / max(asked, 1)
 
 
 class Best:
     """A copy of the trained weights at the best development score so far."""
 
-    def __init__(self, model: Any, arrangement: Arrangement) -> None:
-        self.model, self.arrangement = model, arrangement
+    def __init__(self, model: Any) -> None:
+        self.model = model
         self.score = -float("inf")
         self.weights: dict[str, torch.Tensor] = {}
 

@@ -19,7 +19,8 @@ from helpers_training import (
 )
 from rich.console import Console
 
-from adapter_stilts.analysis.compare import Comparison, Row, Table, compare_runs
+from adapter_stilts.analysis.compare import Comparison, compare_runs
+from adapter_stilts.analysis.table import Row, Table
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.runs.store import Run
@@ -123,7 +124,9 @@ def test_a_table_says_what_it_is(compared: Compared) -> None:
     assert (table.target, table.metric, table.train_examples, table.test_examples) == ("tags", METRIC, 24, None)
     assert table.seeds == (0, 1)
     assert list(table.missing) == ["fr"]
-    assert table.chosen == table.oracle == "bottleneck stack over under"
+    adapters = [row for row in table.rows if row.method == "bottleneck"]
+    assert table.chosen == max(adapters, key=lambda row: row.development).label
+    assert table.oracle == max(adapters, key=lambda row: row.mean_without_english).label
     text = compared.comparison.markdown()
     assert "under three seeds: no ranking follows" in text
     assert "missing: fr" in text
@@ -161,11 +164,22 @@ def test_given_runs_alone_are_compared(compared: Compared) -> None:
     assert table.rows[1].delta_full is None
 
 
+def test_a_control_is_known_through_all_that_stands_on_it(compared: Compared) -> None:
+    place = compared.place
+    shuffled, target = place.folder / "under" / "under.yaml", place.folder / "target" / "tags.yaml"
+    stack = place.train(str(target), over=[f"{shuffled}@shuffled"])
+    (own,) = stack.record.over
+    assert (own.label, own.control) == ("under (shuffled)", "shuffled")
+    (deep,) = place.train(english_task(place.folder / "third", "third", shift=2), over=[stack]).record.over
+    assert (deep.label, deep.control) == ("tags (stack over under (shuffled))", "shuffled")
+    assert compared.runs["bottleneck over 0"].record.over[0].control is None
+
+
 def test_one_row_with_two_recipes_is_refused(compared: Compared) -> None:
     task = write_task(compared.place.folder / "target", languages=LANGUAGES)
     other = compared.place.train(task, settings={"epochs": "1"})
     evaluate(other, runs=compared.place.store)
-    with pytest.raises(UsageError, match="different recipes"):
+    with pytest.raises(UsageError, match=r"different recipes \(epochs: 1 and 2\)"):
         compare_runs(compared.place.store, [compared.runs["bottleneck none 0"], other])
 
 

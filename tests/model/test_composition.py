@@ -1,215 +1,163 @@
-"""What trains and what stays: every tensor compared, counts from a formula, refused combinations."""
+"""Which methods and compositions go together, and the one line that refuses the others."""
 
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
 
 import pytest
-import torch
-from helpers_training import Place, english_task, make_place, pairs_task
-from safetensors.torch import load_file
-from torch import Tensor
+from helpers_tiny import tiny_backbone_folder
 
-from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.model.composition import Arrangement, activate, choose_composition, set_trainable
-from adapter_stilts.runs.store import Run
-from adapter_stilts.training.batches import pack
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import batch_logits
-from adapter_stilts.training.trainer import build_model, fit, load_training_data
+from adapter_stilts.errors import UsageError
+from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.model.composition import COMPOSITIONS, METHODS, check_recipe, choose_composition, unused_fields
+from adapter_stilts.schema import Recipe, override
 
-H, LAYERS, FEED_FORWARD, VOCABULARY = 32, 2, 128, 500
-ENCODER = (VOCABULARY + 514 + 1) * H + 2 * H
-ENCODER += LAYERS * (4 * (H * H + H) + 2 * H * FEED_FORWARD + FEED_FORWARD + H + 4 * H)
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
+# What there is by the number of intermediates: none, one, two, three; the default comes first.
+POSSIBLE = {
+    "bottleneck": ("none", "stack continue", "stack fuse merge", "stack fuse merge"),
+    "lora": ("none", "stack continue bake", "stack merge bake", "stack merge bake"),
+    "dora": ("none", "stack continue bake", "stack bake", "stack bake"),
+    "ia3": ("none", "stack continue bake", "stack merge bake", "stack merge bake"),
+    "full": ("none", "continue", "", ""),
+    "head": ("none", "", "", ""),
+}
+NAMES = ("none", "stack", "fuse", "continue", "merge", "bake")
 
 
-def first_run(place: Place, **options: Any) -> Run:
-    return place.train(english_task(place.folder / "first", "first"), **options)
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny"))))
 
 
-def second_task(place: Place) -> Any:
-    return english_task(place.folder / "second", "second", shift=1)
+def accepted(method: str, intermediates: int) -> list[str]:
+    """Every composition that is not refused, the default first."""
+    found: list[str] = []
+    for name in (None, *NAMES):
+        with suppress(UsageError):
+            found.append(choose_composition(method, name, intermediates))
+    return list(dict.fromkeys(found))
 
 
-def fitted(job: Job) -> tuple[dict[str, Tensor], Any]:
-    """The job's weights before training, and its model after."""
-    data = load_training_data(job)
-    model = build_model(job, data.labels)
-    before = {name: own.clone() for name, own in model.state_dict().items()}
-    fit(job, model, data)
-    return before, model
-
-
-def logits_of(job: Job, model: Any) -> Tensor:
-    data = load_training_data(job)
-    with torch.no_grad():
-        return batch_logits(model.eval(), job.arrangement.head, pack(data.development, data.development_examples, 2))
-
-
-def test_stack_trains_target_and_head_alone(place: Place) -> None:
-    under = first_run(place)
-    before, model = fitted(place.job(second_task(place), [under]))
-    stored = load_file(under.bundle / "first" / "adapter.safetensors")
-    changed: set[str] = set()
-    kept: set[str] = set()
-    for name, own in model.state_dict().items():
-        (kept if torch.equal(own, before[name]) else changed).add(name)
-    expected = {name for name in before if "adapters.second." in name or name.startswith("heads.second.")}
-    assert changed == expected
-    assert len(changed) == LAYERS * 4 + 2
-    intermediate = {name for name in kept if "adapters.first." in name}
-    assert intermediate == stored.keys()
-    for name in intermediate:
-        assert torch.equal(model.state_dict()[name], stored[name]), name
-    backbone = load_file(place.backbone.folder / "model.safetensors")
-    for name, own in backbone.items():
-        found = model.state_dict()
-        matching = [key for key in found if key.removeprefix("roberta.") == name]
-        assert len(matching) == 1, name
-        assert torch.equal(found[matching[0]], own), name
-
-
-def test_zeroing_the_intermediate_changes_the_logits(place: Place) -> None:
-    job = place.job(second_task(place), [first_run(place)])
-    _, model = fitted(job)
-    used = logits_of(job, model)
-    assert torch.equal(used, logits_of(job, model))
-    with torch.no_grad():
-        for name, own in model.named_parameters():
-            if "adapters.first." in name:
-                own.zero_()
-    assert (used - logits_of(job, model)).abs().max().item() > 0.01
-
-
-@pytest.mark.parametrize("reduction", [8, 2])
-def test_trainable_parameters_of_a_bottleneck(place: Place, reduction: int) -> None:
-    """A layer has H d weights down and up, d and H biases, d = H / reduction; the tagging head is linear."""
-    under = first_run(place)
-    settings = {"reduction": str(reduction)}
-    run = place.train(second_task(place), over=[under], settings=settings)
-    d = H // reduction
-    target = LAYERS * (2 * H * d + d + H) + H * 3 + 3
-    intermediate = LAYERS * (2 * H * 4 + 4 + H)
-    assert run.record.trainable_parameters == target
-    assert run.record.total_parameters == ENCODER + intermediate + target
-    model = build_model(place.job(second_task(place), [under], settings=settings), ["A", "B", "C"])
-    names = {name for name, own in model.named_parameters() if own.requires_grad}
-    adapter = "roberta.encoder.layer.{}.output.adapters.second.{}"
-    parts = ("adapter_down.0.weight", "adapter_down.0.bias", "adapter_up.weight", "adapter_up.bias")
-    layers = {adapter.format(layer, part) for layer in range(LAYERS) for part in parts}
-    assert names == layers | {"heads.second.1.weight", "heads.second.1.bias"}
-
-
-def test_trainable_parameters_of_classification_and_full(place: Place) -> None:
-    """The classification head is dense (H x H) and linear; `full` trains the encoder as well, with every row."""
-    pairs = pairs_task(place.folder / "pairs")
-    head = H * H + H + 2 * H + 2
-    assert place.train(pairs).record.trainable_parameters == LAYERS * (2 * H * 4 + 4 + H) + head
-    record = place.train(pairs, method="full").record
-    assert record.trainable_parameters == record.total_parameters == ENCODER + head
-
-
-def test_adapters_of_a_run_that_is_itself_a_stack(place: Place) -> None:
-    """Order is that in which the states pass; a task on itself gets another name, and keeps its own weights."""
-    first = first_run(place)
-    second = place.train(second_task(place), over=[first])
-    job = place.job(english_task(place.folder / "first", "first"), [second])
-    assert [name for _, name in job.adapters] == ["first_2", "second"]
-    assert job.arrangement.adapters == ("first_2", "second", "first")
-    model = build_model(job, ["A", "B", "C"])
-    stored = load_file(first.bundle / "first" / "adapter.safetensors")
-    for name, own in stored.items():
-        assert torch.equal(model.state_dict()[name.replace("adapters.first.", "adapters.first_2.")], own), name
-    assert place.execute(job).record.over[0].run == second.name
-
-
-def test_two_intermediates_lie_in_the_order_given(place: Place) -> None:
-    first, second = first_run(place), place.train(second_task(place))
-    third = english_task(place.folder / "third", "third", shift=2)
-    run = place.train(third, over=[second, first])
-    assert [under.run for under in run.record.over] == [second.name, first.name]
-    jobs = [place.job(third, order) for order in ([second, first], [first, second])]
-    assert [job.arrangement.adapters for job in jobs] == [("second", "first", "third"), ("first", "second", "third")]
-    one, other = (logits_of(job, build_model(job, ["A", "B", "C"])) for job in jobs)
-    assert (one - other).abs().max().item() > 1e-4
-
-
-def test_full_stilts_starts_from_the_final_encoder(place: Place) -> None:
-    under = first_run(place, method="full")
-    job = place.job(second_task(place), [under], method="full")
-    final = load_file(under.bundle / "model.safetensors")
-    model = build_model(job, ["A", "B", "C"])
-    parts = ("embeddings.", "encoder.")
-    start = {name: own for name, own in model.roberta.state_dict().items() if name.startswith(parts)}
-    assert start.keys() == final.keys()
-    for name, own in final.items():
-        assert torch.equal(start[name], own), name
-    backbone = load_file(place.backbone.folder / "model.safetensors")
-    key = "encoder.layer.0.output.dense.weight"
-    assert not torch.equal(final[key], next(own for name, own in backbone.items() if name.endswith(key)))
-    assert not any("first" in name for name in model.state_dict())
-    run = place.execute(job)
-    assert (run.record.composition, [under.run for under in run.record.over]) == ("continue", [under.name])
-    assert run.record.over[0].development == under.record.development
-
-
-def test_compositions_by_method() -> None:
-    found = {
-        (method, intermediates): choose_composition(method, None, intermediates)
-        for method in ("bottleneck", "full")
-        for intermediates in (0, 1)
-    }
-    assert list(found.values()) == ["none", "stack", "none", "continue"]
-    assert choose_composition("bottleneck", "stack", 2) == "stack"
+def test_what_there_is() -> None:
+    assert tuple(POSSIBLE) == METHODS == tuple(COMPOSITIONS)
+    found = {method: tuple(" ".join(accepted(method, count)) for count in range(4)) for method in METHODS}
+    assert found == POSSIBLE
 
 
 @pytest.mark.parametrize(
     ("method", "compose", "over", "complaint"),
     [
         (
+            "bottleneck",
+            "fuse",
+            1,
+            "--compose fuse: found 1 with --over, accepted 2 intermediates or more; accepted over 1: stack, continue",
+        ),
+        (
+            "bottleneck",
+            "stack",
+            0,
+            "--compose stack: found 0 with --over, accepted one intermediate or more; accepted ",
+        ),
+        ("bottleneck", "none", 1, "--compose none: found 1 with --over, accepted no intermediate; accepted over 1: "),
+        ("bottleneck", "continue", 2, "--compose continue: found 2 with --over, accepted one intermediate; accepted "),
+        ("bottleneck", "merge", 1, "--compose merge: found 1 with --over, accepted 2 intermediates or more; "),
+        (
+            "bottleneck",
+            "bake",
+            1,
+            "--compose bake with --method bottleneck: a bottleneck adapter is not linear, so no weight of the backbone "
+            "can take it up; accepted over 1: stack, continue",
+        ),
+        *(
+            (
+                method,
+                "fuse",
+                2,
+                f"--compose fuse with --method {method}: AdapterFusion attends over the outputs of bottleneck "
+                f"adapters; {method} changes the weights inside a layer; accepted over 2: stack, ",
+            )
+            for method in ("lora", "dora", "ia3")
+        ),
+        (
+            "dora",
+            "merge",
+            2,
+            "--compose merge with --method dora: peft merges low-rank updates, and a DoRA adapter has magnitudes "
+            "besides; accepted over 2: stack, bake",
+        ),
+        (
             "full",
             "stack",
             1,
-            r"^--compose: found 'stack'; --method full continues from --over: leave --compose out$",
+            "--compose stack with --method full: full fine-tuning has no adapters to stack: it continues from the "
+            "intermediate's weights; accepted over 1: continue",
         ),
-        ("full", None, 2, r"^--over: found 2 runs, accepted with --method full: one"),
-        ("bottleneck", "stack", 0, r"^--compose: found 'stack', .* bottleneck without --over: none$"),
-        ("bottleneck", "none", 1, r"^--compose: found 'none', .* bottleneck with --over: stack$"),
-        ("bottleneck", "fuse", 1, r"^--compose: found 'fuse'"),
-        ("lora", None, 0, r"^--method: found 'lora', accepted: bottleneck, full$"),
+        (
+            "full",
+            None,
+            2,
+            "--over: found 2 with --method full, accepted: none over no intermediate; continue over one ",
+        ),
+        ("head", None, 1, "--over: found 1 with --method head, accepted: none over no intermediate"),
+        ("head", "stack", 1, "--compose: found 'stack' with --method head, accepted over 1: nothing"),
+        ("lora", "mix", 1, "--compose: found 'mix' with --method lora, accepted over 1: stack, continue, bake"),
+        (
+            "houlsbie",
+            None,
+            0,
+            "--method: found 'houlsbie', accepted: bottleneck, lora, dora, ia3, full, head, houlsby, parallel, ",
+        ),
     ],
 )
-def test_refused_before_anything_is_trained(
-    place: Place, method: str, compose: str | None, over: int, complaint: str
+def test_refused(method: str, compose: str | None, over: int, complaint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        choose_composition(method, compose, over)
+    assert str(caught.value).startswith(complaint)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "composition", "settings", "complaint"),
+    [
+        ("bottleneck", "none", {"layers": "1-2"}, r"^--set layers: found 1-2, accepted layers 0 to 1 of .*tiny"),
+        ("lora", "none", {"layers": "2"}, r"^--set layers: found 2, accepted layers 0 to 1 of"),
+        (
+            "bottleneck",
+            "merge",
+            {"merge": "svd"},
+            r"^--set merge: found svd, accepted with --method bottleneck: linear$",
+        ),
+        ("lora", "merge", {"merge": "linear"}, r"^--set merge: found linear, .* --method lora: svd, cat, ties, dare$"),
+        ("ia3", "merge", {"merge": "ties"}, r"^--set merge: found ties, accepted with --method ia3: linear$"),
+        ("lora", "merge", {"merge_weights": "1,2,3"}, r"^--set merge_weights: found 3, accepted one for each of 2$"),
+        (
+            "bottleneck",
+            "fuse",
+            {"adapter": "parallel"},
+            r"^--compose fuse: found adapter=parallel, accepted pfeiffer, ",
+        ),
+    ],
+)
+def test_recipe_that_does_not_fit(
+    backbone: Backbone, method: str, composition: str, settings: dict[str, str], complaint: str
 ) -> None:
-    """The intermediates are given as tasks: a request that cannot end well must not train them first."""
-    tasks = [english_task(place.folder / name, name, shift=shift) for shift, name in enumerate(("first", "other"))]
+    check_recipe(Recipe(), method, composition, 2, backbone)
     with pytest.raises(UsageError, match=complaint):
-        place.train(second_task(place), over=[str(own.path) for own in tasks[:over]], method=method, compose=compose)
-    assert place.store.names() == []
+        check_recipe(override(Recipe(), settings), method, composition, 2, backbone)
 
 
-def test_wrong_setting_is_refused_before_anything_is_trained(place: Place) -> None:
-    under = english_task(place.folder / "first", "first")
-    with pytest.raises(UsageError, match=r"^--set epoch: .*did you mean 'epochs'"):
-        place.train(second_task(place), over=[str(under.path)], settings={"epoch": "3"})
-    assert place.store.names() == []
+def test_layers_of_a_method_without_them(backbone: Backbone) -> None:
+    check_recipe(override(Recipe(), {"layers": "5"}), "full", "none", 0, backbone)
+    check_recipe(override(Recipe(), {"layers": "0-1"}), "bottleneck", "none", 0, backbone)
 
 
-def test_intermediate_of_another_method(place: Place) -> None:
-    under = first_run(place, method="full")
-    with pytest.raises(UsageError, match=rf"^--over {under.name}: a full run, accepted under --method bottleneck"):
-        place.train(second_task(place), over=[under])
-
-
-def test_part_without_a_parameter(place: Place) -> None:
-    model = build_model(place.job(second_task(place)), ["A", "B", "C"])
-    wrong = Arrangement("bottleneck", "none", ("second",), ("adapters.secnd.",), "second")
-    with pytest.raises(StiltsError, match=r"no parameter adapters\.secnd\.\*"):
-        set_trainable(model, wrong)
-    activate(model, Arrangement("bottleneck", "none", ("second",), (), "second"))
-    assert str(model.active_adapters) == "Stack[second]"
+def test_unused_fields_by_hand() -> None:
+    fusion = {"fusion", "fusion_rank", "fusion_null", "fusion_learning_rate"}
+    merge = {"merge", "merge_weights", "merge_then"}
+    low_rank = {"rank", "alpha"}
+    assert unused_fields("bottleneck", "none") == {*low_rank, "targets", *fusion, *merge}
+    assert unused_fields("bottleneck", "fuse") == {*low_rank, "targets", *merge}
+    assert unused_fields("lora", "merge") == {"adapter", "reduction", *fusion}
+    assert unused_fields("dora", "bake") == {"adapter", "reduction", *fusion, *merge}
+    assert unused_fields("ia3", "stack") == {"adapter", "reduction", *low_rank, *fusion, *merge}
+    all_fields = {"adapter", "reduction", "layers", *low_rank, "targets", *fusion, *merge}
+    assert unused_fields("full", "continue") == unused_fields("head", "none") == all_fields

@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers_tiny import tiny_backbone_folder
 
+from adapter_stilts.model.arrangement import set_dropout
 from adapter_stilts.model.backbone import load_backbone, load_model
-from adapter_stilts.model.composition import set_dropout
 from adapter_stilts.model.dropout import PackedDropout
 
 

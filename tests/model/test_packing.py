@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from adapters.composition import Stack
+from helpers_padded import gradients, padded_logits
 from helpers_tiny import tiny_backbone_folder
 from helpers_training import random_split
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
 from adapter_stilts.model.packing import PackedLayout, encode_packed, install
@@ -55,18 +55,6 @@ def plain_model(backbone: Backbone, method: str, kind: Any) -> Any:
     return model.eval()
 
 
-def padded_logits(model: Any, split: EncodedSplit, kind: Any) -> Tensor:
-    """Logits (U, labels) of a plain padded forward, one row a unit (single pieces), in the order of the split."""
-    ids = [torch.as_tensor(own) for own in torch.from_numpy(split.ids).long().split(split.lengths.tolist())]
-    padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=1)
-    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(own) for own in ids], batch_first=True)
-    logits = model(padded, attention_mask=mask).logits
-    if kind is classification:
-        return logits
-    row = torch.arange(len(ids)).repeat_interleave(torch.as_tensor(split.unit_offsets).diff())
-    return logits[row, torch.as_tensor(split.starts).long()]
-
-
 def split_for(kind: Any, lengths: Sequence[int]) -> EncodedSplit:
     split = random_split(lengths)
     if kind is tagging:
@@ -74,12 +62,6 @@ def split_for(kind: Any, lengths: Sequence[int]) -> EncodedSplit:
     whole = random_split(lengths, step=10_000)
     whole.starts[:], whole.ends[:] = 0, 1
     return whole
-
-
-def gradients(model: Any, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    model.zero_grad(set_to_none=True)
-    cross_entropy(logits, labels).backward()
-    return {name: own.grad for name, own in model.named_parameters() if own.requires_grad and own.grad is not None}
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
@@ -91,11 +73,11 @@ def test_logits_and_gradients_equal_those_of_padded_adapters(
     plain = plain_model(backbone, method, kind)
     packed = install(copy.deepcopy(plain))
     split = split_for(kind, lengths)
-    batch = pack(split, torch.arange(len(lengths)).numpy(), first_position=2)
+    batch = pack(split, torch.arange(len(lengths)).numpy(), "target", 2)
     units = split.unit_offsets.tolist()
     order = torch.cat([torch.arange(units[own], units[own + 1]) for own in batch.sequences])
     expected = padded_logits(plain, split, kind)
-    logits = batch_logits(packed, "target", batch)
+    logits = batch_logits(packed, batch)
     torch.testing.assert_close(logits, expected[order], atol=1e-5, rtol=1e-5)
     labels = torch.as_tensor(split.labels).long()
     wanted, found = gradients(plain, expected, labels), gradients(packed, logits, batch.labels)
@@ -146,7 +128,7 @@ def test_mean_of_a_words_pieces(backbone: Backbone) -> None:
     """Units of one to three pieces: the head reads the plain mean of their states."""
     model = install(plain_model(backbone, "none", tagging))
     split = random_split([12, 5, 30], width=3, step=3)
-    batch = pack(split, torch.arange(3).numpy(), first_position=2)
+    batch = pack(split, torch.arange(3).numpy(), "target", 2)
     states = packed_states(model, list(torch.from_numpy(split.ids).long().split(split.lengths.tolist())))
     means = [
         states[sequence][split.starts[unit] : split.ends[unit]].mean(dim=0)
@@ -155,7 +137,7 @@ def test_mean_of_a_words_pieces(backbone: Backbone) -> None:
     ]
     with torch.no_grad():
         expected = model.heads["target"][1](torch.stack(means))
-        torch.testing.assert_close(batch_logits(model, "target", batch), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(batch_logits(model, batch), expected, atol=1e-5, rtol=0)
     assert {1, 3} <= set((split.ends - split.starts).tolist())
 
 
@@ -168,7 +150,7 @@ def test_padded_behaviour_of_an_installed_model_is_unchanged(backbone: Backbone,
         expected = padded_logits(plain, split, tagging)
         model = install(plain)
         assert torch.equal(padded_logits(model, split, tagging), expected)
-        batch_logits(model, "target", pack(split, torch.arange(3).numpy(), first_position=2))
+        batch_logits(model, pack(split, torch.arange(3).numpy(), "target", 2))
         assert torch.equal(padded_logits(model, split, tagging), expected)
         with pytest.raises(IndexError):
             encode_packed(model, torch.tensor([9999]), torch.tensor([2]), PackedLayout.from_lengths([1]))

@@ -20,8 +20,8 @@ from adapter_stilts.runs.bundle import load_bundle, read_manifest
 from adapter_stilts.runs.store import Run
 from adapter_stilts.training import api
 from adapter_stilts.training.batches import pack
+from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.step import batch_logits
-from adapter_stilts.training.trainer import load_training_data
 
 IDS = [[0, 4, 5, 21, 60, 2], [0, 7, 8, 2, 1, 1]]
 READ_SETUP = """
@@ -131,21 +131,22 @@ def test_loading_gives_the_logits_from_before_saving(
     task = english_task(place.folder / "data", word_piece="mean")
     under = [place.train(english_task(place.folder / "under", "under", shift=1), method=method)] if over else []
     job = place.job(task, under, method=method)
-    split = load_training_data(job).development
-    batch = pack(split, np.arange(split.examples), first_position=2)
+    split = load_training_data(job).tasks[0].development
+    assert split is not None
+    batch = pack(split, np.arange(split.examples), "tags", 2)
     before = []
     original = api.save_bundle
 
-    def remember(folder: Path, model: Any, manifest: Any) -> Any:
+    def remember(folder: Path, model: Any, *rest: Any) -> Any:
         with torch.no_grad():
-            before.append(batch_logits(model, manifest.head, batch))
-        return original(folder, model, manifest)
+            before.append(batch_logits(model, batch))
+        return original(folder, model, *rest)
 
     monkeypatch.setattr(api, "save_bundle", remember)
     run = place.execute(job)
     model, manifest = load_bundle(run.bundle, place.backbone)
     with torch.no_grad():
-        assert torch.equal(batch_logits(model, manifest.head, batch), before[0])
+        assert torch.equal(batch_logits(model, batch), before[0])
     assert manifest.labels == run.record.labels == ("A", "B", "C")
     assert not any(own.training for own in model.modules())
 
@@ -205,7 +206,7 @@ def test_damaged_manifest_and_record(place: Place) -> None:
             (whole[:50], "JSON"),
             (json.dumps({**json.loads(whole), "method": "magic"}), "method"),
             (json.dumps({**json.loads(whole), "more": 1}), "more"),
-            (json.dumps({**json.loads(whole), "format": 2}), "format"),
+            (json.dumps({**json.loads(whole), "format": 1}), "format"),
         ):
             path.write_text(text)
             with pytest.raises(StiltsError, match=rf"{path.name}: {key}: ") as caught:

@@ -14,7 +14,8 @@ from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs.record import read_record
 from adapter_stilts.runs.store import Keep, RunStore, content_hash, keep_of
-from adapter_stilts.schema import Recipe
+from adapter_stilts.schema import Recipe, Task
+from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training import api
 
 OTHER_VALUES = {
@@ -30,8 +31,36 @@ OTHER_VALUES = {
     "selection": "best",
     "development_examples": "5",
     "reduction": "4",
-    "adapter": "double_seq_bn",
+    "adapter": "houlsby",
+    "layers": "1",
 }
+# Fields that decide something under some methods, compositions and tasks alone, by the job that they change.
+VALUES_ELSEWHERE = {
+    "lora": {"rank": "4", "alpha": "5", "targets": "query", "layers": "0"},
+    "ia3": {"targets": "query"},
+    "fused": {"fusion": "full", "fusion_rank": "3", "fusion_null": "false", "fusion_learning_rate": "1e-5"},
+    "merged": {"merge_weights": "0.9,0.1", "merge_then": "continue"},
+    "merged lora": {"merge": "ties"},
+    "two tasks": {"mixing": "uniform", "mixing_cap": "12", "mixing_temperature": "5"},
+    "masked": {"mlm_share": "0.3", "mlm_task": "other"},
+}
+TWO_LANGUAGES = (
+    "{en: {train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}, de: {train: en-dev.conllu}}"
+)
+TEXT_TASK = """\
+name: text
+version: 1
+kind: masked_lm
+role: intermediate
+knowledge: none
+granularity: token
+description: texts
+licence: none
+citation: none
+metrics: [accuracy]
+selection_metric: accuracy
+data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv}}}
+"""
 
 
 @pytest.fixture
@@ -43,7 +72,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def test_a_value_for_every_field_of_a_recipe() -> None:
-    assert OTHER_VALUES.keys() == Recipe.model_fields.keys() - {"tuning"}
+    fields = OTHER_VALUES.keys() | {field for own in VALUES_ELSEWHERE.values() for field in own}
+    assert fields == Recipe.model_fields.keys() - {"tuning"}
+
+
+def text_task(folder: Path) -> Task:
+    folder.mkdir()
+    (folder / "train.tsv").write_text("words\nthe of and\n")
+    (folder / "text.yaml").write_text(TEXT_TASK)
+    return find_task(str(folder / "text.yaml"))
 
 
 def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
@@ -58,7 +95,12 @@ def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
 
     task = english_task(folder / "data")
     first, second = (place.train(english_task(folder / "under", "under", shift=1), seed=seed) for seed in (0, 1))
-    full = place.train(english_task(folder / "under", "under", shift=1), method="full")
+    full, lora = (place.train(english_task(folder / "under", "under", shift=1), method=own) for own in ("full", "lora"))
+    other_lora = place.train(english_task(folder / "under", "under", shift=1), method="lora", seed=1)
+    both = [task, english_task(folder / "both", "both", shift=1)]
+    german = write_task(folder / "data", "german", languages=TWO_LANGUAGES)
+    text = {"masked_lm_task": text_task(folder / "text")}
+    masked = {**text, "settings": {"mlm_share": "0.2"}}
     other_weights = tiny_backbone_folder(folder / "other")
     weights = load_file(other_weights / "model.safetensors")
     weights["embeddings.LayerNorm.bias"][0] += 1
@@ -86,8 +128,42 @@ def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
         "two underneath": place.job(task, [first, second]),
         "two in another order": place.job(task, [second, first]),
         "continued": place.job(task, [full], method="full"),
-        **{f"recipe {key}": place.job(task, settings={key: value}) for key, value in OTHER_VALUES.items()},
+        "continued adapter": place.job(task, [first], compose="continue"),
+        "fused": place.job(task, [first, second], compose="fuse"),
+        "merged": place.job(task, [first, second], compose="merge"),
+        "head": place.job(task, method="head"),
+        "lora": place.job(task, method="lora"),
+        "dora": place.job(task, method="dora"),
+        "ia3": place.job(task, method="ia3"),
+        "stacked lora": place.job(task, [lora], method="lora"),
+        "baked": place.job(task, [lora], method="lora", compose="bake"),
+        "merged lora": place.job(task, [lora, other_lora], method="lora", compose="merge"),
+        "random": place.job(task, control="random"),
+        "shuffled": place.job(task, control="shuffled"),
+        "tokens": place.job(task, match_tokens=40),
+        "other tokens": place.job(task, match_tokens=41),
+        "two tasks": place.job(both),
+        "two tasks in another order": place.job(both[::-1]),
+        "in English and German": place.job(german, languages=["en", "de"]),
+        "in German": place.job(german, languages=["de"]),
+        "name alone": place.job(german),
+        "masked": place.job(task, **masked),
+        "masked with a trained head": place.job(task, masked_lm_head=first, **masked),
     }
+    changed = {
+        "base": lambda settings: place.job(task, settings=settings),
+        "lora": lambda settings: place.job(task, method="lora", settings=settings),
+        "ia3": lambda settings: place.job(task, method="ia3", settings=settings),
+        "fused": lambda settings: place.job(task, [first, second], compose="fuse", settings=settings),
+        "merged": lambda settings: place.job(task, [first, second], compose="merge", settings=settings),
+        "merged lora": lambda settings: place.job(
+            task, [lora, other_lora], method="lora", compose="merge", settings=settings
+        ),
+        "two tasks": lambda settings: place.job(both, settings=settings),
+        "masked": lambda settings: place.job(task, **text, settings={"mlm_share": "0.2"} | settings),
+    }
+    for what, values in {"base": OTHER_VALUES, **VALUES_ELSEWHERE}.items():
+        jobs |= {f"{what}: {key}": changed[what]({key: value}) for key, value in values.items()}
     hashes = {what: content_hash(job.identity) for what, job in jobs.items()}
     assert len(set(hashes.values())) == len(jobs), sorted(hashes.items(), key=lambda item: item[1])
     assert all(job.name.endswith(f"-{hashes[what]}") for what, job in jobs.items())
@@ -222,7 +298,11 @@ def test_keep(place: Place, method: str, keep: Keep, stays: bool) -> None:
     run = place.train(english_task(place.folder / "data"), method=method)
     keep_of(run, keep)
     assert run.has_weights is stays
-    assert sorted(path.name for path in run.folder.iterdir()) == (["bundle"] if stays else []) + ["record.json"]
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        *(["bundle"] if stays else []),
+        "record.json",
+        "trained_on.safetensors",
+    ]
     assert place.store.find(run.name).record == run.record
     keep_of(run, keep)
 

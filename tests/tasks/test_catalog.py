@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from adapter_stilts.errors import UsageError
+from adapter_stilts.languages import LANGUAGE_LISTS
 from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.catalog import all_tasks, find_task, recipe_for
 
@@ -50,16 +51,20 @@ def test_shipped_tasks() -> None:
     kinds = {name: (task.kind, task.role, task.knowledge, task.granularity) for name, task in tasks.items()}
     assert kinds == {
         "chunking": ("tagging", "intermediate", "syntactic", "token"),
+        "mlm_text": ("masked_lm", "intermediate", "none", "token"),
         "pmb_ccg": ("tagging", "intermediate", "syntactic", "token"),
         "pmb_semtag": ("tagging", "intermediate", "semantic", "token"),
         "snli_devtest": ("classification", "intermediate", "semantic", "sentence"),
         "ud_deprel": ("tagging", "intermediate", "syntactic", "token"),
         "udpos": ("tagging", "target", "syntactic", "token"),
         "wikiann": ("tagging", "target", "semantic", "token"),
+        "xnli": ("classification", "intermediate", "semantic", "sentence"),
     }
     assert all(task.path.stem == name and task.citation.startswith("@") for name, task in tasks.items())
     assert sorted(tasks["udpos"].data.languages) == UDPOS.split()
     assert sorted(tasks["wikiann"].data.languages) == PANX.split()
+    assert sorted(tasks["xnli"].data.languages) == list(LANGUAGE_LISTS["xtreme-r"]["xnli"])
+    assert len(tasks["mlm_text"].data.languages) == 49
     polish = tasks["udpos"].data.languages["pl"]
     assert (polish.dataset, polish.revision, polish.config) == ("commul/universal_dependencies", "2.17", "pl_lfg")
 
@@ -87,7 +92,8 @@ def test_recipe_falls_back_to_default_then_to_the_package(tmp_path: Path) -> Non
     own = find_task(str(mine(tmp_path, MINE + "recipes:\n  full:\n    embedded: {epochs: 9}\n")))
     assert recipe_for(own, "full", "embedded") == Recipe(epochs=9)
     assert recipe_for(own, "full", "x").learning_rate == 2e-5
-    assert recipe_for(own, "bottleneck", "embedded").learning_rate == 1e-3
+    assert recipe_for(own, "bottleneck", "embedded").learning_rate == 4e-3
+    assert recipe_for(own, "lora", "x").learning_rate == 2e-4
 
 
 HUB = ("  format: conllu\n", "  dataset: some/thing\n")

@@ -396,6 +396,8 @@ def test_development_share_is_a_fixed_part_of_train(tmp_path: Path) -> None:
         ("pmb_ccg", "en", (7745, 1174, 1053)),
         ("pmb_semtag", "en", (7745, 1174, 1053)),
         ("snli_devtest", "en", (18166, 1500, None)),
+        ("xnli", "sw", (900, 300, 1290)),
+        ("mlm_text", "te", (826, 44, None)),  # 5% of 870, rounded, are the development share
     ],
 )
 def test_rows_of_the_mirror(hub_mirror: Path, name: str, language: str, rows: tuple[int | None, ...]) -> None:
@@ -413,7 +415,7 @@ def test_labels_of_the_mirror(hub_mirror: Path) -> None:
     english = load_split(find_task("udpos"), "en", "train", hub_mirror)
     assert english.columns["tokens"][0][:3] == ["Al", "-", "Zaman"]
     assert english.columns["labels"][0][:3] == ["PROPN", "PUNCT", "PROPN"]
-    for name in ("udpos", "wikiann", "chunking", "snli_devtest"):
+    for name in ("udpos", "wikiann", "chunking", "snli_devtest", "xnli"):
         task = find_task(name)
         assert load_split(task, "en", "train", hub_mirror).label_names == task.labels
     relations = load_split(find_task("ud_deprel"), "en", "train", hub_mirror).columns["labels"]

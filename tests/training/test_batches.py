@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_training import encoded_split, english_task, make_place, random_split
+from helpers_training import encoded_split, english_task, make_place
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +12,8 @@ from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.sequences import EncodedSequence
 from adapter_stilts.training.batches import cut_batches, epoch_order, group_steps, inference_batches, pack
-from adapter_stilts.training.trainer import load_training_data, plan_epochs
+from adapter_stilts.training.data import TrainingData, load_training_data
+from adapter_stilts.training.plan import plan_epochs
 
 
 def test_row_by_hand() -> None:
@@ -25,7 +26,7 @@ def test_row_by_hand() -> None:
         ],
         [[0, 1], [2], [1, 0]],
     )
-    batch = pack(split, np.array([0, 2, 1]), first_position=2)
+    batch = pack(split, np.array([0, 2, 1]), "tags", 2)
     assert batch.sequences.tolist() == [1, 2, 0]
     assert batch.input_ids.tolist() == [0, 21, 2, 0, 31, 32, 2, 0, 11, 12, 13, 2]
     assert batch.position_ids.tolist() == [2, 3, 4, 2, 3, 4, 5, 2, 3, 4, 5, 6]
@@ -40,7 +41,7 @@ def test_spans_of_several_pieces_by_hand() -> None:
         [EncodedSequence(0, [0, 11, 12, 13, 2], [1, 3], [3, 4]), EncodedSequence(1, [0, 21, 2], [1], [2])],
         [[0, 1], [2]],
     )
-    batch = pack(split, np.array([0, 1]), first_position=2)
+    batch = pack(split, np.array([0, 1]), "tags", 2)
     assert batch.pieces.tolist() == [1, 4, 5, 6]
     assert batch.unit_of_piece is not None
     assert batch.unit_of_piece.tolist() == [0, 1, 1, 2]
@@ -111,11 +112,13 @@ def test_all_methods_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.Mo
     for method in ("bottleneck", "full"):
         for over in ([], [under[method]]):
             job = place.job(task, over, method=method, seed=5, limit=17)
-            data = load_training_data(job)
-            epochs = plan_epochs(data, job.recipe, job.seed)
-            seen[method, job.composition] = [[[own.tolist() for own in step] for step in steps] for steps in epochs]
+            (data,) = load_training_data(job).parts
+            epochs = plan_epochs(TrainingData((data,), None), job.recipe, job.seed)
+            seen[method, job.composition] = [
+                [[own.tolist() for own in step.batches] for step in steps] for steps in epochs
+            ]
             for steps in epochs:
-                examples = [int(data.train.example[own]) for step in steps for batch in step for own in batch]
+                examples = [int(data.train.example[own]) for step in steps for batch in step.batches for own in batch]
                 assert sorted(examples) == data.train_examples.tolist()
     plans = list(seen.values())
     assert len(plans) == 4
@@ -123,8 +126,8 @@ def test_all_methods_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.Mo
     assert [len(batch) for step in plans[0][0] for batch in step] == [8, 8, 1]
 
 
-def test_plan_accumulates() -> None:
-    split = random_split([5] * 10)
-    data = type("Data", (), {"train": split, "train_examples": np.arange(10)})()
-    steps = plan_epochs(data, Recipe(epochs=1, batch_examples=2, accumulate=2), 0)[0]
-    assert [[len(batch) for batch in step] for step in steps] == [[2, 2], [2, 2], [2]]
+def test_plan_accumulates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_place(tmp_path, monkeypatch).job(english_task(tmp_path / "data", examples=10))
+    settings = Recipe(epochs=1, batch_examples=2, accumulate=2)
+    (steps,) = plan_epochs(load_training_data(job), settings, 0)
+    assert [[len(batch) for batch in step.batches] for step in steps] == [[2, 2], [2, 2], [2]]

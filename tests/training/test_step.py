@@ -17,9 +17,11 @@ from adapter_stilts.errors import StiltsError
 from adapter_stilts.schema import Recipe
 from adapter_stilts.training import trainer
 from adapter_stilts.training.batches import pack
+from adapter_stilts.training.build import build_model
+from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.embedding_rows import ReachableRows
 from adapter_stilts.training.step import EagerStep, batch_logits, learning_rate_share
-from adapter_stilts.training.trainer import build_model, fit, load_training_data
+from adapter_stilts.training.trainer import fit
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 def model(place: Place) -> Any:
     """A model with a bottleneck adapter, dropout 0."""
     job = place.job(english_task(place.folder / "data"), settings={"dropout": "0"})
-    return build_model(job, ["A", "B", "C"]).train()
+    return build_model(job, load_training_data(job)).train()
 
 
 @pytest.mark.parametrize(
@@ -61,11 +63,11 @@ def norm_of(model: Any) -> float:
 
 
 def test_clipping(model: Any) -> None:
-    batch = pack(random_split([9, 5, 20]), np.arange(3), first_position=2)
-    EagerStep(copied := copy.deepcopy(model), "tags", Recipe(clip=1e6), 10, "float32")([batch])
+    batch = pack(random_split([9, 5, 20]), np.arange(3), "tags", 2)
+    EagerStep(copied := copy.deepcopy(model), Recipe(clip=1e6), 10, "float32")([batch])
     whole = norm_of(copied)
     gradients = {name: gradient_of(own).clone() for name, own in trained(copied).items()}
-    EagerStep(model, "tags", Recipe(clip=whole / 4), 10, "float32")([batch])
+    EagerStep(model, Recipe(clip=whole / 4), 10, "float32")([batch])
     assert norm_of(model) == pytest.approx(whole / 4, rel=1e-4)
     for name, own in trained(model).items():
         torch.testing.assert_close(own.grad, gradients[name] / 4, atol=1e-7, rtol=1e-4)
@@ -74,14 +76,14 @@ def test_clipping(model: Any) -> None:
 def test_adamw_by_hand(model: Any) -> None:
     """Loshchilov and Hutter (2019), algorithm 2, in float64, on the head: its weight is decayed, its bias is not."""
     recipe = Recipe(learning_rate=0.01, weight_decay=0.1, warmup=0.5, clip=0.05)
-    step = EagerStep(model, "tags", recipe, 4, "float32")
+    step = EagerStep(model, recipe, 4, "float32")
     split = random_split([9, 5, 20, 7])
     decayed = {"heads.tags.1.weight": 0.1, "heads.tags.1.bias": 0.0}
     weights = {name: trained(model)[name].detach().double().clone() for name in decayed}
     first = {name: torch.zeros_like(own) for name, own in weights.items()}
     second = {name: torch.zeros_like(own) for name, own in weights.items()}
     for time, share in enumerate([0.5, 1.0, 1.0, 0.5], 1):
-        step([pack(split, np.array([time - 1]), first_position=2)])
+        step([pack(split, np.array([time - 1]), "tags", 2)])
         for name, decay in decayed.items():
             gradient = gradient_of(trained(model)[name]).double()
             first[name] = 0.9 * first[name] + 0.1 * gradient
@@ -92,25 +94,23 @@ def test_adamw_by_hand(model: Any) -> None:
 
 
 def test_loss_is_the_mean_over_units(model: Any) -> None:
-    batch = pack(random_split([9, 5, 20]), np.arange(3), first_position=2)
+    batch = pack(random_split([9, 5, 20]), np.arange(3), "tags", 2)
     with torch.no_grad():
-        logits = batch_logits(model, "tags", batch).double()
+        logits = batch_logits(model, batch).double()
     expected = -logits.log_softmax(1)[torch.arange(len(batch.labels)), batch.labels].mean().item()
-    assert EagerStep(model, "tags", Recipe(), 10, "float32")([batch]) == pytest.approx(expected, abs=1e-5)
+    assert EagerStep(model, Recipe(), 10, "float32")([batch]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_two_batches_of_16_equal_one_of_32(model: Any) -> None:
     """The two halves differ much in their number of words: a mean of two means would be another gradient."""
     split = random_split([4] * 16 + [30] * 16)
-    whole = [pack(split, np.arange(32), first_position=2)]
-    halves = [pack(split, np.arange(16), first_position=2), pack(split, np.arange(16, 32), first_position=2)]
+    whole = [pack(split, np.arange(32), "tags", 2)]
+    halves = [pack(split, np.arange(16), "tags", 2), pack(split, np.arange(16, 32), "tags", 2)]
     recipe = Recipe(learning_rate=1e-3, warmup=0.0, clip=1e6)
     other = copy.deepcopy(model)
-    losses = [
-        EagerStep(own, "tags", recipe, 10, "float32")(batches) for own, batches in ((model, whole), (other, halves))
-    ]
+    losses = [EagerStep(own, recipe, 10, "float32")(batches) for own, batches in ((model, whole), (other, halves))]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
-    unequal = sum(cross_entropy(batch_logits(other, "tags", own), own.labels).item() for own in halves) / 2
+    unequal = sum(cross_entropy(batch_logits(other, own), own.labels).item() for own in halves) / 2
     assert abs(unequal - losses[0]) > 1e-4
     for name, own in trained(model).items():
         twin = trained(other)[name]
@@ -121,14 +121,14 @@ def test_two_batches_of_16_equal_one_of_32(model: Any) -> None:
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_no_weight_changes_where_the_loss_is_not_finite(model: Any, poison: float) -> None:
-    step = EagerStep(model, "tags", Recipe(), 10, "float32")
+    step = EagerStep(model, Recipe(), 10, "float32")
     split = random_split([9, 5])
-    step([pack(split, np.array([0]), first_position=2)])
+    step([pack(split, np.array([0]), "tags", 2)])
     with torch.no_grad():
         model.heads["tags"][1].bias[1] = poison
     before = {name: own.detach().clone() for name, own in trained(model).items()}
     with pytest.raises(StiltsError, match=r"^step 2: found loss (nan|inf) and gradient norm nan"):
-        step([pack(split, np.array([1]), first_position=2)])
+        step([pack(split, np.array([1]), "tags", 2)])
     for name, own in trained(model).items():
         torch.testing.assert_close(own.detach(), before[name], atol=0, rtol=0, equal_nan=True)
     assert step.done == 1
@@ -155,7 +155,7 @@ def test_full_training_with_reachable_rows_equals_without(
     data = load_training_data(job)
 
     def weights() -> tuple[dict[str, Tensor], int]:
-        model = build_model(job, data.labels)
+        model = build_model(job, data)
         selected = fit(job, model, data).selected_epoch
         return model.state_dict(), selected
 
@@ -168,7 +168,7 @@ def test_full_training_with_reachable_rows_equals_without(
         torch.testing.assert_close(with_rows[name], own, atol=1e-6, rtol=0, msg=name)
     original = load_file(place.backbone.folder / "model.safetensors")["embeddings.word_embeddings.weight"]
     found = with_rows["roberta.embeddings.word_embeddings.weight"]
-    reached = np.unique(data.train.ids)
+    reached = np.unique(data.tasks[0].train.ids)
     untouched = np.setdiff1d(np.arange(500), reached)
     assert len(untouched) > 400
     assert torch.equal(found[untouched], original[untouched])

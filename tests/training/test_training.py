@@ -15,14 +15,22 @@ from adapter_stilts.runs.bundle import load_bundle
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.training import api, trainer
 from adapter_stilts.training.batches import epoch_order, pack
+from adapter_stilts.training.build import build_model
+from adapter_stilts.training.data import TrainingData, TrainingPart, load_training_data
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.step import batch_logits
-from adapter_stilts.training.trainer import TrainingData, build_model, fit, load_training_data
+from adapter_stilts.training.trainer import fit
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return make_place(tmp_path, monkeypatch)
+
+
+def only_part(job: Job) -> TrainingPart:
+    """The data of a job on one task."""
+    (part,) = load_training_data(job).parts
+    return part
 
 
 def weights_of(run: Run) -> dict[str, Tensor]:
@@ -65,7 +73,7 @@ def test_selection(place: Place, monkeypatch: pytest.MonkeyPatch, method: str, s
 
     monkeypatch.setattr(trainer, "development_scores", scores)
     data = load_training_data(job)
-    model = build_model(job, data.labels)
+    model = build_model(job, data)
     fitted = fit(job, model, data)
     assert fitted.selected_epoch == epoch
     assert [own.scores["accuracy"] for own in fitted.history] == [50.0, 80.0, 80.0, 60.0]
@@ -87,8 +95,8 @@ def test_poisoned_weight_names_step_and_rows(place: Place, monkeypatch: pytest.M
     task = english_task(place.folder / "data")
     under = [place.train(english_task(place.folder / "first", "first", shift=1))] if over else []
 
-    def poisoned(job: Job, labels: tuple[str, ...], device: str) -> Any:
-        model = build_model(job, labels, device)
+    def poisoned(job: Job, data: TrainingData, device: str) -> Any:
+        model = build_model(job, data, device)
         with torch.no_grad():
             model.heads["tags"][1].weight[0, 0] = float("nan")
         return model
@@ -115,20 +123,20 @@ def test_limit_draws_the_same_examples_for_each_method(place: Place) -> None:
     for method in ("bottleneck", "full"):
         under = place.train(task, method=method, seed=7, limit=9)
         for over in ([], [under]):
-            data = load_training_data(place.job(task, over, method=method, seed=7, limit=9))
+            data = only_part(place.job(task, over, method=method, seed=7, limit=9))
             drawn[method, len(over)] = data.train_examples.tolist()
         stored = under.record.data[0]
         assert (stored.examples, stored.available, stored.split) == (9, 24, "train")
         lengths = data.train.lengths[data.train_examples]
         assert stored.tokens == int(lengths.sum())
     assert drawn == dict.fromkeys(drawn, expected)
-    assert load_training_data(place.job(task, seed=8, limit=9)).train_examples.tolist() != expected
+    assert only_part(place.job(task, seed=8, limit=9)).train_examples.tolist() != expected
 
 
 def test_development_examples_do_not_follow_the_seed(place: Place) -> None:
     task = english_task(place.folder / "data")
     settings = {"development_examples": "4"}
-    drawn = [load_training_data(place.job(task, seed=seed, settings=settings)) for seed in (0, 1)]
+    drawn = [only_part(place.job(task, seed=seed, settings=settings)) for seed in (0, 1)]
     expected = sorted(np.random.default_rng(0).permutation(10)[:4].tolist())
     assert [own.development_examples.tolist() for own in drawn] == [expected, expected]
 
@@ -138,11 +146,12 @@ def test_recorded_score_is_that_of_the_stored_weights(place: Place, kind: str) -
     """Recomputed from the bundle, word by word."""
     task = english_task(place.folder / "data") if kind == "tagging" else pairs_task(place.folder / "pairs")
     run = place.train(task, settings={"epochs": "4"})
-    data = load_training_data(place.job(task, settings={"epochs": "4"}))
+    data = only_part(place.job(task, settings={"epochs": "4"}))
+    assert data.development is not None
     model, manifest = load_bundle(run.bundle, place.backbone)
-    batch = pack(data.development, np.arange(data.development.examples), first_position=2)
+    batch = pack(data.development, np.arange(data.development.examples), manifest.head, 2)
     with torch.no_grad():
-        right = batch_logits(model, manifest.head, batch).argmax(dim=1) == batch.labels
+        right = batch_logits(model, batch).argmax(dim=1) == batch.labels
     assert run.record.development == pytest.approx(100 * right.double().mean().item(), abs=1e-9)
     assert run.record.history[-1].scores["accuracy"] == run.record.development
     assert run.record.selected_epoch == 4

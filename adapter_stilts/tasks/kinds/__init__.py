@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.tasks.kinds import classification, tagging
+from adapter_stilts.tasks.kinds import classification, masked_lm, tagging
 
 
 @dataclass(frozen=True)
 class Kind:
     """What a kind of task is made of.
 
-    `columns`: required column roles of its data; `optional`: those it can do without;
+    `columns`: required column roles of its data; `optional`: those it can do without; `labels_column`: the role that
+    holds the labels, None for a kind without labels;
     `encode(columns, tokenizer, word_piece)`: sequences with the places whose states are classified;
     `add_head(model, name, labels, dropout)`: puts the prediction head on an `adapters` model.
     """
@@ -25,7 +26,7 @@ class Kind:
     name: str
     columns: tuple[str, ...]
     optional: tuple[str, ...]
-    labels_column: str
+    labels_column: str | None
     encode: Callable[..., Any]
     add_head: Callable[..., None]
     per_word: bool
@@ -42,6 +43,7 @@ KINDS: dict[str, Kind] = {
         classification.add_head,
         False,
     ),
+    "masked_lm": Kind("masked_lm", ("text",), (), None, masked_lm.encode, masked_lm.add_head, False),
 }
 
 

@@ -1,0 +1,147 @@
+"""What a finished job says of itself: its bundle's manifest and its record."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from adapter_stilts.runs.bundle import Manifest, stored_backbone
+from adapter_stilts.runs.record import (
+    MULTI_TASK,
+    Cost,
+    Record,
+    StoredData,
+    StoredPart,
+    StoredTask,
+    Underneath,
+    package_versions,
+)
+from adapter_stilts.runs.store import Run
+from adapter_stilts.schema import Task
+from adapter_stilts.tasks.catalog import all_tasks
+from adapter_stilts.tasks.encode import EncodedSplit
+from adapter_stilts.training.data import TrainingData, TrainingPart
+from adapter_stilts.training.device import device_name
+from adapter_stilts.training.job import Job
+from adapter_stilts.training.trainer import Fitted
+
+
+def manifest_of(job: Job, data: TrainingData) -> Manifest:
+    """What the job's bundle will be, without its files."""
+    arrangement, (first, *more) = job.arrangement, data.tasks
+    return Manifest(
+        task=job.title,
+        kind=job.task.kind if len(job.tasks) == 1 else MULTI_TASK,
+        method=job.method,
+        composition=job.composition,
+        adapters=arrangement.adapters,
+        fused=arrangement.fused,
+        baked=arrangement.baked,
+        head=first.head,
+        labels=first.labels,
+        more_heads={part.head: part.labels for part in more},
+        word_piece=job.task.word_piece,
+        dropout=job.recipe.dropout,
+        backbone=stored_backbone(job.backbone),
+    )
+
+
+def record_of(job: Job, data: TrainingData, fitted: Fitted, cost: Cost, device: str) -> Record:
+    """The record of a finished job."""
+    packages, python = package_versions()
+    return Record(
+        name=job.name,
+        identity=dict(job.identity),
+        task=stored_task(job.tasks),
+        method=job.method,
+        composition=job.composition,
+        variant=job.variant,
+        control=job.control,
+        languages=job.languages or tuple(dict.fromkeys(task.train_language for task in job.tasks)),
+        match_tokens=job.match_tokens,
+        over=tuple(_underneath(run) for run in job.intermediates),
+        backbone=stored_backbone(job.backbone),
+        seed=job.seed,
+        limit=job.limit,
+        recipe=job.recipe,
+        word_piece=job.task.word_piece,
+        labels=data.tasks[0].labels,
+        data=tuple(stored for part in data.parts for stored in _stored_part(part)),
+        parts=tuple(StoredPart(**vars(part)) for part in fitted.parts),
+        trainable_parameters=fitted.trainable_parameters,
+        total_parameters=fitted.total_parameters,
+        history=tuple(fitted.history),
+        selected_epoch=fitted.selected_epoch,
+        development=fitted.development,
+        cost=cost,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        precision=job.precision,
+        packages=packages,
+        python=python,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def stored_task(tasks: Sequence[Task]) -> StoredTask:
+    """A task as records have it; of several the names with + between, and `mixed` where they differ."""
+
+    def common(field: str) -> Any:
+        values = list(dict.fromkeys(getattr(task, field) for task in tasks))
+        return values[0] if len(values) == 1 else "mixed"
+
+    shipped = all_tasks()
+    return StoredTask(
+        config="+".join(task.name if task in shipped else str(task.path) for task in tasks),
+        name="+".join(task.name for task in tasks),
+        version=max(task.version for task in tasks),
+        kind=tasks[0].kind if len(tasks) == 1 else MULTI_TASK,
+        role=common("role"),
+        knowledge=common("knowledge"),
+        granularity=common("granularity"),
+        metrics=tuple(dict.fromkeys(metric for task in tasks for metric in task.metrics)),
+        selection_metric=tasks[0].selection_metric,
+        licence="; ".join(dict.fromkeys(task.licence for task in tasks)),
+    )
+
+
+def _underneath(run: Run) -> Underneath:
+    record = run.record
+    about = ", ".join(own for own in (record.control, record.variant) if own)
+    if record.composition != "none":
+        over = " + ".join(own.label for own in record.over)
+        about = ", ".join(own for own in (f"{record.composition} over {over}", about) if own)
+    return Underneath(
+        run=run.name,
+        task=record.task.name,
+        label=record.task.name + (f" ({about})" if about else ""),
+        control=record.control or next((own.control for own in record.over if own.control), None),
+        knowledge=record.task.knowledge,
+        granularity=record.task.granularity,
+        development=record.development,
+    )
+
+
+def _stored_part(part: TrainingPart) -> list[StoredData]:
+    used = [(part.train, part.train_examples)]
+    used += [(part.development, part.development_examples)] if part.development is not None else []
+    return [_stored_data(part.task, split, examples) for split, examples in used]
+
+
+def _stored_data(task: Task, split: EncodedSplit, examples: Any) -> StoredData:
+    sequences = split.sequences_of(examples)
+    return StoredData(
+        task=task.name,
+        language=split.language,
+        split=split.split,
+        sha256=split.sha256,
+        source=split.source,
+        revision=split.revision,
+        available=split.examples,
+        examples=len(examples),
+        tokens=int(split.lengths[sequences].sum()),
+        units=int((split.unit_offsets[sequences + 1] - split.unit_offsets[sequences]).sum()),
+    )

@@ -1,0 +1,247 @@
+"""`tune`: a method's recipe for a task, by a stated number of trials on English development data."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
+from adapter_stilts.model.composition import BOTTLENECK_NAMES, check_recipe
+from adapter_stilts.paths import mirror_dir
+from adapter_stilts.progress import say
+from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.schema import Recipe, Task, override
+from adapter_stilts.tasks.catalog import find_task, recipe_for
+from adapter_stilts.training.api import train
+from adapter_stilts.training.job import resolve_recipe
+from adapter_stilts.training.step import NotFinite
+
+if TYPE_CHECKING:
+    import optuna
+
+# Without --search the learning rate alone is searched, from an eighth of the present recipe's to four times it: the
+# same width for every method, so that none is tuned with more care than another.
+NARROWEST, WIDEST = 1 / 8, 4.0
+# The first trials are spread evenly over the space; only what is left is guided by their scores.
+SPREAD_TRIALS = 5
+
+
+@dataclass(frozen=True)
+class Space:
+    """The values of one recipe field: `choices`, or a range from `low` to `high` on a logarithmic scale."""
+
+    key: str
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.key} {', '.join(self.choices) if self.choices else f'{self.low:.2g} to {self.high:.2g}'}"
+
+    def spread(self, place: int, places: int) -> str | float:
+        """Value number `place` of so many that lie evenly over the space."""
+        share = place / (places - 1) if places > 1 else 0.5
+        if self.choices:
+            return self.choices[round(share * (len(self.choices) - 1))]
+        value = math.exp((1 - share) * math.log(self.low) + share * math.log(self.high))
+        return min(max(value, self.low), self.high)
+
+    def suggest(self, trial: optuna.trial.Trial) -> str:
+        """The trial's value as it would be typed after `--set`; of a range two digits, which nobody can tell apart."""
+        if self.choices:
+            return str(trial.suggest_categorical(self.key, self.choices))
+        return f"{trial.suggest_float(self.key, self.low, self.high, log=True):.2g}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: the recipe fields that it set, and the English development score in percent that it reached (0 where
+    its loss was not finite: then `run` is empty, for there is none)."""
+
+    settings: dict[str, str]
+    development: float
+    by_epoch: tuple[float, ...]
+    seconds: float
+    run: str
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A recipe and the trials that it is the best of; `recipe.tuning` says how it was found. A task's YAML has it under
+    `method` and `backbone`."""
+
+    task: str
+    method: str
+    backbone: str
+    recipe: Recipe
+    trials: tuple[Trial, ...]
+
+    @property
+    def best(self) -> Trial:
+        """The trial that the recipe comes from; of equal ones the earliest."""
+        return _best(self.trials)
+
+
+def tune(
+    task: str | Task,
+    *,
+    method: str = "bottleneck",
+    trials: int = 5,
+    search: Mapping[str, str] | None = None,
+    backbone: str | Backbone = DEFAULT_BACKBONE,
+    seed: int = 0,
+    limit: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    runs: RunStore | Path | str | None = None,
+    mirror: Path | str | None = None,
+    device: str | None = None,
+) -> Tuned:
+    """Search a recipe with Optuna; each trial is a run without weights in the store, so an interrupted search goes on.
+
+    `method` is what `train` takes; the recipe of houlsby, parallel or compacter is one of `bottleneck` that says so.
+    `search` maps recipe fields to 'LOW:HIGH' (logarithmic) or 'A,B,C'; by default the learning rate, from an eighth of
+    the present recipe's to four times it. `limit` is the number of English training examples of a trial, `settings`
+    replace fields that are not searched. The score is the selection metric on English development data; test data are
+    never read. Equal scores: the earlier trial. A trial whose loss is not finite counts as 0.
+
+    Raises UsageError for fewer than one trial, or a field or range that cannot be searched; StiltsError where no trial
+    kept its loss finite.
+    """
+    import optuna
+
+    settings = dict(settings or {})
+    if method in BOTTLENECK_NAMES:
+        method, settings = "bottleneck", {"adapter": method, **settings}
+    task = task if isinstance(task, Task) else find_task(task)
+    mirror = mirror_dir(Path(mirror) if mirror is not None else None)
+    base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone, mirror=mirror)
+    recipe = override(recipe_for(task, method, base.id), settings)  # type: ignore[arg-type]
+    with _as_search(search or {}):
+        spaces = search_spaces(search, recipe)
+        for space in spaces:
+            _check_space(space, task, method, settings, base)
+    if trials < 1:
+        raise UsageError(f"--trials: found {trials}, accepted: at least 1")
+    done: list[Trial] = []
+
+    def objective(trial: optuna.trial.Trial) -> float:
+        chosen = {space.key: space.suggest(trial) for space in spaces}
+        try:
+            run = train(
+                task,
+                method=method,
+                backbone=base,
+                seed=seed,
+                limit=limit,
+                settings={**settings, **chosen},
+                runs=runs,
+                mirror=mirror,
+                device=device,
+                keep="scores",
+            )
+            done.append(_trial(chosen, run))
+        except StiltsError as error:
+            # The trainer names the examples; what it names them for is the context.
+            if not isinstance(error.__context__, NotFinite):
+                raise
+            say(str(error))
+            done.append(Trial(chosen, 0.0, (), 0.0, ""))
+        shown = ", ".join(f"{key} {value}" for key, value in chosen.items())
+        say(f"trial {len(done)} of {trials}: {shown}: development {done[-1].development:.2f}")
+        return done[-1].development
+
+    # Its warning about a failed trial is a traceback; the error itself goes on to the caller.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    spread = min(trials, SPREAD_TRIALS)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    # Several fields are spread in orders of their own, so that they do not all rise together.
+    orders = [random.Random(f"{seed} {space.key}").sample(range(spread), spread) for space in spaces]
+    orders[0].sort()
+    for place in range(spread):
+        study.enqueue_trial(
+            {space.key: space.spread(order[place], spread) for space, order in zip(spaces, orders, strict=True)}
+        )
+    study.optimize(objective, n_trials=trials)
+    if not any(trial.run for trial in done):
+        raise StiltsError(f"{task.name}: found no finite loss in {trials} trials; search lower learning rates")
+    best = _best(done)
+    how = _how(task, recipe, spaces, done, best, limit, seed)
+    return Tuned(task.name, method, base.id, override(recipe, {**best.settings, "tuning": how}), tuple(done))
+
+
+def search_spaces(search: Mapping[str, str] | None, recipe: Recipe) -> list[Space]:
+    """The spaces that `search` names, or the default one around the recipe. Raises UsageError naming the field."""
+    if not search:
+        rate = recipe.learning_rate
+        return [Space("learning_rate", low=rate * NARROWEST, high=rate * WIDEST)]
+    return [_space(key, text, recipe) for key, text in search.items()]
+
+
+def _space(key: str, text: str, recipe: Recipe) -> Space:
+    low, colon, high = text.partition(":")
+    if not colon:
+        choices = tuple(choice.strip() for choice in text.split(","))
+        for choice in choices:
+            override(recipe, {key: choice})
+        return Space(key, choices)
+    try:
+        space = Space(key, low=float(low), high=float(high))
+    except ValueError:
+        space = Space(key)
+    if not 0 < space.low < space.high < math.inf:
+        raise UsageError(f"--search {key}: found {text!r}, accepted: LOW:HIGH with 0 < LOW < HIGH, or A,B,C")
+    override(recipe, {key: low})
+    return space
+
+
+def _check_space(space: Space, task: Task, method: str, settings: Mapping[str, str], backbone: Backbone) -> None:
+    """Raise UsageError for a value that `train` would refuse, before any other has been tried."""
+    for value in space.choices or (f"{space.low:.2g}",):
+        recipe = resolve_recipe([task], method, "none", {**settings, space.key: value}, backbone)
+        check_recipe(recipe, method, "none", 0, backbone)
+
+
+@contextmanager
+def _as_search(keys: Iterable[str]) -> Iterator[None]:
+    """Tell what is wrong with a searched field of the option that it was typed after."""
+    try:
+        yield
+    except UsageError as error:
+        message = str(error)
+        for key in keys:
+            message = message.replace(f"--set {key}:", f"--search {key}:")
+        raise UsageError(message) from None
+
+
+def _best(trials: Sequence[Trial]) -> Trial:
+    return max((trial for trial in trials if trial.run), key=lambda trial: trial.development)
+
+
+def _trial(settings: dict[str, str], run: Run) -> Trial:
+    record = run.record
+    by_epoch = tuple(epoch.scores[record.task.selection_metric] for epoch in record.history)
+    return Trial(settings, record.development, by_epoch, record.cost.seconds, run.name)
+
+
+def _how(
+    task: Task,
+    recipe: Recipe,
+    spaces: Sequence[Space],
+    done: Sequence[Trial],
+    best: Trial,
+    limit: int | None,
+    seed: int,
+) -> str:
+    """What a reader of the recipe must know of where it comes from."""
+    examples: Any = "all" if limit is None else limit
+    return (
+        f"best of {len(done)} trials over {'; '.join(map(str, spaces))} "
+        f"({examples} English examples, {recipe.epochs} epochs, seed {seed}: "
+        f"development {task.selection_metric} {best.development:.1f})"
+    )

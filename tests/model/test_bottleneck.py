@@ -1,0 +1,372 @@
+"""Bottleneck adapters and fusion: packed as padded, the null adapter, light fusion, averages, by formulas."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from adapters import AdapterConfig
+from adapters.composition import Fuse, Stack
+from adapters.configuration import StaticAdapterFusionConfig
+from helpers_padded import gradients, padded_logits
+from helpers_tiny import tiny_backbone_folder
+from helpers_training import random_split
+from torch import Tensor, nn
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
+from adapter_stilts.model.bottleneck import (
+    FactorisedLinear,
+    add_bottleneck,
+    add_fusion,
+    add_null,
+    average_bottlenecks,
+    fusion_regularisation,
+    load_bottleneck,
+    whole_fusions,
+)
+from adapter_stilts.model.packing import install
+from adapter_stilts.schema import Recipe
+from adapter_stilts.tasks.encode import EncodedSplit
+from adapter_stilts.tasks.kinds import tagging
+from adapter_stilts.training.batches import Batch, pack
+from adapter_stilts.training.step import batch_logits
+
+SPLIT = random_split([30, 3, 41, 9, 9, 10])
+KINDS = ("pfeiffer", "houlsby", "compacter")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny"))))
+
+
+def adapters_of(model: Any, name: str) -> dict[str, nn.Parameter]:
+    patterns = (f".adapters.{name}.", f".shared_parameters.{name}.")
+    return {own: value for own, value in model.named_parameters() if any(pattern in own for pattern in patterns)}
+
+
+def randomise(model: Any, names: Sequence[str]) -> None:
+    """Values far from what adapters and fusion start as, the same for the same model."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for own, parameter in model.named_parameters():
+            if any(f".{part}.{name}." in own for part in ("adapters", "shared_parameters") for name in names) or (
+                "adapter_fusion_layer." in own
+            ):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+
+
+def fused_model(backbone: Backbone, recipe: Recipe, null: bool = True) -> Any:
+    """a and b (and an adapter that does nothing) fused under the target t."""
+    torch.manual_seed(1)
+    model = load_model(backbone)
+    for name in ("a", "b"):
+        add_bottleneck(model, name, recipe)
+    fused = ["a", "b"]
+    if null:
+        add_null(model, "nothing", "a")
+        fused.append("nothing")
+    add_fusion(model, fused, recipe)
+    add_bottleneck(model, "t", recipe)
+    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    randomise(model, ["a", "b", "t"])
+    model.set_active_adapters(Stack(Fuse(*fused), "t"))
+    return model.eval()
+
+
+def stacked_model(backbone: Backbone, recipe: Recipe, names: Sequence[str] = ("a", "t")) -> Any:
+    torch.manual_seed(1)
+    model = load_model(backbone)
+    for name in names:
+        add_bottleneck(model, name, recipe)
+    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    randomise(model, names)
+    model.set_active_adapters(Stack(*names))
+    return model.eval()
+
+
+def merged_model(backbone: Backbone) -> Any:
+    model = stacked_model(backbone, Recipe(), ("a", "b", "t"))
+    average_bottlenecks(model, ["a", "b"], "merged", (0.7, 0.3))
+    model.set_active_adapters(Stack("merged", "t"))
+    return model.eval()
+
+
+def whole_batch(split: EncodedSplit = SPLIT) -> Batch:
+    return pack(split, np.arange(split.examples), "t", 2)
+
+
+# --- packed rows against plain padded `adapters` ----------------------------------------------------------------------
+
+MODELS = {
+    "fuse light": lambda backbone: fused_model(backbone, Recipe()),
+    "fuse light, two adapters": lambda backbone: fused_model(backbone, Recipe(fusion_rank=3), null=False),
+    "fuse full": lambda backbone: fused_model(backbone, Recipe(fusion="full")),
+    "fuse houlsby": lambda backbone: fused_model(backbone, Recipe(adapter="houlsby")),
+    "fuse compacter": lambda backbone: fused_model(backbone, Recipe(adapter="compacter")),
+    "houlsby": lambda backbone: stacked_model(backbone, Recipe(adapter="houlsby")),
+    "parallel": lambda backbone: stacked_model(backbone, Recipe(adapter="parallel")),
+    "compacter": lambda backbone: stacked_model(backbone, Recipe(adapter="compacter")),
+    "second layer": lambda backbone: stacked_model(backbone, Recipe(layers="1")),
+    "merged": merged_model,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_all_gradients_equal_those_of_padded_adapters(backbone: Backbone, name: str) -> None:
+    """Of every parameter, also of those that training freezes."""
+    plain = MODELS[name](backbone)
+    plain.requires_grad_(True)
+    packed = install(copy.deepcopy(plain))
+    batch = whole_batch()
+    units = SPLIT.unit_offsets
+    order = np.concatenate([np.arange(units[own], units[own + 1]) for own in batch.sequences])
+    expected, logits = padded_logits(plain, SPLIT, tagging)[order], batch_logits(packed, batch)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    wanted, found = gradients(plain, expected, batch.labels), gradients(packed, logits, batch.labels)
+    assert found.keys() == wanted.keys()
+    still = {own for own, gradient in wanted.items() if gradient.abs().max() < 1e-6 and "key.bias" not in own}
+    # Nothing comes back through the null adapter, whose output is zero.
+    assert still == {own for own in wanted if ".nothing.adapter_down." in own}
+    for parameter, gradient in wanted.items():
+        torch.testing.assert_close(found[parameter], gradient, atol=1e-5, rtol=1e-5, msg=parameter)
+
+
+@pytest.mark.parametrize("adapter", KINDS)
+def test_adapters_own_fusion_reads_the_whole_matrix(backbone: Backbone, adapter: Any) -> None:
+    """A model that `adapters` builds by itself, with our tensors by name, gives the same logits."""
+    ours = fused_model(backbone, Recipe(adapter=adapter))
+    expected = padded_logits(ours, SPLIT, tagging)
+    config = AdapterConfig.load(adapter, reduction_factor=8)
+    plain = load_model(backbone)
+    for name in ("a", "b", "t"):
+        plain.add_adapter(name, config=config)
+    plain.add_adapter("nothing", config=config.replace(phm_layer=False, reduction_factor=32))
+    plain.add_adapter_fusion(["a", "b", "nothing"], StaticAdapterFusionConfig(key=False))
+    tagging.add_head(plain, "t", ["A", "B", "C"], 0.0)
+    whole_fusions(ours)
+    plain.load_state_dict(ours.state_dict(), strict=True)
+    plain.set_active_adapters(Stack(Fuse("a", "b", "nothing"), "t"))
+    found = padded_logits(plain.eval(), SPLIT, tagging)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(padded_logits(ours, SPLIT, tagging), expected, atol=1e-5, rtol=1e-5)
+
+
+# --- fusion -----------------------------------------------------------------------------------------------------------
+
+
+def test_factorised_map_as_one_matrix() -> None:
+    """up (down h + bias) = (up down) h + up bias, in float64."""
+    torch.manual_seed(0)
+    layer = FactorisedLinear(12, 5)
+    assert layer(torch.randn(4, 12)).abs().max() == 0.0
+    nn.init.normal_(layer.up.weight)
+    nn.init.normal_(layer.down.bias)
+    whole = layer.whole()
+    up, down = layer.up.weight.double(), layer.down.weight.double()
+    torch.testing.assert_close(whole.weight.double(), up @ down, atol=1e-5, rtol=0)
+    torch.testing.assert_close(whole.bias.double(), up @ layer.down.bias.double(), atol=1e-5, rtol=0)
+    states = torch.randn(3, 7, 12)
+    torch.testing.assert_close(whole(states), layer(states), atol=1e-5, rtol=1e-5)
+    assert int(torch.linalg.matrix_rank(whole.weight)) == 5
+
+
+def attentions(model: Any) -> list[Tensor]:
+    """Weights (tokens, adapters) that each fusion gives its adapters, in the order of the layers."""
+    ids = torch.tensor([[0, 5, 60, 70, 9, 2]])
+    with torch.no_grad():
+        output = model(ids, output_adapter_fusion_attentions=True)
+    by_layer = output.adapter_fusion_attentions
+    return [
+        torch.as_tensor(weights)[0]
+        for layers in by_layer.values()
+        for places in layers.values()
+        for weights in places.values()
+    ]
+
+
+@pytest.mark.parametrize("adapter", KINDS)
+def test_light_fusion_starts_with_equal_weights(backbone: Backbone, adapter: Any) -> None:
+    """Over adapters that are far from the identity."""
+    model = fused_model(backbone, Recipe(adapter=adapter))
+    assert max(float((weights - 1 / 3).abs().max()) for weights in attentions(model)) > 0.05
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "adapter_fusion_layer." in name and ".up." in name:
+                parameter.zero_()
+    found = attentions(model)
+    assert len(found) == (2 if adapter == "pfeiffer" else 4)
+    for weights in found:
+        assert weights.shape == (6, 3)
+        torch.testing.assert_close(weights, torch.full((6, 3), 1 / 3), atol=0, rtol=1e-6)
+
+
+def test_fresh_light_fusion_is_zero_and_drawn_from_the_seed(backbone: Backbone) -> None:
+    """Before any weight is set by hand."""
+    maps = []
+    for seed in (0, 0, 1):
+        model = load_model(backbone)
+        for name in ("a", "b"):
+            add_bottleneck(model, name, Recipe())
+        torch.manual_seed(seed)
+        add_fusion(model, ["a", "b"], Recipe(fusion_rank=7))
+        own = {name: value for name, value in model.named_parameters() if "adapter_fusion_layer.a,b." in name}
+        assert {tuple(value.shape) for name, value in own.items()} == {(7, 32), (7,), (32, 7)}
+        assert all(value.abs().max() == 0 for name, value in own.items() if name.endswith("up.weight"))
+        assert all(fusion.dropout.p == 0 for fusion in fusions(model))
+        maps.append(torch.cat([value.detach().flatten() for value in own.values()]))
+    assert torch.equal(maps[0], maps[1])
+    assert not torch.equal(maps[0], maps[2])
+
+
+def fusions(model: Any) -> list[Any]:
+    return [own for name, own in model.named_modules() if name.endswith((".a,b", ".a,b,nothing"))]
+
+
+@pytest.mark.parametrize("adapter", KINDS)
+def test_null_adapter_changes_no_state(backbone: Backbone, adapter: Any) -> None:
+    """Alone in a stack it is as if there was no adapter, to the bit."""
+    torch.manual_seed(0)
+    model = load_model(backbone)
+    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    expected = padded_logits(model, SPLIT, tagging)
+    add_bottleneck(model, "a", Recipe(adapter=adapter))
+    randomise(model, ["a"])
+    add_null(model, "nothing", "a")
+    up = [own for name, own in adapters_of(model, "nothing").items() if ".adapter_up." in name]
+    places = 2 if adapter == "pfeiffer" else 4
+    assert len(up) == 2 * places
+    assert all(own.abs().max() == 0 for own in up)
+    assert {tuple(own.shape) for own in up} == {(32, 1), (32,)}
+    model.set_active_adapters("a")
+    assert (padded_logits(model.eval(), SPLIT, tagging) - expected).abs().max() > 0.1
+    model.set_active_adapters("nothing")
+    assert torch.equal(padded_logits(model, SPLIT, tagging), expected)
+
+
+def test_null_adapter_sits_where_the_others_do(backbone: Backbone) -> None:
+    model = load_model(backbone)
+    add_bottleneck(model, "a", Recipe(adapter="houlsby", layers="1"))
+    add_null(model, "nothing", "a")
+    places = {name.split(".adapters.")[0] for name in adapters_of(model, "a")}
+    assert {name.split(".adapters.")[0] for name in adapters_of(model, "nothing")} == places
+    assert len(places) == 2
+
+
+@pytest.mark.parametrize("adapter", KINDS)
+def test_fusion_that_prefers_the_null_adapter_ignores_the_other(backbone: Backbone, adapter: Any) -> None:
+    """A query that is far from what `a` adds and near to nothing (zero states score 0) gives the states without `a`.
+
+    adapter_up's bias alone is left of a, z_a = c: the query -1000 c scores it -1000 |c|^2, and the null adapter 0.
+    """
+    torch.manual_seed(0)
+    model = load_model(backbone)
+    recipe = Recipe(adapter=adapter)
+    add_bottleneck(model, "a", recipe)
+    add_null(model, "nothing", "a")
+    add_fusion(model, ["a", "nothing"], recipe)
+    whole_fusions(model)
+    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    added = torch.randn(32)
+    with torch.no_grad():
+        for name, own in adapters_of(model, "a").items():
+            if "shared_parameters" in name:
+                continue
+            is_bias = ".adapter_up." in name and own.shape == (32,)
+            own.copy_(added) if is_bias else own.zero_()
+        for name, own in model.named_parameters():
+            if "adapter_fusion_layer." in name:
+                own.copy_(-1000 * added) if name.endswith("bias") else own.zero_()
+    expected = padded_logits(model.eval(), SPLIT, tagging)
+    model.set_active_adapters("a")
+    assert (padded_logits(model, SPLIT, tagging) - expected).abs().max() > 0.1
+    model.set_active_adapters(Fuse("a", "nothing"))
+    assert torch.equal(padded_logits(model, SPLIT, tagging), expected)
+
+
+@pytest.mark.parametrize("adapter", ["pfeiffer", "houlsby"])
+def test_regularisation_is_that_of_adapters(backbone: Backbone, adapter: Any) -> None:
+    """0.01 |V - I|^2 summed over layers; value and gradient."""
+    model = fused_model(backbone, Recipe(adapter=adapter, fusion="full"))
+    model.train_adapter_fusion(Fuse("a", "b", "nothing"))
+    ours, theirs = fusion_regularisation(model), model.roberta.get_fusion_regularization_loss()
+    assert ours is not None
+    matrices = [own.value.weight for own in fusions(model)]
+    by_hand = (
+        sum(float(((own.detach().double() - torch.eye(32, dtype=torch.float64)) ** 2).sum()) for own in matrices) * 0.01
+    )
+    assert ours.item() == pytest.approx(by_hand, rel=1e-6)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    assert ours.item() > 1
+    for mine, other in zip(torch.autograd.grad(ours, matrices), torch.autograd.grad(theirs, matrices), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-7, rtol=1e-6)
+    model.requires_grad_(False)
+    assert fusion_regularisation(model) is None
+
+
+def test_light_fusion_has_nothing_to_regularise(backbone: Backbone) -> None:
+    model = fused_model(backbone, Recipe())
+    model.requires_grad_(True)
+    assert fusion_regularisation(model) is None
+
+
+# --- averages and places ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [None, (0.75, 0.25), (3.0, 1.0)])
+@pytest.mark.parametrize("adapter", ["pfeiffer", "compacter"])
+def test_average_by_hand(backbone: Backbone, adapter: Any, weights: tuple[float, ...] | None) -> None:
+    """The weighted mean, parameter by parameter; weights count relative to their sum."""
+    model = stacked_model(backbone, Recipe(adapter=adapter), ("a", "b", "t"))
+    values = {name: {own: value.detach().double() for own, value in adapters_of(model, name).items()} for name in "abt"}
+    share = 0.5 if weights is None else weights[0] / sum(weights)
+    average_bottlenecks(model, ["a", "b"], "merged", weights)
+    found = adapters_of(model, "merged")
+    assert len(found) == len(values["a"])
+    for own, value in found.items():
+        one, other = (values[name][own.replace(".merged.", f".{name}.")] for name in "ab")
+        torch.testing.assert_close(value.double(), share * one + (1 - share) * other, atol=1e-6, rtol=0)
+    assert not adapters_of(model, "a")
+    assert not adapters_of(model, "b")
+    assert all(torch.equal(value.double(), values["t"][own]) for own, value in adapters_of(model, "t").items())
+
+
+def test_adapters_of_unequal_shapes_have_no_average(backbone: Backbone) -> None:
+    model = load_model(backbone)
+    for name, reduction in (("a", 8), ("b", 4)):
+        add_bottleneck(model, name, Recipe(reduction=reduction))
+    with pytest.raises(UsageError, match=r"^--compose merge: found adapters of different shapes \(") as caught:
+        average_bottlenecks(model, ["a", "b"], "merged", None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("layers", "kept"), [(None, {0, 1}), ("0", {0}), ("1", {1}), ("0-1", {0, 1})])
+@pytest.mark.parametrize("adapter", [*KINDS, "parallel"])
+def test_layers_restrict(backbone: Backbone, adapter: Any, layers: str | None, kept: set[int]) -> None:
+    model = load_model(backbone)
+    add_bottleneck(model, "a", Recipe(adapter=adapter, layers=layers))
+    found = {int(name.split("layer.")[1].split(".")[0]) for name in adapters_of(model, "a") if ".adapters." in name}
+    assert found == kept
+
+
+def test_reduction_that_compacter_cannot_divide(backbone: Backbone) -> None:
+    """Its matrices are sums of 4 Kronecker products, so 4 must divide the bottleneck."""
+    with pytest.raises(UsageError, match=r"^--set reduction: found 16 with adapter=compacter: ") as caught:
+        add_bottleneck(load_model(backbone), "a", Recipe(adapter="compacter", reduction=16))
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_is_no_part_of_the_name(tmp_path: Path, backbone: Backbone) -> None:
+    """A saved adapter comes back under a name of our choice, without its head, value by value."""
+    model = stacked_model(backbone, Recipe(adapter="compacter"))
+    model.save_adapter(str(tmp_path / "t"), "t", with_head=True, use_safetensors=True)
+    other = load_model(backbone)
+    load_bottleneck(other, tmp_path / "t", "renamed")
+    saved, found = adapters_of(model, "t"), adapters_of(other, "renamed")
+    assert {name.replace(".renamed.", ".t.") for name in found} == saved.keys()
+    assert all(torch.equal(own, saved[name.replace(".renamed.", ".t.")]) for name, own in found.items())
+    assert len(other.heads) == 0

@@ -1,0 +1,192 @@
+"""Tuning: the best of the trials, by English development data alone, once; spaces by formula; what is refused."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_training import Place, english_task, make_place
+
+from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.schema import Recipe
+from adapter_stilts.training import api, trainer
+from adapter_stilts.training import tune as tuning
+from adapter_stilts.training.tune import Space, Tuned, search_spaces, tune
+
+RATES = {"learning_rate": "1e-4,1e-3,1e-2,3e-2,1e-1"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_place(tmp_path, monkeypatch)
+
+
+def tuned(place: Place, **options: Any) -> Tuned:
+    return tune(english_task(place.folder / "data"), backbone=place.backbone, runs=place.store, device="cpu", **options)
+
+
+def test_best_of_the_trials(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each trial is the run that `train` gives for its settings, without weights; the second call trains nothing."""
+    found = tuned(place, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20)
+    assert (found.task, found.method, found.backbone) == ("tags", "bottleneck", place.backbone.id)
+    assert len(found.trials) == 4
+    best = max(found.trials, key=lambda trial: trial.development)
+    assert len({trial.development for trial in found.trials}) > 1
+    assert found.recipe.learning_rate == float(best.settings["learning_rate"])
+    assert (found.recipe.epochs, found.recipe.reduction) == (3, 2.0)
+    assert found.recipe.tuning == (
+        "best of 4 trials over learning_rate 1e-4, 1e-3, 1e-2, 3e-2, 1e-1 (20 English examples, 3 epochs, seed 0: "
+        f"development accuracy {best.development:.1f})"
+    )
+    for trial in found.trials:
+        run = place.store.find(trial.run)
+        assert not run.has_weights
+        assert sorted(path.name for path in run.folder.iterdir()) == ["record.json", "trained_on.safetensors"]
+        assert run.record.recipe.learning_rate == float(trial.settings["learning_rate"])
+        assert (run.record.limit, run.record.development, len(trial.by_epoch)) == (20, trial.development, 3)
+        assert trial.by_epoch == tuple(own.scores["accuracy"] for own in run.record.history)
+        assert run.record.scores == {}
+    names = place.store.names()
+    monkeypatch.setattr(api, "execute", lambda *_: pytest.fail("trained again"))
+    assert tuned(place, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20) == found
+    assert place.store.names() == names
+
+
+def test_trial_is_what_train_gives(place: Place) -> None:
+    found = tuned(place, trials=1, search={"learning_rate": "1e-3"})
+    run = place.train(english_task(place.folder / "data"), settings={"learning_rate": "1e-3"})
+    assert (run.name, run.record.development) == (found.trials[0].run, found.trials[0].development)
+    assert run.has_weights
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"), [([50.0, 80.0, 80.0, 60.0], 1), ([70.0, 70.0, 70.0, 70.0], 0), ([10.0, 20.0, 30.0, 90.0], 3)]
+)
+def test_earlier_trial_wins_a_tie(
+    place: Place, monkeypatch: pytest.MonkeyPatch, scores: list[float], best: int
+) -> None:
+    left = iter(scores)
+    monkeypatch.setattr(trainer, "development_scores", lambda *_: {"accuracy": next(left)})
+    found = tuned(place, trials=4, settings={"epochs": "1"})
+    assert [trial.development for trial in found.trials] == scores
+    assert found.recipe.learning_rate == float(found.trials[best].settings["learning_rate"])
+    assert found.recipe.tuning is not None
+    assert found.recipe.tuning.endswith(
+        f"(all English examples, 1 epochs, seed 0: development accuracy {scores[best]:.1f})"
+    )
+
+
+def test_test_data_are_never_read(place: Place) -> None:
+    task = english_task(place.folder / "data")
+    (place.folder / "data" / "en-test.conllu").unlink()
+    found = tune(task, trials=2, backbone=place.backbone, runs=place.store, device="cpu", settings={"epochs": "1"})
+    assert len(found.trials) == 2
+
+
+# --- spaces ----------------------------------------------------------------------------------------------------------
+
+
+def test_default_space_is_as_wide_for_every_method(place: Place) -> None:
+    """From an eighth of the present learning rate to four times it, spread evenly on a logarithmic scale."""
+    (space,) = search_spaces(None, Recipe(learning_rate=8e-4))
+    assert (space.key, space.choices, space.low, space.high) == ("learning_rate", (), 1e-4, 32e-4)
+    assert str(space) == "learning_rate 0.0001 to 0.0032"
+    for method, rate in (("bottleneck", 1e-2), ("full", 1e-3)):
+        found = tuned(place, method=method, trials=3, settings={"epochs": "1"})
+        tried = [float(trial.settings["learning_rate"]) for trial in found.trials]
+        # Two digits; the middle of the scale is sqrt(rate / 8 * rate * 4).
+        assert tried == pytest.approx([rate / 8, rate / math.sqrt(2), rate * 4], rel=0.05)
+
+
+@pytest.mark.parametrize(("trials", "distinct"), [(1, 1), (2, 2), (5, 5)])
+def test_values_lie_evenly(trials: int, distinct: int) -> None:
+    space = Space("learning_rate", low=1e-4, high=1e-2)
+    values = [space.spread(own, trials) for own in range(trials)]
+    expected = [1e-3] if trials == 1 else [1e-4 * 100 ** (own / (trials - 1)) for own in range(trials)]
+    assert values == pytest.approx(expected, rel=1e-9)
+    assert len({space_choice(own, trials) for own in range(trials)}) == min(distinct, 4)
+
+
+def space_choice(place: int, places: int) -> str | float:
+    return Space("adapter", ("pfeiffer", "houlsby", "parallel", "compacter")).spread(place, places)
+
+
+def test_spaces_from_text() -> None:
+    recipe = Recipe()
+    assert search_spaces({"learning_rate": "1e-4:2e-3", "adapter": "pfeiffer, houlsby"}, recipe) == [
+        Space("learning_rate", low=1e-4, high=2e-3),
+        Space("adapter", ("pfeiffer", "houlsby")),
+    ]
+
+
+def test_two_fields_do_not_rise_together(place: Place) -> None:
+    found = tuned(
+        place,
+        trials=5,
+        search={"learning_rate": "1e-3:1e-1", "reduction": "2,4,8,16"},
+        settings={"epochs": "1"},
+    )
+    pairs = [(float(own.settings["learning_rate"]), float(own.settings["reduction"])) for own in found.trials]
+    assert len(set(pairs)) == 5
+    assert [rate for rate, _ in pairs] == sorted(rate for rate, _ in pairs)
+    assert [size for _, size in pairs] != sorted(size for _, size in pairs)
+    assert found.recipe.tuning is not None
+    assert found.recipe.tuning.startswith("best of 5 trials over learning_rate 0.001 to 0.1; reduction 2, 4, 8, 16 (")
+
+
+@pytest.mark.parametrize(
+    ("search", "complaint"),
+    [
+        ({"learning_rate": "1e-2:1e-3"}, "--search learning_rate: found '1e-2:1e-3', accepted: LOW:HIGH with 0 < LOW"),
+        (
+            {"learning_rate": "0:1"},
+            "--search learning_rate: found '0:1', accepted: LOW:HIGH with 0 < LOW < HIGH, or ",
+        ),
+        ({"learning_rate": "a:b"}, "--search learning_rate: found 'a:b', accepted: LOW:HIGH with 0 < LOW < HIGH"),
+        ({"learning_rate": "1e-3:inf"}, "--search learning_rate: found '1e-3:inf', accepted: LOW:HIGH"),
+        ({"learning_rate": "nan:1"}, "--search learning_rate: found 'nan:1', accepted: LOW:HIGH"),
+        ({"adapter": "pfeiffer,magic"}, "--search adapter: found 'magic', accepted 'pfeiffer', 'houlsby'"),
+        ({"learning_rat": "1e-3,1e-2"}, "--search learning_rat: found an unknown key (did you mean 'learning_rate'?)"),
+        ({"fusion": "full,light"}, "--search fusion: decides nothing under bottleneck none, accepted with fuse"),
+    ],
+)
+def test_refused_searches(place: Place, search: dict[str, str], complaint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        tuned(place, search=search)
+    assert str(caught.value).startswith(complaint)
+    assert "\n" not in str(caught.value)
+    assert place.store.names() == []
+
+
+def test_no_trial(place: Place) -> None:
+    with pytest.raises(UsageError, match=r"^--trials: found 0, accepted: at least 1$"):
+        tuned(place, trials=0)
+
+
+def test_more_trials_than_are_spread_are_guided(place: Place) -> None:
+    """The same seed proposes the same trials, so an interrupted search goes on where it stopped."""
+    few = tuned(place, trials=2, search={"learning_rate": "1e-3,1e-2"}, settings={"epochs": "1"})
+    more = tuned(place, trials=tuning.SPREAD_TRIALS + 2, settings={"epochs": "1"})
+    again = tuned(place, trials=tuning.SPREAD_TRIALS + 2, settings={"epochs": "1"})
+    assert len(few.trials) == 2
+    assert [own.settings for own in more.trials] == [own.settings for own in again.trials]
+    rates = [float(own.settings["learning_rate"]) for own in more.trials]
+    assert all(1e-2 / 8 * 0.95 <= rate <= 4e-2 * 1.05 for rate in rates)
+
+
+def test_trial_whose_loss_is_not_finite_does_not_end_the_search(place: Place) -> None:
+    """It counts as 0."""
+    found = tuned(place, trials=2, search={"learning_rate": "1e-2,1e37"}, settings={"warmup": "0"})
+    assert [own.development > 0 for own in found.trials] == [True, False]
+    assert found.recipe.learning_rate == 1e-2
+
+
+def test_no_trial_with_a_finite_loss(place: Place) -> None:
+    with pytest.raises(StiltsError, match=r"^tags: found no finite loss in 2 trials; search lower learning rates$"):
+        tuned(place, trials=2, search={"learning_rate": "1e36,1e37"}, settings={"warmup": "0"})
+
+
+def test_bottleneck_adapters_by_name(place: Place) -> None:
+    found = tuned(place, method="houlsby", trials=1, settings={"epochs": "1"})
+    assert (found.method, found.recipe.adapter) == ("bottleneck", "houlsby")
+    assert place.store.find(found.trials[0].run).record.recipe.adapter == "houlsby"
