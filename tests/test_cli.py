@@ -12,42 +12,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers_training import Place, english_task, make_place, pairs_task
-from typer.testing import CliRunner, Result
+from helpers_cli import command, failed, make_cli_place, succeeded, train_arguments
+from helpers_training import Place, english_task, pairs_task
 
-from adapter_stilts.cli import app
 from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.tasks.catalog import all_tasks
 from adapter_stilts.training import api, trainer
-
-BOX_OR_COLOUR = set("─│┃━┏┓└┘┼\x1b")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        place = make_place(tmp_path_factory.mktemp("cli"), monkeypatch)
-        monkeypatch.setenv("ADAPTER_STILTS_RUNS", str(place.store.folder))
-        english_task(place.folder / "tags")
-        english_task(place.folder / "other", "other", shift=1)
-        yield place
-
-
-def command(*arguments: Any) -> Result:
-    return CliRunner().invoke(app, [str(own) for own in arguments])
-
-
-def succeeded(*arguments: Any) -> str:
-    """What the command wrote to standard output."""
-    result = command(*arguments)
-    assert result.exit_code == 0, result.output
-    assert not BOX_OR_COLOUR & set(result.stdout)
-    return result.stdout
-
-
-def train_arguments(place: Place, task: str = "tags") -> list[str]:
-    folder = str(place.folder / "tiny")
-    return ["train", str(place.folder / task / f"{task}.yaml"), "--backbone", folder, "--device", "cpu"]
+        yield make_cli_place(tmp_path_factory.mktemp("cli"), monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +39,13 @@ def trained(place: Place) -> dict[str, Any]:
 
 
 def test_help_and_tasks_need_no_heavy_module() -> None:
-    heavy = "('torch', 'transformers', 'adapters', 'datasets', 'pyarrow')"
+    heavy = "('torch', 'transformers', 'adapters', 'peft', 'datasets', 'pyarrow', 'optuna')"
     code = f"import sys, adapter_stilts.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_every_command_shows_an_example() -> None:
-    for name in ("tasks", "train", "evaluate", "predict", "compare"):
+    for name in ("tasks", "train", "tune", "evaluate", "predict", "compare"):
         assert f"Example: adapter-stilts {name}" in command(name, "--help").stdout
     assert succeeded("--version") == "adapter-stilts 0.1.0\n"
 
@@ -94,12 +70,19 @@ def test_train_prints_what_the_record_says(place: Place, trained: dict[str, Any]
     assert folder == str(place.store.folder / trained["name"])
     again = command(*train_arguments(place), "--set", "epochs=2", "--seed", 0)
     share = 100 * record["trainable_parameters"] / record["total_parameters"]
+    # 2 layers x (32 x 4 + 4 down, 4 x 32 + 32 up) and 32 x 3 + 3.
+    assert (record["trainable_parameters"], record["total_parameters"]) == (584 + 99, 57952 + 584 + 99)
     assert again.stdout == (
-        f"run: {trained['name']}\nfolder: {folder}\n"
+        f"run: {trained['name']}\nfolder: {folder}\ncomposition: none\n"
         f"development accuracy: {record['development']:.2f} (epoch 2)\n"
-        f"trainable parameters: {record['trainable_parameters']:,} of {record['total_parameters']:,} ({share:.2f}%)\n"
+        f"trainable parameters: 683 of 58,635 ({share:.2f}%)\n"
         f"seconds: {record['cost']['seconds']:.1f} ({record['cost']['train_seconds']:.1f} in training steps)\n"
         f"tokens/s: {record['cost']['tokens_per_second']:,.0f}\n"
+        "\n"
+        " part          trains  tensors  parameters\n"
+        " backbone      no           37      57,952\n"
+        " adapter tags  yes           8         584\n"
+        " head tags     yes           2          99\n"
     )
     assert again.stderr == f"{trained['name']}: done before, in {folder}\n"
 
@@ -153,14 +136,6 @@ def test_compare(trained: dict[str, Any]) -> None:
     assert f"{row['mean']:.1f} |" in succeeded("compare", name, "--markdown")
 
 
-def failed(code: int, *arguments: Any) -> str:
-    """The one line on standard error."""
-    result = command(*arguments)
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.rstrip("\n")
-
-
 def broken_task(folder: Path, what: str) -> Path:
     """A task with one thing wrong."""
     path = english_task(folder).path
@@ -207,9 +182,16 @@ def test_broken_input_is_one_line(place: Place, tmp_path: Path, what: str, code:
     [
         (["--set", "epochs"], "--set epochs: found no '=', accepted KEY=VALUE"),
         (["--set", "epoch=1"], "--set epoch: found an unknown key (did you mean 'epochs'?), accepted learning_rate,"),
-        (["--method", "lora"], "--method: found 'lora', accepted: bottleneck, full"),
-        (["--compose", "fuse"], "--compose: found 'fuse', accepted: none, stack"),
-        (["--compose", "stack"], "--compose: found 'stack', accepted with --method bottleneck without --over: none"),
+        (
+            ["--method", "prefix"],
+            "--method: found 'prefix', accepted: bottleneck, lora, dora, ia3, full, head, houlsby, parallel, compacter",
+        ),
+        (["--compose", "add"], "--compose: found 'add', accepted: none, stack, fuse, continue, merge, bake"),
+        (["--compose", "stack"], "--compose stack: found 0 with --over, accepted one intermediate or more; accepted"),
+        (["--control", "noise"], "--control: found 'noise', accepted: random, shuffled"),
+        (["--languages", "en,de"], "--languages: found 'de', accepted for tags: en"),
+        (["--languages", ","], "--languages: found ',', accepted codes with commas between, such as de,ar"),
+        (["--set", "rank=4"], "--set rank: decides nothing under bottleneck none, accepted with lora, dora"),
         (["--hub-mirror", "/no/such"], "--hub-mirror: no folder /no/such; give a folder that holds OWNER/NAME"),
         (["--over", "nothing"], "--over nothing: neither a run nor a task ("),
         (["--device", "tpu"], "--device: found 'tpu', accepted: cpu"),

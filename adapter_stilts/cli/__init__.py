@@ -1,0 +1,82 @@
+"""The command line: parses, calls, prints.
+
+Results go to standard output (with --json exactly one JSON document), progress and notes to standard error. Exit codes:
+0, 1 for work that failed, 2 for bad usage or config, 130 for an interruption. Heavy modules (torch, transformers,
+adapters) are imported inside the commands: `--help` and `tasks` need none.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from safetensors import SafetensorError
+from typer.core import TyperGroup
+
+from adapter_stilts import __version__
+from adapter_stilts.cli.listing import tasks
+from adapter_stilts.cli.scoring import compare, evaluate, predict
+from adapter_stilts.cli.training import train
+from adapter_stilts.cli.tuning import tune
+from adapter_stilts.errors import StiltsError
+
+__all__ = ["app", "main"]
+
+
+class OneLineErrors(TyperGroup):
+    """A group whose commands end with one line on standard error and an exit code, not with a traceback, where the
+    package or the operating system says what is wrong."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StiltsError as error:
+            _fail(str(error), error.exit_code)
+        except BrokenPipeError:  # whoever read the output has gone: Typer ends quietly
+            raise
+        except OSError as error:
+            _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
+        except SafetensorError as error:  # its form of a full disk
+            _fail(f"weights: {error}", 1)
+        except KeyboardInterrupt:
+            _fail("interrupted", 130)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    print(" ".join(message.split()), file=sys.stderr)
+    raise typer.Exit(exit_code)
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for command in (tasks, train, tune, evaluate, predict, compare):
+    app.command()(command)
+
+
+def main() -> None:
+    """The console script `adapter-stilts`."""
+    app(prog_name="adapter-stilts")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"adapter-stilts {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Intermediate-task training (STILTs) with adapters on a frozen multilingual encoder.
+
+    Example: adapter-stilts train udpos --over ud_deprel --backbone embedded --hub-mirror DIR
+    """

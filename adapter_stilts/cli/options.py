@@ -1,0 +1,86 @@
+"""What the commands have in common: options, checks of what was typed, output as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.model.composition import BOTTLENECK_NAMES
+from adapter_stilts.model.composition import METHODS as OWN_METHODS
+from adapter_stilts.schema import SplitName
+
+DEFAULT_BACKBONE = "FacebookAI/xlm-roberta-large"
+SPLITS = get_args(SplitName)
+METHODS = (*OWN_METHODS, *BOTTLENECK_NAMES)
+
+BackboneOption = Annotated[str, typer.Option("--backbone", help="An XLM-R checkpoint's Hub id or folder, or embedded.")]
+MethodOption = Annotated[
+    str, typer.Option("--method", help=f"What trains: {', '.join(METHODS)}. Example: --method lora")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1)]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a field of the recipe. Repeatable. Example: --set layers=6-11"
+    ),
+]
+RunsOption = Annotated[
+    Path | None, typer.Option("--runs", help="Folder of runs.", show_default="$ADAPTER_STILTS_RUNS, else runs")
+]
+MirrorOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--hub-mirror", help="Folder in place of the Hub.", show_default="$ADAPTER_STILTS_HUB_MIRROR, else none"
+    ),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda or cuda:N.", show_default="cuda where there is one")
+]
+SplitOption = Annotated[str, typer.Option("--split", help=f"{', '.join(SPLITS)}.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def accept(option: str, value: str | None, accepted: Sequence[str]) -> None:
+    """Raise UsageError for a value that is not among the accepted ones."""
+    if value is not None and value not in accepted:
+        raise UsageError(f"{option}: found {value!r}, accepted: {', '.join(accepted)}")
+
+
+def assignments(option: str, typed: Sequence[str] | None, form: str = "KEY=VALUE") -> dict[str, str]:
+    """What was typed after a repeatable option. Raises UsageError for what is not of that form."""
+    for own in typed or ():
+        if "=" not in own:
+            raise UsageError(f"{option} {own}: found no '=', accepted {form}")
+    return dict(own.split("=", 1) for own in typed or ())
+
+
+def language_codes(languages: str | None) -> list[str] | None:
+    """The codes after --languages. Raises UsageError where there is none."""
+    if languages is None:
+        return None
+    codes = [code.strip() for code in languages.split(",") if code.strip()]
+    if not codes:
+        raise UsageError(f"--languages: found {languages!r}, accepted codes with commas between, such as de,ar")
+    return codes
+
+
+def usable_device(option: str | None) -> str | None:
+    """The device asked for. Raises UsageError where PyTorch cannot use it here."""
+    if option is None or option == "cpu":
+        return option
+    import torch
+
+    usable = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    usable += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    accept("--device", option, usable)
+    return option
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))

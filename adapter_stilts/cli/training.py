@@ -1,0 +1,178 @@
+"""`train`: one run, over intermediates if any are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+from rich.table import Table
+
+from adapter_stilts.cli.options import (
+    DEFAULT_BACKBONE,
+    METHODS,
+    BackboneOption,
+    DeviceOption,
+    JsonOption,
+    MethodOption,
+    MirrorOption,
+    RunsOption,
+    SeedOption,
+    SetOption,
+    accept,
+    assignments,
+    language_codes,
+    print_json,
+    usable_device,
+)
+from adapter_stilts.model.composition import Composition
+from adapter_stilts.progress import quiet_libraries, show, show_values
+from adapter_stilts.tasks.catalog import find_task
+
+if TYPE_CHECKING:
+    from adapter_stilts.runs.record import Record
+    from adapter_stilts.schema import Task
+
+COMPOSITIONS = get_args(Composition)
+CONTROLS = ("random", "shuffled")
+
+
+def train(
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="A task's name, or the path of a task's YAML; A+B+C trains them together, one adapter and a head each."
+        ),
+    ],
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Intermediate underneath: a run, or a task (or A+B), which is trained first; TASK@random (never "
+            "trained) and TASK@shuffled (trained on shuffled labels) are its controls. Repeatable. "
+            "Example: --over ud_deprel --over chunking@shuffled"
+        ),
+    ] = None,
+    compose: Annotated[
+        str | None,
+        typer.Option(
+            help="How intermediates lie under the target: none, stack (active underneath), fuse (AdapterFusion over "
+            "them), continue (the target starts as a copy), merge (their weighted average, then stacked or continued) "
+            "or bake (merged into the backbone). Example: --compose fuse",
+            show_default="none; with --over stack, or continue for full",
+        ),
+    ] = None,
+    method: MethodOption = "bottleneck",
+    backbone: BackboneOption = DEFAULT_BACKBONE,
+    seed: SeedOption = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Training examples of each task, drawn with the seed.", show_default="all"),
+    ] = None,
+    match_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Training pieces of each intermediate, for intermediates of equal size; without --over, of the run "
+            "itself. Example: --match-tokens 100000",
+            show_default="all",
+        ),
+    ] = None,
+    languages: Annotated[
+        str | None,
+        typer.Option(
+            help="Languages of the training data, with commas between. Example: --languages de,fr",
+            show_default="the task's own, English",
+        ),
+    ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="Make the run itself a control: random (never trained) or shuffled (shuffled labels). "
+            "Example: --control random",
+            show_default="none",
+        ),
+    ] = None,
+    settings: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Copy the run's folder here.")] = None,
+    runs: RunsOption = None,
+    hub_mirror: MirrorOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a task in English, over intermediate tasks if any are given.
+
+    A run that exists is not trained again.
+
+    Example: adapter-stilts train udpos --over ud_deprel --backbone embedded --limit 1000 --set epochs=3
+    """
+    accept("--method", method, METHODS)
+    accept("--compose", compose, COMPOSITIONS)
+    accept("--control", control, CONTROLS)
+    chosen, codes = assignments("--set", settings), language_codes(languages)
+    wanted = _tasks(task)
+    with quiet_libraries():
+        from adapter_stilts.training.api import train as train_run
+
+        run = train_run(
+            wanted,
+            over=over or [],
+            compose=compose,
+            method=method,
+            backbone=backbone,
+            seed=seed,
+            limit=limit,
+            match_tokens=match_tokens,
+            languages=codes,
+            control=control,  # type: ignore[arg-type]
+            settings=chosen,
+            runs=runs,
+            mirror=hub_mirror,
+            out=out,
+            device=usable_device(device),
+        )
+    if as_json:
+        print_json({"folder": str(run.folder), **run.record.model_dump(mode="json")})
+        return
+    show_values("trained", {"run": run.name, "folder": str(run.folder), **_summary(run.record)})
+    print()
+    show(_parts(run.record))
+
+
+def _tasks(text: str) -> list[Task]:
+    """The tasks that TASK names: looked up before anything heavy is imported."""
+    names = [text] if Path(text).is_file() else text.split("+")
+    return [find_task(name) for name in names]
+
+
+def _summary(record: Record) -> dict[str, str]:
+    cost, share = record.cost, 100 * record.trainable_parameters / record.total_parameters
+    over = " + ".join(own.label for own in record.over)
+    about = {"variant": record.variant, "control": record.control}
+    return {
+        "composition": f"{record.composition} over {over}" if over else record.composition,
+        **{key: value for key, value in about.items() if value},
+        f"development {record.task.selection_metric}": _development(record),
+        "trainable parameters": f"{record.trainable_parameters:,} of {record.total_parameters:,} ({share:.2f}%)",
+        "seconds": f"{cost.seconds:.1f} ({cost.train_seconds:.1f} in training steps)",
+        "tokens/s": f"{cost.tokens_per_second:,.0f}",
+    }
+
+
+def _development(record: Record) -> str:
+    """The selected epoch's score, and where it is a mean over tasks, what each task scored."""
+    if not record.history:
+        return f"{record.development:.2f} (untrained)"
+    scores = record.history[record.selected_epoch - 1].scores
+    # Of several tasks the scores are keyed by task.metric.
+    each = [f"{key} {value:.2f}" for key, value in scores.items() if "." in key]
+    return f"{record.development:.2f} ({', '.join([f'epoch {record.selected_epoch}', *each])})"
+
+
+def _parts(record: Record) -> Table:
+    table = Table("part", "trains")
+    for name in ("tensors", "parameters"):
+        table.add_column(name, justify="right")
+    for part in record.parts:
+        table.add_row(part.name, "yes" if part.trains else "no", f"{part.tensors:,}", f"{part.parameters:,}")
+    return table
