@@ -1,0 +1,83 @@
+"""Every way to put intermediate knowledge under a target, beside full STILTs and the controls.
+
+    python -m benchmarks.compositions --backbone embedded --hub-mirror hub --limit 600 --match-tokens 15000 \
+        --test-limit 50 --development-limit 150 --seeds 0 --out benchmarks/results/FILE.json
+
+Rows of every target: bottleneck adapters under every composition, over three intermediate tasks of equal size and over
+controls; the recipes of X-STILTs (several tasks together, masked language modelling mixed in, intermediate data in
+other languages); LoRA, DoRA and IA3 alone and stacked; and the full fine-tuning form of each. Runs live in a store
+(`--runs`): an interrupted benchmark goes on where it was, and two processes with different `--methods` first share the
+work.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+from adapter_stilts.model.composition import PEFT_METHODS
+from benchmarks.cells import Cell, Intermediate, Settings, command_of, common_options, run_cells
+
+TARGETS = ("udpos", "wikiann")
+INTERMEDIATES = ("ud_deprel", "pmb_semtag", "snli_devtest")
+METHODS = ("bottleneck", "full", *PEFT_METHODS)
+# A task whose training data exist in several languages, and those that it is trained in.
+TRANSLATED = Intermediate("xnli", languages=("de", "es", "hi", "ru", "zh"))
+MLM_SHARE = "0.2"
+
+Row = tuple[tuple[Intermediate, ...], str | None, Settings]
+
+
+def rows(method: str, tasks: Sequence[str]) -> Iterator[Row]:
+    """What lies under a target by one method, its composition and settings; what matters most comes first."""
+    singles = [(Intermediate(task),) for task in tasks]
+    together = (Intermediate("+".join(tasks)),)
+    mixed = (Intermediate(tasks[-1], settings=(("mlm_share", MLM_SHARE),)),)
+    yield (), None, ()
+    yield from ((own, None, ()) for own in singles)
+    if method == "bottleneck":
+        every = tuple(own for (own,) in singles)
+        yield every, "fuse", ()
+        yield from ((own, "continue", ()) for own in singles)
+        yield (Intermediate(tasks[0], control="random"),), None, ()
+        yield (Intermediate(tasks[0], control="shuffled"),), None, ()
+        yield every, "fuse", (("fusion", "full"),)
+        yield every, "merge", ()
+    if method in ("bottleneck", "full"):
+        yield together, None, ()
+        yield mixed, None, ()
+        yield (TRANSLATED,), None, ()
+
+
+def cells(methods: Sequence[str], targets: Sequence[str], over: Sequence[str], seeds: Sequence[int]) -> Iterator[Cell]:
+    """All cells of the methods, in the order given."""
+    for seed in seeds:
+        for method in methods:
+            for below, compose, settings in rows(method, over):
+                for target in targets:
+                    yield Cell(target, method, below, compose, settings, seed)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run every cell, writing the table again after each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compositions", description=__doc__.split("\n")[0])
+    common_options(parser)
+    parser.add_argument(
+        "--match-tokens", type=int, help="pieces of each intermediate task; without it --limit examples"
+    )
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS))
+    parser.add_argument("--over", nargs="+", default=list(INTERMEDIATES), help="intermediate tasks")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="methods, the first one first")
+    arguments = parser.parse_args(argv)
+    command = command_of(
+        arguments,
+        "compositions",
+        ("limit", "match_tokens", "test_limit", "development_limit"),
+        ("seeds", "targets", "over", "methods", "set"),
+    )
+    todo = list(cells(arguments.methods, arguments.targets, arguments.over, arguments.seeds))
+    run_cells(todo, arguments, "compositions", command)
+
+
+if __name__ == "__main__":
+    main()
