@@ -103,8 +103,8 @@ class Recipe(Strict):
     modules; None: what `peft` takes for XLM-R). `layers`: where adapters sit, such as `6-11` or `0,2,9-11`, counted
     from 0 (None: all).
     `fuse`: `fusion` full (query, key and value matrices) or light (query and key of rank `fusion_rank`, no value);
-    `fusion_learning_rate` (None: the adapter's); `fusion_null` puts an adapter that does nothing beside the others, so
-    that fusion can ignore them.
+    `fusion_learning_rate` (None: a tenth of `learning_rate`); `fusion_null` puts an adapter that does nothing beside
+    the others, on which fusion begins, so that it can ignore them.
     `merge`: how parameters are merged (None: linear for bottleneck and ia3, svd for lora), with `merge_weights` in the
     order of the intermediates (None: equal; their sum is made 1), and what the target does with the result.
     Several tasks at once: `mixing` draws batches in proportion to a task's examples (at most `mixing_cap` of them),

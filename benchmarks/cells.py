@@ -60,7 +60,8 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, shared: dict[str, Any]) 
     if arguments.development_limit:
         settings["development_examples"] = str(arguments.development_limit)
     common = {**shared, "method": cell.method, "seed": cell.seed}
-    tokens = getattr(arguments, "match_tokens", None)
+    # As many pieces for every intermediate, also for one on several tasks.
+    tokens = getattr(arguments, "match_tokens", None) or 0
     over = [
         train(
             own.tasks,
@@ -68,7 +69,7 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, shared: dict[str, Any]) 
             languages=own.languages,
             settings={**settings, **dict(own.settings)},
             limit=None if tokens else arguments.limit,
-            match_tokens=tokens,
+            match_tokens=tokens // len(own.tasks.split("+")) or None,
             **common,
         )
         for own in cell.over

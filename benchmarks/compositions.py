@@ -28,11 +28,9 @@ MLM_SHARE = "0.2"
 Row = tuple[tuple[Intermediate, ...], str | None, Settings]
 
 
-def rows(method: str, tasks: Sequence[str]) -> Iterator[Row]:
-    """What lies under a target by one method, its composition and settings; what matters most comes first."""
+def rows(method: str, tasks: Sequence[str], recipes: bool = True) -> Iterator[Row]:
+    """What lies under a target by one method, its composition and settings; `recipes`: those of X-STILTs too."""
     singles = [(Intermediate(task),) for task in tasks]
-    together = (Intermediate("+".join(tasks)),)
-    mixed = (Intermediate(tasks[-1], settings=(("mlm_share", MLM_SHARE),)),)
     yield (), None, ()
     yield from ((own, None, ()) for own in singles)
     if method == "bottleneck":
@@ -43,17 +41,25 @@ def rows(method: str, tasks: Sequence[str]) -> Iterator[Row]:
         yield (Intermediate(tasks[0], control="shuffled"),), None, ()
         yield every, "fuse", (("fusion", "full"),)
         yield every, "merge", ()
-    if method in ("bottleneck", "full"):
-        yield together, None, ()
-        yield mixed, None, ()
+    if recipes and method in ("bottleneck", "full"):
+        yield (Intermediate("+".join(tasks)),), None, ()
+        yield (Intermediate(tasks[-1], settings=(("mlm_share", MLM_SHARE),)),), None, ()
         yield (TRANSLATED,), None, ()
 
 
-def cells(methods: Sequence[str], targets: Sequence[str], over: Sequence[str], seeds: Sequence[int]) -> Iterator[Cell]:
+def cells(
+    methods: Sequence[str],
+    targets: Sequence[str],
+    over: Sequence[str],
+    peft_over: Sequence[str],
+    seeds: Sequence[int],
+    recipes: bool = True,
+) -> Iterator[Cell]:
     """All cells of the methods, in the order given."""
     for seed in seeds:
         for method in methods:
-            for below, compose, settings in rows(method, over):
+            tasks = peft_over if method in PEFT_METHODS else over
+            for below, compose, settings in rows(method, tasks, recipes):
                 for target in targets:
                     yield Cell(target, method, below, compose, settings, seed)
 
@@ -67,15 +73,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--over", nargs="+", default=list(INTERMEDIATES), help="intermediate tasks")
+    parser.add_argument("--peft-over", nargs="+", help="intermediate tasks of lora, dora and ia3; as --over")
+    parser.add_argument("--without-recipes", action="store_true", help="leave out the recipes of X-STILTs")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="methods, the first one first")
     arguments = parser.parse_args(argv)
     command = command_of(
         arguments,
         "compositions",
         ("limit", "match_tokens", "test_limit", "development_limit"),
-        ("seeds", "targets", "over", "methods", "set"),
+        ("seeds", "targets", "over", "peft_over", "methods", "set"),
     )
-    todo = list(cells(arguments.methods, arguments.targets, arguments.over, arguments.seeds))
+    command += " --without-recipes" if arguments.without_recipes else ""
+    peft_over = arguments.peft_over or arguments.over
+    chosen = arguments.methods, arguments.targets, arguments.over, peft_over, arguments.seeds
+    todo = list(cells(*chosen, recipes=not arguments.without_recipes))
     run_cells(todo, arguments, "compositions", command)
 
 

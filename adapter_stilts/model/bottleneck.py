@@ -9,6 +9,7 @@ so plain `adapters` reads it with the same result.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from torch import Tensor, nn
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.schema import Recipe, layer_numbers
+
+# Share of a fusion's weight that the adapter which does nothing begins with, and the length of its output: long enough
+# that a query of moderate length can prefer it, short beside hidden states (about 20 on the embedded backbone).
+NULL_SHARE = 0.95
+NULL_LENGTH = 0.25
 
 
 def bottleneck_config(recipe: Recipe, layers: int) -> AdapterConfig:
@@ -41,14 +47,31 @@ def add_bottleneck(model: Any, name: str, recipe: Recipe) -> None:
         ) from None
 
 
-def add_null(model: Any, name: str, like: str) -> None:
-    """An adapter in the places of the adapter `like` whose output is zero: what fusion weighs to ignore the others."""
-    like_config = model.adapters_config.get(like)
+def add_null(model: Any, name: str, fused: list[str]) -> None:
+    """An adapter in the places of the fused ones that does next to nothing: what fusion weighs to ignore the others.
+
+    Its output is everywhere the same short vector, in a direction that none of the fused adapters' outputs has (their
+    up-projections leave some free), so that a query along it prefers this adapter whatever the others say.
+    """
+    like_config = model.adapters_config.get(fused[0])
     changes = {"phm_layer": False, "is_parallel": False, "reduction_factor": model.config.hidden_size}
     model.add_adapter(name, config=AdapterConfig.load(like_config.replace(**changes)))
     with torch.no_grad():
-        for parameter in (own for key, own in model.named_parameters() if f".adapters.{name}.adapter_up." in key):
-            parameter.zero_()
+        for layer in _layers(model):
+            if name in layer.adapters:
+                up = layer.adapters[name].adapter_up
+                up.weight.zero_()
+                up.bias.copy_(NULL_LENGTH * _free_direction([layer.adapters[own] for own in fused]))
+
+
+def _free_direction(adapters: list[Any]) -> Tensor:
+    """A unit vector (H,) that is orthogonal to every output of the adapters, or as nearly as there is one; zero where
+    an adapter's up-projection is not one matrix (compacter)."""
+    ups = [own.adapter_up for own in adapters]
+    if not all(isinstance(up, nn.Linear) for up in ups):
+        return torch.zeros(adapters[0].input_size)
+    span = torch.cat([torch.cat([up.weight, up.bias[:, None]], dim=1) for up in ups], dim=1)
+    return torch.linalg.svd(span.double())[0][:, -1].to(span.dtype)
 
 
 def load_bottleneck(model: Any, folder: Path, name: str) -> None:
@@ -70,13 +93,19 @@ def average_bottlenecks(model: Any, names: list[str], merged: str, weights: tupl
 
 
 class FactorisedLinear(nn.Module):
-    """A linear map H -> H through `rank` dimensions; zero at first, so that fusion begins with equal weights."""
+    """A linear map H -> H through `rank` dimensions, with a bias; zero at first, so that what an adapter says does not
+    count before it is learnt that it should."""
 
     def __init__(self, size: int, rank: int) -> None:
         super().__init__()
-        self.down = nn.Linear(size, rank)
-        self.up = nn.Linear(rank, size, bias=False)
+        self.down = nn.Linear(size, rank, bias=False)
+        self.up = nn.Linear(rank, size)
         nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    @property
+    def bias(self) -> nn.Parameter:
+        return self.up.bias
 
     def forward(self, states: Tensor) -> Tensor:
         """States (..., H) to (..., H)."""
@@ -87,20 +116,44 @@ class FactorisedLinear(nn.Module):
         linear = nn.Linear(self.down.in_features, self.up.out_features)
         with torch.no_grad():
             linear.weight.copy_(self.up.weight @ self.down.weight)
-            linear.bias.copy_(self.up.weight @ self.down.bias)
+            linear.bias.copy_(self.up.bias)
         return linear
 
 
-def add_fusion(model: Any, names: list[str], recipe: Recipe) -> None:
-    """A fresh fusion of the given adapters: `full` as `adapters` has it, or `light`."""
+def add_fusion(model: Any, names: list[str], recipe: Recipe, null: str | None = None) -> None:
+    """A fresh fusion of the given adapters: `full` as `adapters` has it, or `light`. With a `null` adapter among them,
+    the others together begin with 1 - NULL_SHARE of the weight."""
     light = recipe.fusion == "light"
     config: AdapterFusionConfig = StaticAdapterFusionConfig(key=False) if light else DynamicAdapterFusionConfig()
     model.add_adapter_fusion(names, config)
-    for fusion in _fusions(model):
-        # Dropout is the same for every method: the encoder's and the head's.
-        fusion.dropout.p = 0.0
-        if light:
-            fusion.query = FactorisedLinear(fusion.dense_size, recipe.fusion_rank)
+    for layer in _layers(model):
+        for fusion in layer.adapter_fusion_layer.values():
+            # Dropout is the same for every method: the encoder's and the head's.
+            fusion.dropout.p = 0.0
+            if light:
+                fusion.query = FactorisedLinear(fusion.dense_size, recipe.fusion_rank)
+            if null is not None:
+                _prefer(fusion, layer.adapters[null].adapter_up.bias.detach(), len(names) - 1)
+
+
+@torch.no_grad()
+def _prefer(fusion: Any, output: Tensor, others: int) -> None:
+    """Let the fusion begin with NULL_SHARE of its weight on the adapter whose output is always the given vector.
+
+    The query's bias lies along that vector; so does what the key matrix makes of it, and of nothing else. What the query
+    makes of a state begins at zero: it is learnt.
+    """
+    length = output.norm()
+    if length == 0:
+        return
+    direction = output / length
+    if hasattr(fusion, "key"):
+        along = torch.outer(direction, direction)
+        fusion.key.weight.sub_(along @ fusion.key.weight).add_(along)
+        fusion.key.bias.zero_()
+        fusion.query.weight.zero_()
+    score = math.log(others * NULL_SHARE / (1 - NULL_SHARE))
+    fusion.query.bias.copy_(score / length * direction)
 
 
 def fusion_regularisation(model: Any) -> Tensor | None:
@@ -120,6 +173,9 @@ def whole_fusions(model: Any) -> None:
             fusion.query = fusion.query.whole().to(next(fusion.parameters()).device)
 
 
+def _layers(model: Any) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, BottleneckLayer)]
+
+
 def _fusions(model: Any) -> list[Any]:
-    layers = (module for module in model.modules() if isinstance(module, BottleneckLayer))
-    return [fusion for layer in layers for fusion in layer.adapter_fusion_layer.values()]
+    return [fusion for layer in _layers(model) for fusion in layer.adapter_fusion_layer.values()]

@@ -79,12 +79,13 @@ def _load_underneath(job: Job, model: Any) -> None:
 def _add_adapters(job: Job, model: Any) -> None:
     """The fresh adapters of the arrangement: null, fusion, target."""
     arrangement, recipe = job.arrangement, job.recipe
-    if NULL in arrangement.adapters:
+    null = NULL if NULL in arrangement.adapters else None
+    if null is not None:
         _seed(job, f"null adapter under {job.title}")
-        add_null(model, NULL, arrangement.adapters[0])
+        add_null(model, NULL, [name for name in arrangement.adapters[: arrangement.fused] if name != NULL])
     if arrangement.fused:
         _seed(job, f"fusion under {job.title}")
-        add_fusion(model, list(arrangement.adapters[: arrangement.fused]), recipe)
+        add_fusion(model, list(arrangement.adapters[: arrangement.fused]), recipe, null)
     if job.composition == "continue" or (job.composition == "merge" and recipe.merge_then == "continue"):
         return
     _seed(job, f"adapter of {job.title}")

@@ -37,7 +37,7 @@ LORA = (4 * LAYERS, LAYERS * 2 * 2 * H * RANK)  # query and value, A and B
 CAT = (LORA[0], 2 * LORA[1])
 DORA = (6 * LAYERS, LORA[1] + LAYERS * 2 * H)  # a magnitude for each output
 IA3 = (4 * LAYERS, LAYERS * (3 * H + FEED_FORWARD))  # key, value and two inputs of dense modules
-LIGHT = (3, 2 * H * RANK + RANK)
+LIGHT = (3, 2 * RANK * H + H)  # down without bias, up with one
 FULL_FUSION = (5, 3 * H * H + 2 * H)
 
 

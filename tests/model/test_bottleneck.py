@@ -1,6 +1,7 @@
 """Bottleneck adapters and fusion: packed as padded, the null adapter, light fusion, averages, by formulas."""
 
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
 from adapter_stilts.model.bottleneck import (
+    NULL_LENGTH,
+    NULL_SHARE,
     FactorisedLinear,
     add_bottleneck,
     add_fusion,
@@ -49,7 +52,7 @@ def adapters_of(model: Any, name: str) -> dict[str, nn.Parameter]:
     return {own: value for own, value in model.named_parameters() if any(pattern in own for pattern in patterns)}
 
 
-def randomise(model: Any, names: Sequence[str]) -> None:
+def randomise(model: Any, names: Sequence[str], scale: float = 0.2) -> None:
     """Values far from what adapters and fusion start as, the same for the same model."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -57,7 +60,7 @@ def randomise(model: Any, names: Sequence[str]) -> None:
             if any(f".{part}.{name}." in own for part in ("adapters", "shared_parameters") for name in names) or (
                 "adapter_fusion_layer." in own
             ):
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
 
 
 def fused_model(backbone: Backbone, recipe: Recipe, null: bool = True) -> Any:
@@ -68,9 +71,9 @@ def fused_model(backbone: Backbone, recipe: Recipe, null: bool = True) -> Any:
         add_bottleneck(model, name, recipe)
     fused = ["a", "b"]
     if null:
-        add_null(model, "nothing", "a")
+        add_null(model, "nothing", fused.copy())
         fused.append("nothing")
-    add_fusion(model, fused, recipe)
+    add_fusion(model, fused, recipe, "nothing" if null else None)
     add_bottleneck(model, "t", recipe)
     tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
     randomise(model, ["a", "b", "t"])
@@ -130,7 +133,7 @@ def test_logits_and_all_gradients_equal_those_of_padded_adapters(backbone: Backb
     wanted, found = gradients(plain, expected, batch.labels), gradients(packed, logits, batch.labels)
     assert found.keys() == wanted.keys()
     still = {own for own, gradient in wanted.items() if gradient.abs().max() < 1e-6 and "key.bias" not in own}
-    # Nothing comes back through the null adapter, whose output is zero.
+    # Nothing comes back through the null adapter, whose output is a bias alone.
     assert still == {own for own in wanted if ".nothing.adapter_down." in own}
     for parameter, gradient in wanted.items():
         torch.testing.assert_close(found[parameter], gradient, atol=1e-5, rtol=1e-5, msg=parameter)
@@ -160,17 +163,23 @@ def test_adapters_own_fusion_reads_the_whole_matrix(backbone: Backbone, adapter:
 
 
 def test_factorised_map_as_one_matrix() -> None:
-    """up (down h + bias) = (up down) h + up bias, in float64."""
+    """up down h + bias = (up down) h + bias, in float64."""
     torch.manual_seed(0)
     layer = FactorisedLinear(12, 5)
     assert layer(torch.randn(4, 12)).abs().max() == 0.0
+    assert {name: own.numel() for name, own in layer.named_parameters()} == {
+        "down.weight": 5 * 12,
+        "up.weight": 12 * 5,
+        "up.bias": 12,
+    }
     nn.init.normal_(layer.up.weight)
-    nn.init.normal_(layer.down.bias)
+    nn.init.normal_(layer.bias)
     whole = layer.whole()
-    up, down = layer.up.weight.double(), layer.down.weight.double()
+    up, down, bias = (own.detach().double() for own in (layer.up.weight, layer.down.weight, layer.up.bias))
     torch.testing.assert_close(whole.weight.double(), up @ down, atol=1e-5, rtol=0)
-    torch.testing.assert_close(whole.bias.double(), up @ layer.down.bias.double(), atol=1e-5, rtol=0)
+    assert torch.equal(whole.bias.double(), bias)
     states = torch.randn(3, 7, 12)
+    torch.testing.assert_close(layer(states).double(), states.double() @ (up @ down).T + bias, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(whole(states), layer(states), atol=1e-5, rtol=1e-5)
     assert int(torch.linalg.matrix_rank(whole.weight)) == 5
 
@@ -189,20 +198,103 @@ def attentions(model: Any) -> list[Tensor]:
     ]
 
 
-@pytest.mark.parametrize("adapter", KINDS)
-def test_light_fusion_starts_with_equal_weights(backbone: Backbone, adapter: Any) -> None:
-    """Over adapters that are far from the identity."""
-    model = fused_model(backbone, Recipe(adapter=adapter))
-    assert max(float((weights - 1 / 3).abs().max()) for weights in attentions(model)) > 0.05
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "adapter_fusion_layer." in name and ".up." in name:
-                parameter.zero_()
+def fresh_fusion(backbone: Backbone, recipe: Recipe, null: bool = True) -> Any:
+    """A fusion as it is built, over adapters that are far from the identity."""
+    torch.manual_seed(1)
+    model = load_model(backbone)
+    for name in ("a", "b"):
+        add_bottleneck(model, name, recipe)
+    randomise(model, ["a", "b"], scale=1.0)
+    fused = ["a", "b"]
+    if null:
+        add_null(model, "nothing", ["a", "b"])
+        fused.append("nothing")
+    add_fusion(model, fused, recipe, "nothing" if null else None)
+    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    model.set_active_adapters(Fuse(*fused))
+    return model.eval()
+
+
+@pytest.mark.parametrize(("adapter", "null"), [(adapter, False) for adapter in KINDS] + [("compacter", True)])
+def test_light_fusion_without_a_free_direction_starts_with_equal_weights(
+    backbone: Backbone, adapter: Any, null: bool
+) -> None:
+    """There is no null adapter to prefer, or none whose output a query can tell from zero."""
+    found = attentions(fresh_fusion(backbone, Recipe(adapter=adapter), null))
+    assert len(found) == (2 if adapter == "pfeiffer" else 4)
+    for weights in found:
+        share = 1 / (2 + null)
+        assert weights.shape == (6, 2 + null)
+        torch.testing.assert_close(weights, torch.full((6, 2 + null), share), atol=0, rtol=1e-6)
+    trained = fused_model(backbone, Recipe(adapter=adapter), null)
+    assert max(float((weights - share).abs().max()) for weights in attentions(trained)) > 0.05
+
+
+@pytest.mark.parametrize("adapter", ["pfeiffer", "houlsby"])
+@pytest.mark.parametrize("fusion", ["light", "full"])
+def test_fresh_fusion_has_most_of_its_weight_on_the_null_adapter(backbone: Backbone, adapter: Any, fusion: Any) -> None:
+    """0.95 at every token, and the others share the rest."""
+    assert (NULL_SHARE, NULL_LENGTH) == (0.95, 0.25)
+    model = fresh_fusion(backbone, Recipe(adapter=adapter, fusion=fusion))
     found = attentions(model)
     assert len(found) == (2 if adapter == "pfeiffer" else 4)
     for weights in found:
-        assert weights.shape == (6, 3)
-        torch.testing.assert_close(weights, torch.full((6, 3), 1 / 3), atol=0, rtol=1e-6)
+        torch.testing.assert_close(weights, torch.tensor([0.025, 0.025, 0.95]).expand(6, 3), atol=1e-3, rtol=0)
+        torch.testing.assert_close(weights[:, :2].sum(1), torch.full((6,), 0.05), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("fusion", ["light", "full"])
+@pytest.mark.parametrize("others", [1, 2, 4])
+def test_start_of_the_query_and_key_by_hand(backbone: Backbone, others: int, fusion: Any) -> None:
+    """Score of the null adapter: log(0.95 n / 0.05) against 0 for each of n others, so its weight is 0.95."""
+    torch.manual_seed(0)
+    model = load_model(backbone)
+    names = list("abcd"[:others])
+    for name in names:
+        add_bottleneck(model, name, Recipe())
+    randomise(model, names)
+    add_null(model, "nothing", names)
+    add_fusion(model, [*names, "nothing"], Recipe(fusion=fusion), "nothing")
+    score = math.log(19 * others)
+    assert math.exp(score) / (math.exp(score) + others) == pytest.approx(0.95, rel=1e-12)
+    for layer in model.roberta.encoder.layer:
+        own = layer.output.adapter_fusion_layer[",".join([*names, "nothing"])]
+        direction = layer.output.adapters["nothing"].adapter_up.bias.detach() / 0.25
+        torch.testing.assert_close(own.query.bias.detach(), score / 0.25 * direction, atol=1e-5, rtol=1e-5)
+        if fusion == "full":
+            torch.testing.assert_close(direction @ own.key.weight, direction, atol=1e-6, rtol=0)
+            assert own.key.bias.abs().max() == 0
+            rest = own.key.weight - torch.outer(direction, direction)
+            # What is left of 32 x 32 draws from N(0, 0.02), one row's worth of them gone.
+            assert rest.norm().item() == pytest.approx(0.02 * math.sqrt(31 * 32), rel=0.1)
+
+
+@pytest.mark.parametrize(("fusion", "atol"), [("light", 1e-4), ("full", 1e-3)])
+@pytest.mark.parametrize("adapter", ["pfeiffer", "houlsby"])
+def test_what_a_fresh_fusion_adds(backbone: Backbone, adapter: Any, fusion: Any, atol: float) -> None:
+    """sum_i w_i z_i: 0.025 of each other output and 0.95 of the null output, so at most 0.05 max |z| + 0.25."""
+    model = fresh_fusion(backbone, Recipe(adapter=adapter, fusion=fusion))
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def remember(own: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
+        _, _, outputs, residual = given
+        seen.append((outputs.detach(), (output - residual).detach()))
+
+    for own in fusions(model):
+        if fusion == "full":
+            # Only its bias decides then, as in a light fusion.
+            nn.init.zeros_(own.query.weight)
+        own.register_forward_hook(remember)
+    with torch.no_grad():
+        model(torch.tensor([[0, 5, 60, 70, 9, 2]]))
+    assert len(seen) == (2 if adapter == "pfeiffer" else 4)
+    for outputs, context in seen:
+        one, other, null = outputs.unbind(2)
+        torch.testing.assert_close(context, 0.025 * (one + other) + 0.95 * null, atol=atol, rtol=1e-4)
+        lengths = torch.stack([one, other]).norm(dim=-1)
+        assert lengths.min() > 3
+        torch.testing.assert_close(null.norm(dim=-1), torch.full(null.shape[:2], 0.25), atol=1e-6, rtol=0)
+        assert (context.norm(dim=-1) <= 0.05 * lengths.amax(0) + 0.25).all()
 
 
 def test_fresh_light_fusion_is_zero_and_drawn_from_the_seed(backbone: Backbone) -> None:
@@ -215,8 +307,8 @@ def test_fresh_light_fusion_is_zero_and_drawn_from_the_seed(backbone: Backbone) 
         torch.manual_seed(seed)
         add_fusion(model, ["a", "b"], Recipe(fusion_rank=7))
         own = {name: value for name, value in model.named_parameters() if "adapter_fusion_layer.a,b." in name}
-        assert {tuple(value.shape) for name, value in own.items()} == {(7, 32), (7,), (32, 7)}
-        assert all(value.abs().max() == 0 for name, value in own.items() if name.endswith("up.weight"))
+        assert {tuple(value.shape) for name, value in own.items()} == {(7, 32), (32, 7), (32,)}
+        assert all(value.abs().max() == 0 for name, value in own.items() if ".up." in name)
         assert all(fusion.dropout.p == 0 for fusion in fusions(model))
         maps.append(torch.cat([value.detach().flatten() for value in own.values()]))
     assert torch.equal(maps[0], maps[1])
@@ -227,31 +319,94 @@ def fusions(model: Any) -> list[Any]:
     return [own for name, own in model.named_modules() if name.endswith((".a,b", ".a,b,nothing"))]
 
 
+def outputs_of(layer: Any, name: str, states: Tensor) -> Tensor:
+    """What one adapter adds to the states."""
+    with torch.no_grad():
+        return layer.adapters[name](states, states)[2]
+
+
+def bottleneck_layers(model: Any) -> list[Any]:
+    return [own for own in model.modules() if len(getattr(own, "adapters", {})) > 0]
+
+
+@pytest.mark.parametrize("fused", ["a", "ab", "abc"])
+@pytest.mark.parametrize("adapter", ["pfeiffer", "houlsby"])
+def test_null_output_is_short_and_orthogonal_to_the_others(backbone: Backbone, adapter: Any, fused: str) -> None:
+    """A length of 0.25 and the same for all states; the other adapters' outputs have no share in its direction."""
+    torch.manual_seed(0)
+    model = load_model(backbone)
+    for name in fused:
+        add_bottleneck(model, name, Recipe(adapter=adapter))
+    randomise(model, fused)
+    add_null(model, "nothing", list(fused))
+    states = 3 * torch.randn(40, 32)
+    layers = bottleneck_layers(model)
+    assert len(layers) == (2 if adapter == "pfeiffer" else 4)
+    for layer in layers:
+        null = outputs_of(layer, "nothing", states)
+        assert torch.equal(null, null[:1].expand(40, 32))
+        torch.testing.assert_close(null.norm(dim=-1), torch.full((40,), 0.25), atol=1e-6, rtol=0)
+        for name in fused:
+            others = outputs_of(layer, name, states)
+            assert others.norm(dim=-1).min() > 0.5
+            assert (others * null).sum(-1).abs().max() < 1e-5
+
+
+def test_null_direction_where_the_others_leave_none(backbone: Backbone) -> None:
+    """Bottlenecks of the hidden size reach every direction: the least eigenvector of up up' + b b' is taken."""
+    model = load_model(backbone)
+    for name in "ab":
+        add_bottleneck(model, name, Recipe(reduction=1))
+    randomise(model, ["a", "b"])
+    add_null(model, "nothing", ["a", "b"])
+    for layer in bottleneck_layers(model):
+        ups = [layer.adapters[name].adapter_up for name in "ab"]
+        reached = sum((up.weight.double() @ up.weight.double().T + up.bias.outer(up.bias)).detach() for up in ups)
+        least = np.linalg.eigvalsh(np.asarray(reached))[0]
+        direction = layer.adapters["nothing"].adapter_up.bias.detach().double() / 0.25
+        assert direction.norm().item() == pytest.approx(1, abs=1e-6)
+        assert float(direction @ reached @ direction) == pytest.approx(least, rel=1e-4)
+        assert least > 0.01
+
+
 @pytest.mark.parametrize("adapter", KINDS)
-def test_null_adapter_changes_no_state(backbone: Backbone, adapter: Any) -> None:
-    """Alone in a stack it is as if there was no adapter, to the bit."""
+def test_null_adapter_alone_is_a_bias_of_the_backbone(backbone: Backbone, adapter: Any) -> None:
+    """Its vector added by hand to the bias of the dense module before it; of compacter zero, equal to the bit."""
     torch.manual_seed(0)
     model = load_model(backbone)
     tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
-    expected = padded_logits(model, SPLIT, tagging)
+    plain = copy.deepcopy(model)
+    bare = padded_logits(model, SPLIT, tagging)
     add_bottleneck(model, "a", Recipe(adapter=adapter))
     randomise(model, ["a"])
-    add_null(model, "nothing", "a")
+    add_null(model, "nothing", ["a"])
     up = [own for name, own in adapters_of(model, "nothing").items() if ".adapter_up." in name]
     places = 2 if adapter == "pfeiffer" else 4
     assert len(up) == 2 * places
-    assert all(own.abs().max() == 0 for own in up)
     assert {tuple(own.shape) for own in up} == {(32, 1), (32,)}
+    assert all(own.abs().max() == 0 for own in up if own.ndim == 2 or adapter == "compacter")
     model.set_active_adapters("a")
-    assert (padded_logits(model.eval(), SPLIT, tagging) - expected).abs().max() > 0.1
+    assert (padded_logits(model.eval(), SPLIT, tagging) - bare).abs().max() > 0.1
     model.set_active_adapters("nothing")
-    assert torch.equal(padded_logits(model, SPLIT, tagging), expected)
+    found = padded_logits(model, SPLIT, tagging)
+    if adapter == "compacter":
+        assert torch.equal(found, bare)
+        return
+    with torch.no_grad():
+        for mine, other in zip(model.roberta.encoder.layer, plain.roberta.encoder.layer, strict=True):
+            other.output.dense.bias += mine.output.adapters["nothing"].adapter_up.bias
+            if adapter == "houlsby":
+                attention = mine.attention.output.adapters["nothing"]
+                other.attention.output.dense.bias += attention.adapter_up.bias
+    torch.testing.assert_close(found, padded_logits(plain.eval(), SPLIT, tagging), atol=1e-5, rtol=1e-5)
+    assert (found - bare).abs().max() > 1e-3
 
 
 def test_null_adapter_sits_where_the_others_do(backbone: Backbone) -> None:
     model = load_model(backbone)
-    add_bottleneck(model, "a", Recipe(adapter="houlsby", layers="1"))
-    add_null(model, "nothing", "a")
+    for name in "ab":
+        add_bottleneck(model, name, Recipe(adapter="houlsby", layers="1"))
+    add_null(model, "nothing", ["a", "b"])
     places = {name.split(".adapters.")[0] for name in adapters_of(model, "a")}
     assert {name.split(".adapters.")[0] for name in adapters_of(model, "nothing")} == places
     assert len(places) == 2
@@ -259,7 +414,7 @@ def test_null_adapter_sits_where_the_others_do(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize("adapter", KINDS)
 def test_fusion_that_prefers_the_null_adapter_ignores_the_other(backbone: Backbone, adapter: Any) -> None:
-    """A query that is far from what `a` adds and near to nothing (zero states score 0) gives the states without `a`.
+    """A query that is far from what `a` adds and orthogonal to what the null adapter does gives the latter alone.
 
     adapter_up's bias alone is left of a, z_a = c: the query -1000 c scores it -1000 |c|^2, and the null adapter 0.
     """
@@ -267,10 +422,6 @@ def test_fusion_that_prefers_the_null_adapter_ignores_the_other(backbone: Backbo
     model = load_model(backbone)
     recipe = Recipe(adapter=adapter)
     add_bottleneck(model, "a", recipe)
-    add_null(model, "nothing", "a")
-    add_fusion(model, ["a", "nothing"], recipe)
-    whole_fusions(model)
-    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
     added = torch.randn(32)
     with torch.no_grad():
         for name, own in adapters_of(model, "a").items():
@@ -278,9 +429,15 @@ def test_fusion_that_prefers_the_null_adapter_ignores_the_other(backbone: Backbo
                 continue
             is_bias = ".adapter_up." in name and own.shape == (32,)
             own.copy_(added) if is_bias else own.zero_()
+    add_null(model, "nothing", ["a"])
+    add_fusion(model, ["a", "nothing"], recipe, "nothing")
+    whole_fusions(model)
+    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    with torch.no_grad():
         for name, own in model.named_parameters():
             if "adapter_fusion_layer." in name:
                 own.copy_(-1000 * added) if name.endswith("bias") else own.zero_()
+    model.set_active_adapters("nothing")
     expected = padded_logits(model.eval(), SPLIT, tagging)
     model.set_active_adapters("a")
     assert (padded_logits(model, SPLIT, tagging) - expected).abs().max() > 0.1

@@ -183,6 +183,8 @@ def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
         ),
     }
     assert {what: job.name for what, job in same.items()} == dict.fromkeys(same, jobs["base"].name)
+    # A tenth of the task's 1e-2, which fusion has unless it is told another.
+    assert changed["fused"]({"fusion_learning_rate": "1e-3"}).name == jobs["fused"].name
 
 
 def test_used_tokenizer_names_the_same_run(place: Place) -> None:

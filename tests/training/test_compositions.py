@@ -21,7 +21,7 @@ from adapter_stilts.training.batches import pack
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.data import load_training_data, shuffle_labels
 from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import batch_logits
+from adapter_stilts.training.step import batch_logits, parameter_groups
 from adapter_stilts.training.trainer import fit
 
 BOTTLENECKS, PEFT = ("bottleneck", "houlsby", "compacter"), ("lora", "dora", "ia3")
@@ -295,10 +295,19 @@ def test_target_starts_alike_under_every_composition(place: Place, method: str) 
 
 
 @pytest.mark.parametrize(
-    ("method", "compose", "gone"),
-    [("bottleneck", "stack", "a"), ("bottleneck", "stack", "b"), ("bottleneck", "fuse", "b"), ("lora", "stack", "a")],
+    ("method", "compose", "gone", "least"),
+    [
+        ("bottleneck", "stack", "a", 1e-3),
+        ("bottleneck", "stack", "b", 1e-3),
+        # Fusion begins with a fortieth of its weight on each intermediate.
+        ("bottleneck", "fuse", "a", 1e-4),
+        ("bottleneck", "fuse", "b", 1e-4),
+        ("lora", "stack", "a", 1e-3),
+    ],
 )
-def test_zeroing_an_intermediate_changes_the_logits(place: Place, method: str, compose: str, gone: str) -> None:
+def test_zeroing_an_intermediate_changes_the_logits(
+    place: Place, method: str, compose: str, gone: str, least: float
+) -> None:
     job = target(place, method, "ab", compose)
     data = load_training_data(job)
     model = build_model(job, data)
@@ -309,7 +318,37 @@ def test_zeroing_an_intermediate_changes_the_logits(place: Place, method: str, c
         for name, own in model.named_parameters():
             if part_of(name) == f"adapter {gone}":
                 own.zero_()
-    assert (used - logits_of(job, model)).abs().max() > 1e-3
+    assert (used - logits_of(job, model)).abs().max() > least
+
+
+@pytest.mark.parametrize(("setting", "wanted"), [(None, 1e-3), ("3e-4", 3e-4), ("1e-2", 1e-2)])
+@pytest.mark.parametrize("fusion", ["light", "full"])
+def test_fusion_learns_at_a_tenth_of_the_rate(place: Place, fusion: str, setting: str | None, wanted: float) -> None:
+    """Unless the recipe says otherwise; in the recipe of the job, and for the fusion's parameters alone."""
+    settings = {"fusion": fusion, **({"fusion_learning_rate": setting} if setting else {})}
+    job = target(place, "bottleneck", "ab", "fuse", settings=settings)
+    assert job.recipe.learning_rate == 1e-2
+    assert job.recipe.fusion_learning_rate == pytest.approx(wanted, rel=1e-12)
+    model = built(job)
+    names = {id(own): name for name, own in model.named_parameters()}
+    groups = parameter_groups(model, job.recipe)
+    rates = {names[id(own)]: group["lr"] for group in groups for own in group["params"]}
+    assert rates.keys() == {name for name, own in model.named_parameters() if own.requires_grad}
+    in_fusion = {name for name in rates if part_of(name) == "fusion a,b,nothing"}
+    assert len(in_fusion) == 2 * {"light": 3, "full": 5}[fusion]
+    for name, rate in rates.items():
+        assert rate == pytest.approx(wanted if name in in_fusion else 1e-2, rel=1e-12), name
+
+
+def test_record_says_the_rate_of_fusion(place: Place) -> None:
+    over = [under(place, "bottleneck", name) for name in "ab"]
+    rates = []
+    for settings in ({}, {"learning_rate": "2e-3"}, {"fusion_learning_rate": "5e-3"}):
+        run = place.train(task_of(place, "t"), over=over, compose="fuse", settings=FAST | settings)
+        rates.append(run.record.recipe.fusion_learning_rate)
+    assert rates == pytest.approx([1e-3, 2e-4, 5e-3], rel=1e-12)
+    stack = place.train(task_of(place, "t"), over=over, compose="stack", settings=FAST)
+    assert stack.record.recipe.fusion_learning_rate is None
 
 
 @pytest.mark.parametrize(
