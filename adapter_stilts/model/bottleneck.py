@@ -140,8 +140,8 @@ def add_fusion(model: Any, names: list[str], recipe: Recipe, null: str | None = 
 def _prefer(fusion: Any, output: Tensor, others: int) -> None:
     """Let the fusion begin with NULL_SHARE of its weight on the adapter whose output is always the given vector.
 
-    The query's bias lies along that vector; so does what the key matrix makes of it, and of nothing else. What the query
-    makes of a state begins at zero: it is learnt.
+    The query's bias lies along that vector; so does what the key matrix makes of it, and of nothing else. What the
+    query makes of a state begins at zero: it is learnt.
     """
     length = output.norm()
     if length == 0:
