@@ -142,7 +142,7 @@ def test_sentence_of_2000_words_gets_2000_predictions_in_order(
     assert len(split.example) > 8
     assert split.lengths.max() <= 512
 
-    def answer(model: Any, head: str, batch: Batch) -> torch.Tensor:
+    def answer(model: Any, batch: Batch) -> torch.Tensor:
         return torch.nn.functional.one_hot(batch.input_ids[batch.pieces], 500).float()
 
     monkeypatch.setattr(inference, "batch_logits", answer)
