@@ -146,7 +146,7 @@ def test_tune_writes_a_recipe_that_train_uses(place: Place) -> None:
     # The ends of both spaces.
     assert [trial["settings"] for trial in printed["trials"]] == [
         {"learning_rate": "0.001", "reduction": "2"},
-        {"learning_rate": "0.1", "reduction": "2"},
+        {"learning_rate": "0.1", "reduction": "8"},
     ]
     records = [place.store.find(trial["run"]).record for trial in printed["trials"]]
     assert [trial["development"] for trial in printed["trials"]] == [record.development for record in records]
