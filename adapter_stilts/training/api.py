@@ -10,7 +10,7 @@ from typing import Any
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
-from adapter_stilts.model.composition import BOTTLENECK_NAMES, check_recipe, choose_composition
+from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.masked_lm_head import pretrained_head
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
@@ -24,14 +24,7 @@ from adapter_stilts.training.build import build_model
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.describe import manifest_of, record_of
 from adapter_stilts.training.device import default_device, default_precision, peak_memory_bytes, reset_peak_memory
-from adapter_stilts.training.job import (
-    Job,
-    check_amount,
-    check_control,
-    make_job,
-    present_languages,
-    resolve_recipe,
-)
+from adapter_stilts.training.job import Job, check_control, check_request, make_job, present_languages
 from adapter_stilts.training.leaks import TRAINED_ON, refuse_leaks, trained_on
 from adapter_stilts.training.trainer import fit
 
@@ -82,19 +75,16 @@ def train(
     named = method
     if method in BOTTLENECK_NAMES:
         method, settings = "bottleneck", {"adapter": method, **settings}
-    # A request that cannot end well must not train its intermediates first.
-    composition = choose_composition(method, compose, len(over))
-    recipe = resolve_recipe(tasks, method, composition, settings, base)
-    check_recipe(recipe, method, composition, len(over), base)
+    amount = {"limit": limit, "match_tokens": None if over else match_tokens}
+    below_amount = {"limit": None if match_tokens else limit, "match_tokens": match_tokens}
     check_languages(tasks, languages)
-    check_control(control, over)
-    check_amount(limit, None if over else match_tokens)
+    _, recipe = check_request(
+        tasks, method, compose, len(over), settings, base, amount["limit"], amount["match_tokens"], control
+    )
     below = [resolve_intermediate(own, store) for own in over]
     # By the name that was asked for: what lies under a houlsby adapter is one.
     shared: dict[str, Any] = {"method": named, "backbone": base, "seed": seed, "device": device}
     shared |= {"runs": store, "mirror": mirror}
-    amount = {"limit": limit, "match_tokens": None if over else match_tokens}
-    below_amount = {"limit": None if match_tokens else limit, "match_tokens": match_tokens}
     masked_lm = find_task(recipe.mlm_task) if recipe.mlm_share else None
 
     def job_over(want_weights: bool) -> Job:
@@ -182,7 +172,7 @@ def resolve_intermediate(own: str | Run, store: RunStore) -> Intermediate:
             return Intermediate(store.find(own))
         except UsageError as no_run:
             raise UsageError(f"--over {own}: neither a run nor a task ({no_run}; {no_task})") from None
-    check_control(control or None, ())
+    check_control(control or None, 0)
     return Intermediate(None, tuple(tasks), control or None)  # type: ignore[arg-type]
 
 

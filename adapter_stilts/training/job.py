@@ -168,14 +168,9 @@ def make_job(
     Raises UsageError for a composition that is not possible, a recipe field that does not exist or decides nothing, an
     intermediate of another backbone, method or shape.
     """
-    composition = choose_composition(method, compose, len(intermediates))
-    recipe = resolve_recipe(tasks, method, composition, settings or {}, backbone)
-    if composition == "fuse" and recipe.fusion_learning_rate is None:
-        recipe = recipe.model_copy(update={"fusion_learning_rate": recipe.learning_rate / FUSION_RATE_DIVISOR})
-    check_recipe(recipe, method, composition, len(intermediates), backbone)
-    _check_names(tasks)
-    check_amount(limit, match_tokens)
-    check_control(control, intermediates)
+    composition, recipe = check_request(
+        tasks, method, compose, len(intermediates), settings or {}, backbone, limit, match_tokens, control
+    )
     for run in intermediates:
         _check_intermediate(run, method, composition, recipe, backbone)
     if composition == "merge":
@@ -183,9 +178,6 @@ def make_job(
     masked_lm = None
     if masked_lm_task is not None:
         masked_lm = MaskedLM(masked_lm_task, present_languages(masked_lm_task, mirror), masked_lm_head)
-    used = recipe.model_dump(mode="json", exclude={"tuning", *unused_fields(method, composition), *_mixed(tasks)})
-    if masked_lm is None:
-        used = {key: value for key, value in used.items() if key not in _MASKED_LM}
     identity = {
         "training": TRAINING_VERSION,
         "backbone": backbone.sha256,
@@ -194,7 +186,7 @@ def make_job(
         "method": method,
         "composition": composition,
         "over": [content_hash(run.record.identity) for run in intermediates],
-        "recipe": used,
+        "recipe": _used_fields(recipe, tasks, method, composition, masked_lm),
         "seed": seed,
         "limit": limit,
         "match_tokens": match_tokens,
@@ -220,6 +212,40 @@ def make_job(
         mirror,
         identity,
     )
+
+
+def check_request(
+    tasks: Sequence[Task],
+    method: str,
+    compose: str | None,
+    intermediates: int,
+    settings: Mapping[str, str],
+    backbone: Backbone,
+    limit: int | None,
+    match_tokens: int | None,
+    control: str | None,
+) -> tuple[Composition, Recipe]:
+    """Composition and recipe of a request over so many intermediates, checked as far as that goes without them.
+
+    Raises UsageError for what does not go together: so a request that cannot end well trains no intermediate first.
+    """
+    composition = choose_composition(method, compose, intermediates)
+    recipe = resolve_recipe(tasks, method, composition, settings, backbone)
+    if composition == "fuse" and recipe.fusion_learning_rate is None:
+        recipe = recipe.model_copy(update={"fusion_learning_rate": recipe.learning_rate / FUSION_RATE_DIVISOR})
+    check_recipe(recipe, method, composition, intermediates, backbone)
+    _check_names(tasks)
+    _check_amount(limit, match_tokens)
+    check_control(control, intermediates)
+    return composition, recipe
+
+
+def _used_fields(
+    recipe: Recipe, tasks: Sequence[Task], method: str, composition: str, masked_lm: MaskedLM | None
+) -> dict[str, Any]:
+    """The fields of the recipe that decide something here."""
+    unused = {"tuning", *unused_fields(method, composition), *_mixed(tasks)}
+    return recipe.model_dump(mode="json", exclude=unused if masked_lm is not None else {*unused, *_MASKED_LM})
 
 
 def resolve_recipe(
@@ -294,7 +320,7 @@ def _check_names(tasks: Sequence[Task]) -> None:
             raise UsageError(f"task {task.name}: found a name that a model's parts have, accepted another name")
 
 
-def check_amount(limit: int | None, match_tokens: int | None) -> None:
+def _check_amount(limit: int | None, match_tokens: int | None) -> None:
     """Raise UsageError where the amount of training data is none, or is said twice."""
     if limit is not None and limit < 1:
         raise UsageError(f"--limit: found {limit}, accepted: at least 1 example")
@@ -304,7 +330,7 @@ def check_amount(limit: int | None, match_tokens: int | None) -> None:
         raise UsageError("--match-tokens and --limit: found both for one run, accepted one of them")
 
 
-def check_control(control: str | None, intermediates: Sequence[Any]) -> None:
+def check_control(control: str | None, intermediates: int) -> None:
     """Raise UsageError for a control that there is not, or that is asked for where something lies underneath."""
     if control is not None and control not in ("random", "shuffled"):
         raise UsageError(f"--control: found {control!r}, accepted: random, shuffled")

@@ -15,7 +15,7 @@ from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, load_backb
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, check_recipe
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
-from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.runs.store import RunStore
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.catalog import find_task, recipe_for
 from adapter_stilts.training.api import train
@@ -130,49 +130,52 @@ def tune(
         raise UsageError(f"--trials: found {trials}, accepted: at least 1")
     done: list[Trial] = []
 
+    shared = {"method": method, "backbone": base, "seed": seed, "limit": limit, "runs": runs, "mirror": mirror}
+
     def objective(trial: optuna.trial.Trial) -> float:
         chosen = {space.key: space.suggest(trial) for space in spaces}
-        try:
-            run = train(
-                task,
-                method=method,
-                backbone=base,
-                seed=seed,
-                limit=limit,
-                settings={**settings, **chosen},
-                runs=runs,
-                mirror=mirror,
-                device=device,
-                keep="scores",
-            )
-            done.append(_trial(chosen, run))
-        except StiltsError as error:
-            # The trainer names the examples; what it names them for is the context.
-            if not isinstance(error.__context__, NotFinite):
-                raise
-            say(str(error))
-            done.append(Trial(chosen, 0.0, (), 0.0, ""))
+        done.append(_attempt(task, chosen, {**shared, "settings": {**settings, **chosen}, "device": device}))
         shown = ", ".join(f"{key} {value}" for key, value in chosen.items())
         say(f"trial {len(done)} of {trials}: {shown}: development {done[-1].development:.2f}")
         return done[-1].development
 
     # Its warning about a failed trial is a traceback; the error itself goes on to the caller.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    spread = min(trials, SPREAD_TRIALS)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    # Several fields are spread in orders of their own, so that they do not all rise together.
-    orders = [random.Random(f"{seed} {space.key}").sample(range(spread), spread) for space in spaces]
-    orders[0].sort()
-    for place in range(spread):
-        study.enqueue_trial(
-            {space.key: space.spread(order[place], spread) for space, order in zip(spaces, orders, strict=True)}
-        )
+    for start in _spread(spaces, min(trials, SPREAD_TRIALS), seed):
+        study.enqueue_trial(start)
     study.optimize(objective, n_trials=trials)
     if not any(trial.run for trial in done):
         raise StiltsError(f"{task.name}: found no finite loss in {trials} trials; search lower learning rates")
     best = _best(done)
     how = _how(task, recipe, spaces, done, best, limit, seed)
     return Tuned(task.name, method, base.id, override(recipe, {**best.settings, "tuning": how}), tuple(done))
+
+
+def _spread(spaces: Sequence[Space], trials: int, seed: int) -> list[dict[str, str | float]]:
+    """So many trials that lie evenly over the spaces: several fields in orders of their own, so that they do not all
+    rise together."""
+    orders = [random.Random(f"{seed} {space.key}").sample(range(trials), trials) for space in spaces]
+    orders[0].sort()
+    return [
+        {space.key: space.spread(order[place], trials) for space, order in zip(spaces, orders, strict=True)}
+        for place in range(trials)
+    ]
+
+
+def _attempt(task: Task, chosen: dict[str, str], options: dict[str, Any]) -> Trial:
+    """One trial; a loss that is not finite counts as 0."""
+    try:
+        run = train(task, keep="scores", **options)
+    except StiltsError as error:
+        # The trainer names the examples; what it names them for is the context.
+        if not isinstance(error.__context__, NotFinite):
+            raise
+        say(str(error))
+        return Trial(chosen, 0.0, (), 0.0, "")
+    record = run.record
+    by_epoch = tuple(epoch.scores[record.task.selection_metric] for epoch in record.history)
+    return Trial(chosen, record.development, by_epoch, record.cost.seconds, run.name)
 
 
 def search_spaces(search: Mapping[str, str] | None, recipe: Recipe) -> list[Space]:
@@ -221,12 +224,6 @@ def _as_search(keys: Iterable[str]) -> Iterator[None]:
 
 def _best(trials: Sequence[Trial]) -> Trial:
     return max((trial for trial in trials if trial.run), key=lambda trial: trial.development)
-
-
-def _trial(settings: dict[str, str], run: Run) -> Trial:
-    record = run.record
-    by_epoch = tuple(epoch.scores[record.task.selection_metric] for epoch in record.history)
-    return Trial(settings, record.development, by_epoch, record.cost.seconds, run.name)
 
 
 def _how(

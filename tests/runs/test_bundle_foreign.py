@@ -156,9 +156,10 @@ def read_here(place: Place, run: Run) -> dict[str, Tensor]:
     return {str(layer): own for layer, own in enumerate(output.hidden_states)} | {"logits": output.logits}
 
 
-def compare(place: Place, runs: dict[str, Run], elsewhere: dict[str, Tensor], logits: bool) -> None:
-    """Every layer's states within 1e-5, on pieces that are no padding, and far from the bare backbone's."""
-    real = IDS != 1
+def compare(place: Place, runs: dict[str, Run], elsewhere: dict[str, Tensor], logits: bool) -> int:
+    """Every layer's states within 1e-5, on pieces that are no padding, and far from the bare backbone's; returns how
+    many tensors were compared."""
+    real, compared = IDS != 1, 0
     with torch.no_grad():
         bare = load_model(place.backbone).roberta(IDS, attention_mask=real.long())[0][real]
     for name, run in runs.items():
@@ -169,17 +170,21 @@ def compare(place: Place, runs: dict[str, Run], elsewhere: dict[str, Tensor], lo
                 torch.testing.assert_close(
                     elsewhere[f"{name}/{key}"][real], own[real], atol=1e-5, rtol=1e-5, msg=f"{name} {key}"
                 )
+                compared += 1
         assert (here["2"][real] - bare).abs().max() > 0.02, name
     assert len(elsewhere) == len(runs) * (4 if logits else 3)
+    return compared
 
 
 def test_adapters_alone_reads_every_composition(place: Place) -> None:
     """`load_adapter_setup`, and the target's head with it."""
     runs = train_all(place, BOTTLENECK)
-    compare(place, runs, read_elsewhere(READ_SETUPS, "adapters", place, runs), logits=True)
+    elsewhere = read_elsewhere(READ_SETUPS, "adapters", place, runs)
+    assert compare(place, runs, elsewhere, logits=True) == 4 * len(BOTTLENECK)
 
 
 def test_peft_alone_reads_every_composition(place: Place) -> None:
     """On a plain `XLMRobertaModel`: baked adapters merged first, the others active together."""
     runs = train_all(place, PEFT)
-    compare(place, runs, read_elsewhere(READ_PEFT, "peft", place, runs), logits=False)
+    elsewhere = read_elsewhere(READ_PEFT, "peft", place, runs)
+    assert compare(place, runs, elsewhere, logits=False) == 3 * len(PEFT)

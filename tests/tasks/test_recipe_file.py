@@ -249,7 +249,9 @@ def test_any_number_and_text_reads_back(
     tmp_path_factory: pytest.TempPathFactory, rate: float, backbone: str, tuning: str
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
-    rewritten(folder, "recipes: {full: {}}\n", backbone=backbone, recipe=Recipe(learning_rate=rate, tuning=tuning))
+    recipe = Recipe(learning_rate=rate, tuning=tuning)
+    rewritten(folder, "recipes: {full: {}}\n", backbone=backbone, recipe=recipe)
+    assert find_task(str(folder / "mine.yaml")).recipes == {"full": {}, "bottleneck": {backbone: recipe}}
 
 
 SHARED = {
