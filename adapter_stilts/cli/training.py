@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 COMPOSITIONS = get_args(Composition)
 CONTROLS = ("random", "shuffled")
+STEPS = ("auto", "eager", "captured")
+COMPILE = ("auto", "on", "off")
 
 
 def train(
@@ -94,6 +96,15 @@ def train(
         ),
     ] = None,
     settings: SetOption = None,
+    step: Annotated[
+        str, typer.Option(help="How steps run: eager, captured (a CUDA graph), or auto: captured on CUDA.")
+    ] = "auto",
+    compile_: Annotated[
+        str, typer.Option("--compile", help="Compile encoder layers: on, off, or auto: on CUDA, where it pays.")
+    ] = "auto",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Less memory, more time: compute each layer twice.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Copy the run's folder here.")] = None,
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
@@ -109,10 +120,13 @@ def train(
     accept("--method", method, METHODS)
     accept("--compose", compose, COMPOSITIONS)
     accept("--control", control, CONTROLS)
+    accept("--step", step, STEPS)
+    accept("--compile", compile_, COMPILE)
     chosen, codes = assignments("--set", settings), language_codes(languages)
     wanted = _tasks(task)
     with quiet_libraries():
         from adapter_stilts.training.api import train as train_run
+        from adapter_stilts.training.execution import Execution
 
         run = train_run(
             wanted,
@@ -130,6 +144,7 @@ def train(
             mirror=hub_mirror,
             out=out,
             device=usable_device(device),
+            execution=Execution(step, compile_, checkpointing),  # type: ignore[arg-type]
         )
     if as_json:
         print_json({"folder": str(run.folder), **run.record.model_dump(mode="json")})

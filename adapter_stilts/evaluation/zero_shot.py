@@ -22,7 +22,7 @@ from adapter_stilts.runs.stored import Stored, read_stored
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
-from adapter_stilts.tasks.encode import EncodedSplit, encode_split, reading_of
+from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split, reading_of
 from adapter_stilts.training.device import default_device
 from adapter_stilts.training.inference import predict_labels, score
 
@@ -181,9 +181,7 @@ def _score_run(
     samples = [own.sample(limit, TEST_SEED) for own in splits]
     tokens = sum(int(own.lengths[own.sequences_of(sample)].sum()) for own, sample in zip(splits, samples, strict=True))
     with progress(f"{run.name} {split}", tokens, "pieces") as reporter:
-        predictions = [
-            _predict(model, manifest, own, sample, reporter) for own, sample in zip(splits, samples, strict=True)
-        ]
+        predictions = _predict(model, manifest, splits, samples, reporter)
     scored = {own.language: _score(run, own, split) for own, split in zip(predictions, splits, strict=True)}
     scores = summarise(run, task, split, limit, scored, missing)
     with atomic_folder(folder) as beside:
@@ -192,12 +190,19 @@ def _score_run(
 
 
 def _predict(
-    model: Any, manifest: Manifest, split: EncodedSplit, examples: np.ndarray, reporter: Reporter
-) -> Predictions:
+    model: Any, manifest: Manifest, splits: list[EncodedSplit], samples: list[np.ndarray], reporter: Reporter
+) -> list[Predictions]:
+    """Predictions of every split. All languages are one stream, sorted by length: its batches are full, and alike."""
+    first = np.cumsum([0, *(own.examples for own in splits)])
+    examples = np.concatenate([sample + shift for sample, shift in zip(samples, first, strict=False)])
     predicted = predict_labels(
-        model, manifest.head, split, examples, lambda tokens: reporter.advance(tokens, tokens=tokens)
+        model, manifest.head, concatenate(splits), examples, lambda tokens: reporter.advance(tokens, tokens=tokens)
     )
-    return Predictions(split.language, [int(example) for example in examples], predicted, split.gold(examples))
+    ends = np.cumsum([len(sample) for sample in samples])
+    return [
+        Predictions(own.language, sample.tolist(), predicted[end - len(sample) : end], own.gold(sample))
+        for own, sample, end in zip(splits, samples, ends, strict=True)
+    ]
 
 
 def _score(run: Run, predictions: Predictions, split: EncodedSplit) -> dict[str, float]:

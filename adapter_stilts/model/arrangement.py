@@ -31,7 +31,6 @@ from adapters.composition import Fuse, Stack
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.composition import PEFT_METHODS, Composition, Method
-from adapter_stilts.model.dropout import PackedDropout
 from adapter_stilts.model.peft_adapters import activate_peft
 
 BACKBONE = "backbone"
@@ -213,10 +212,9 @@ def quiet_adapters() -> Iterator[None]:
 
 def set_dropout(model: Any, dropout: float) -> None:
     """The same dropout in the encoder for every method; attention probabilities have none (packed attention)."""
-    model.roberta.embeddings.dropout = PackedDropout(dropout)
+    model.roberta.embeddings.dropout.p = dropout
     for layer in model.roberta.encoder.layer:
-        layer.attention.output.dropout = PackedDropout(dropout)
-        layer.output.dropout = PackedDropout(dropout)
+        layer.attention.output.dropout.p = layer.output.dropout.p = dropout
         layer.attention.self.dropout.p = 0.0
         layer.attention.self.dropout_prob = 0.0
 

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from adapter_stilts.training.batches import Batch
 
 
-def unit_states(states: Tensor, batch: Batch) -> Tensor:
-    """States (U, H) of the units of a batch: the mean over the pieces that each unit reads, of `states` (T, H)."""
-    pieces = states.index_select(0, batch.pieces)
+def unit_states(pieces: Tensor, batch: Batch) -> Tensor:
+    """States (U, H) of a batch's units: the mean over the pieces that each unit reads, of their states `pieces`
+    (P, H)."""
     if batch.unit_of_piece is None or batch.pieces_of_unit is None:
         return pieces
-    sums = torch.zeros(len(batch.pieces_of_unit), states.shape[1], dtype=states.dtype, device=states.device)
-    return sums.index_add(0, batch.unit_of_piece, pieces) / batch.pieces_of_unit[:, None].to(states.dtype)
+    sums = torch.zeros(len(batch.pieces_of_unit), pieces.shape[1], dtype=pieces.dtype, device=pieces.device)
+    return sums.index_add(0, batch.unit_of_piece, pieces) / batch.pieces_of_unit[:, None].to(pieces.dtype)
 
 
 def head_logits(model: Any, name: str, states: Tensor) -> Tensor:

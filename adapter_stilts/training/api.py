@@ -24,6 +24,7 @@ from adapter_stilts.training.build import build_model
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.describe import manifest_of, record_of
 from adapter_stilts.training.device import default_device, default_precision, peak_memory_bytes, reset_peak_memory
+from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.job import Job, check_control, check_request, make_job, present_languages
 from adapter_stilts.training.leaks import TRAINED_ON, refuse_leaks, trained_on
 from adapter_stilts.training.trainer import fit
@@ -48,6 +49,7 @@ def train(
     device: str | None = None,
     weights: bool = True,
     keep: Keep = "all",
+    execution: Execution | None = None,
 ) -> Run:
     """Train a task, over intermediates if any are given, and return the finished run.
 
@@ -62,7 +64,7 @@ def train(
     English); `settings` replace fields of the recipe.
     A run that exists is returned as it is; one whose weights were not kept is trained again if `weights` are wanted.
     `keep="scores"` wants no weights and writes none: a trial whose development score alone matters.
-    `out` gets a copy of the run's folder.
+    `out` gets a copy of the run's folder. `execution` says how it is computed, which decides nothing of the result.
 
     Raises UsageError for a request that makes no sense, StiltsError for work that failed; nothing half-written stays.
     """
@@ -84,7 +86,7 @@ def train(
     below = [resolve_intermediate(own, store) for own in over]
     # By the name that was asked for: what lies under a houlsby adapter is one.
     shared: dict[str, Any] = {"method": named, "backbone": base, "seed": seed, "device": device}
-    shared |= {"runs": store, "mirror": mirror}
+    shared |= {"runs": store, "mirror": mirror, "execution": execution}
     masked_lm = find_task(recipe.mlm_task) if recipe.mlm_share else None
 
     def job_over(want_weights: bool) -> Job:
@@ -111,7 +113,7 @@ def train(
     if run is None or (weights and keep != "scores" and not run.has_weights):
         job = job_over(want_weights=True)
         refuse_leaks(job)
-        run = execute(job, store, device, keep)
+        run = execute(job, store, device, keep, execution)
     else:
         say(f"{run.name}: done before, in {run.folder}")
     if out is not None:
@@ -189,13 +191,13 @@ def _masked_lm_head(task: Task | None, shared: dict[str, Any]) -> Run | None:
     return train(task, **{**shared, "method": "head"}, languages=languages)
 
 
-def execute(job: Job, store: RunStore, device: str, keep: Keep = "all") -> Run:
+def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", execution: Execution | None = None) -> Run:
     """Train a job and put its folder into the store, whole or not at all; without weights where `keep` is "scores"."""
     started = time.perf_counter()
     reset_peak_memory(device)
     data = load_training_data(job)
     model = build_model(job, data, device)
-    fitted = fit(job, model, data)
+    fitted = fit(job, model, data, execution)
     model.eval()
     try:
         with store.create(job.name) as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapter_stilts.model.packing import PackedLayout
+from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.tasks.encode import EncodedSplit
 
 
@@ -76,6 +77,60 @@ def pack(
         None if single else tensor(widths),
         tensor(split.labels[unit_index] if len(split.labels) else np.full(len(unit_index), -100)),
         sequences,
+    )
+
+
+def divide(batch: Batch, most: int) -> Iterator[Batch]:
+    """The batch in parts of whole sentences of at most so many tokens, in order; itself where it fits.
+
+    A sentence that alone has more makes a part of its own. Units stay with their sentence.
+    """
+    if batch.tokens <= most:
+        yield batch
+        return
+    lengths = batch.layout.lengths
+    ends = np.cumsum(lengths)
+    first = 0
+    while first < len(lengths):
+        begin = int(ends[first] - lengths[first])
+        last = max(first + 1, int(np.searchsorted(ends, begin + most, side="right")))
+        yield _part(batch, first, last, begin, int(ends[last - 1]))
+        first = last
+
+
+def divide_evenly(batch: Batch, parts: int) -> Iterator[Batch]:
+    """The batch in so many parts of whole sentences, in order, cut nearest to where their tokens would be equal; in
+    fewer where there are fewer sentences."""
+    if parts == 1:
+        yield batch
+        return
+    ends = np.cumsum(batch.layout.lengths)
+    wanted = np.arange(1, parts) * batch.tokens / parts
+    cuts = [int(np.abs(ends - place).argmin()) + 1 for place in wanted]
+    borders = sorted({0, *cuts, len(ends)})
+    for first, last in itertools.pairwise(borders):
+        begin = int(ends[first - 1]) if first else 0
+        yield _part(batch, first, last, begin, int(ends[last - 1]))
+
+
+def _part(batch: Batch, first: int, last: int, begin: int, end: int) -> Batch:
+    """Sentences `first` to `last` of a batch, which have its tokens `begin` to `end`."""
+    inside = slice(*(int(torch.searchsorted(batch.pieces, border)) for border in (begin, end)))
+    units, unit_of_piece, pieces_of_unit = inside, None, None
+    if batch.unit_of_piece is not None and batch.pieces_of_unit is not None:
+        unit_of_piece = batch.unit_of_piece[inside]
+        units = slice(int(unit_of_piece[0]), int(unit_of_piece[-1]) + 1) if len(unit_of_piece) else slice(0, 0)
+        unit_of_piece, pieces_of_unit = unit_of_piece - units.start, batch.pieces_of_unit[units]
+    return Batch(
+        batch.head,
+        batch.input_ids[begin:end],
+        batch.position_ids[begin:end],
+        PackedLayout.from_lengths(batch.layout.lengths[first:last], batch.input_ids.device),
+        batch.pieces[inside] - begin,
+        unit_of_piece,
+        pieces_of_unit,
+        batch.labels[units],
+        batch.sequences[first:last],
     )
 
 

@@ -11,6 +11,7 @@ from adapter_stilts.model.arrangement import activate, quiet_adapters, set_dropo
 from adapter_stilts.model.backbone import load_model
 from adapter_stilts.model.bottleneck import add_bottleneck, add_fusion, add_null, average_bottlenecks
 from adapter_stilts.model.composition import MERGES, PEFT_METHODS
+from adapter_stilts.model.dropout import pack_dropout
 from adapter_stilts.model.masked_lm_head import MaskedLMHead, pretrained_head
 from adapter_stilts.model.packing import install
 from adapter_stilts.model.peft_adapters import add_peft_adapter, bake_peft_adapters
@@ -46,6 +47,7 @@ def build_model(job: Job, data: TrainingData, device: torch.device | str = "cpu"
     for part in data.tasks:
         _seed(job, f"head of {part.task.name}")
         _add_head(job, model, part)
+    pack_dropout(model)
     activate(model, arrangement)
     set_trainable(model, arrangement)
     return install(model).to(device)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,16 +13,33 @@ from torch.nn.functional import cross_entropy
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.arrangement import part_of
+from adapter_stilts.model.compiled import forget_compiled, is_compiled
+from adapter_stilts.model.dropout import draws_from
 from adapter_stilts.model.heads import head_logits, unit_states
 from adapter_stilts.model.packing import encode_packed
 from adapter_stilts.schema import Recipe
-from adapter_stilts.training.batches import Batch
+from adapter_stilts.training.batches import Batch, divide_evenly
+from adapter_stilts.training.streams import Streams, parts_of_batch
+
+Regularisation = Callable[[Any], Tensor | None]
 
 
-def batch_logits(model: Any, batch: Batch) -> Tensor:
+def batch_logits(model: Any, batch: Batch, checkpointing: bool = False) -> Tensor:
     """Logits (U, labels) of a batch's units under the model's active adapters and the batch's head."""
-    states = encode_packed(model, batch.input_ids, batch.position_ids, batch.layout)
-    return head_logits(model, batch.head, unit_states(states, batch))
+    row = batch.input_ids, batch.position_ids, batch.layout
+    pieces = encode_packed(model, *row, read=batch.pieces, checkpointing=checkpointing)
+    return head_logits(model, batch.head, unit_states(pieces, batch))
+
+
+def training_logits(model: Any, batch: Batch, checkpointing: bool = False) -> Tensor:
+    """`batch_logits`; where compiled layers fail, which is noticed at their first call, the model goes on without."""
+    try:
+        return batch_logits(model, batch, checkpointing)
+    except Exception as error:  # a compiler's errors have no common class
+        if not is_compiled(model):
+            raise
+        forget_compiled(model, error)
+        return batch_logits(model, batch, checkpointing)
 
 
 def learning_rate_share(step: int, steps: int, warmup: float) -> float:
@@ -33,13 +51,36 @@ def learning_rate_share(step: int, steps: int, warmup: float) -> float:
     return (steps - step) / (steps - rising)
 
 
-class EagerStep:
-    """The step as PyTorch runs it, operation by operation.
+class Step(Protocol):
+    """One optimizer step over packed batches, and the losses of the steps that were taken.
 
     The loss is the mean cross-entropy over all units of the step's batches, however the step is divided into batches:
     accumulation changes memory, not the gradient; `regularisation` (a function of the model, or None) is added to it.
-    `precision` "bf16" computes under autocast; trained weights and optimizer stay float32.
+    A loss or gradient that is not finite changes no weight, in that step or in any after it; `losses` tells of it.
     """
+
+    def __call__(self, batches: Sequence[Batch]) -> None:
+        """Take one step."""
+
+    def losses(self) -> list[float]:
+        """Mean losses, in nats, of the steps since the last call, which waits for the device.
+
+        Raises NotFinite for the first one whose loss or gradient is not finite.
+        """
+
+    def weights(self) -> list[torch.nn.Parameter]:
+        """The trained weights in float32, which the optimizer holds."""
+
+    def in_float32(self) -> AbstractContextManager[None]:
+        """The model computes in float32 for the time of the block, with the weights of now."""
+
+    def close(self) -> None:
+        """Leave the trained weights in the model, and the frozen ones as they were."""
+
+
+class EagerStep:
+    """The step as PyTorch runs it, operation by operation; `precision` "bf16" computes under autocast. On a CPU the
+    parts of a batch are computed side by side (`Streams`)."""
 
     def __init__(
         self,
@@ -47,42 +88,114 @@ class EagerStep:
         recipe: Recipe,
         steps: int,
         precision: str,
-        regularisation: Callable[[Any], Tensor | None] | None = None,
+        regularisation: Regularisation | None = None,
+        checkpointing: bool = False,
     ) -> None:
-        self.model, self.recipe, self.steps, self.precision = model, recipe, steps, precision
-        self.regularisation = regularisation
-        self.done = 0
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        groups = parameter_groups(model, recipe)
-        self.peak_rates = [group["lr"] for group in groups]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, eps=1e-8, fused=True)
+        self.model, self.precision, self.regularisation = model, precision, regularisation
+        self.checkpointing = checkpointing
+        self.update = Update(parameter_groups(model, recipe), recipe, steps)
+        self.device = next(model.parameters()).device
+        self.total = torch.zeros((), device=self.device)
+        self.streams = Streams(self.device)
 
-    def __call__(self, batches: Sequence[Batch]) -> float:
-        """Train on the batches of one step; returns the mean loss of its units, in nats.
-
-        Raises StiltsError, before any weight changes, where the loss or the gradient is not finite.
-        """
+    def __call__(self, batches: Sequence[Batch]) -> None:
         units = sum(len(batch.labels) for batch in batches)
-        total = torch.zeros((), device=batches[0].input_ids.device)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.total.zero_()
+        self.update.optimizer.zero_grad(set_to_none=True)
+        parts = [part for batch in batches for part in self._parts(batch)]
+        # Drawn here, whatever threads there are: one source for each part.
+        seeds = torch.randint(2**62, (len(parts),)).tolist() if self.device.type == "cpu" else [None] * len(parts)
+        work = zip(parts, seeds, [units] * len(parts), strict=True)
+        # In the order of the parts, so that sums do not depend on which was ready first.
+        for loss, gradients in self.streams.map(lambda own: self._forward_backward(*own), work):
+            self.total += loss
+            add_gradients(self.update.parameters, gradients)
         if self.regularisation is not None and (penalty := self.regularisation(self.model)) is not None:
             penalty.backward()
-        for batch in batches:
-            with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                logits = batch_logits(self.model, batch)
+        self.update(self.total)
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """What is computed side by side: on a CPU, unless the layers are compiled, which threads cannot share."""
+        single = self.device.type != "cpu" or is_compiled(self.model)
+        return divide_evenly(batch, 1 if single else parts_of_batch(batch.tokens))
+
+    def _forward_backward(self, batch: Batch, seed: int | None, units: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """A part's share of the loss, and its gradients of the trained weights; dropout draws from the seed."""
+        drawn = None if seed is None else torch.Generator().manual_seed(seed)
+        with draws_from(drawn):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                logits = training_logits(self.model, batch, self.checkpointing)
             loss = cross_entropy(logits.float(), batch.labels, reduction="sum") / units
-            loss.backward()
-            total += loss.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip, foreach=True)
-        loss_value, norm_value = total.item(), norm.item()
-        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-            raise NotFinite(self.done + 1, loss_value, norm_value)
-        share = learning_rate_share(self.done, self.steps, self.recipe.warmup)
-        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
-            group["lr"] = peak * share
+            return loss.detach(), torch.autograd.grad(loss, self.update.parameters, allow_unused=True)
+
+    def losses(self) -> list[float]:
+        return self.update.losses()
+
+    def weights(self) -> list[torch.nn.Parameter]:
+        return self.update.parameters
+
+    def in_float32(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def close(self) -> None:
+        self.streams.close()
+
+
+def add_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Add to what the parameters have, in new tensors: autograd may give one tensor to two parameters, and clipping
+    works in place."""
+    for own, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            own.grad = gradient.clone() if own.grad is None else own.grad + gradient
+
+
+class Update:
+    """Clipping, AdamW and the schedule on the gradients that a backward pass left, without a value on the host: it can
+    be captured. Step counts, losses and whether one was not finite stay on the device until they are asked for."""
+
+    def __init__(self, groups: Sequence[dict[str, Any]], recipe: Recipe, steps: int) -> None:
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        device = self.parameters[0].device
+        self.clip = recipe.clip
+        # The schedule as a tensor: the step's place in it is on the device too.
+        shares = [learning_rate_share(step, steps, recipe.warmup) for step in range(steps)]
+        self.shares = torch.tensor([*shares, 0.0], device=device)
+        self.peaks = [group["lr"] for group in groups]
+        for group in groups:
+            group["lr"] = torch.tensor(0.0, device=device)
+        self.optimizer = torch.optim.AdamW(groups, eps=1e-8, fused=True, capturable=device.type == "cuda")
+        # PyTorch's own way to have a fused optimizer skip a step (it is how loss scaling does).
+        self.broken = torch.zeros((), device=device)
+        self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+        self.optimizer.found_inf = self.broken  # type: ignore[attr-defined]
+        self.step = torch.zeros((), dtype=torch.long, device=device)
+        self.history = torch.zeros(steps + 1, 2, device=device)
+        self.told = self.taken = 0
+
+    def __call__(self, loss: Tensor) -> None:
+        """Take the step on the parameters' gradients; what has none stays as it is. `loss` () is the step's."""
+        self.taken += 1
+        self.run(loss)
+
+    def run(self, loss: Tensor) -> None:
+        """What happens on the device."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
+        self.broken.copy_(torch.maximum(self.broken, (~(loss + norm).isfinite()).float()))
+        self.history.index_copy_(0, self.step[None], torch.stack([loss, norm])[None])
+        share = self.shares.index_select(0, self.step[None]).squeeze(0)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"].copy_(share * peak)
         self.optimizer.step()
-        self.done += 1
-        return loss_value
+        self.step += 1
+
+    def losses(self) -> list[float]:
+        """As `Step.losses`."""
+        rows = self.history[self.told : self.taken].tolist()
+        for place, (loss, norm) in enumerate(rows, self.told):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise NotFinite(place, loss, norm)
+        self.told = self.taken
+        return [loss for loss, _ in rows]
 
 
 def parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
@@ -99,7 +212,8 @@ def parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 class NotFinite(StiltsError):
-    """A loss or gradient that is not finite."""
+    """A loss or gradient that is not finite, in the step of that number, counted from 0."""
 
     def __init__(self, step: int, loss: float, norm: float) -> None:
-        super().__init__(f"step {step}: found loss {loss} and gradient norm {norm}, both must be finite")
+        self.step = step
+        super().__init__(f"step {step + 1}: found loss {loss} and gradient norm {norm}, both must be finite")

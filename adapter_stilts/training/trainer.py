@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,20 +13,22 @@ import torch
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.arrangement import FrozenWeights, Part, count_parameters, parts_of
-from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.record import EpochScore
 from adapter_stilts.training.batches import Batch, first_position, inference_batches, pack
 from adapter_stilts.training.data import TrainingData, TrainingPart
 from adapter_stilts.training.embedding_rows import reachable_rows
-from adapter_stilts.training.inference import INFERENCE_TOKENS, predict_labels, score
+from adapter_stilts.training.execution import Execution, make_step
+from adapter_stilts.training.inference import INFERENCE_TOKENS, predict_labels, predicting, score
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.masking import mask_batch
 from adapter_stilts.training.plan import PlannedStep, plan_epochs
-from adapter_stilts.training.step import EagerStep, NotFinite, batch_logits
+from adapter_stilts.training.step import NotFinite, Step, batch_logits
 
 # Which pieces are hidden: in training by run, epoch and step; in development scoring always the same.
 _MASKING, _DEVELOPMENT_MASKING = 2, 3
+# Steps between two looks at the losses.
+ASK_EVERY = {"cpu": 1, "cuda": 50}
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Fitted:
     total_parameters: int = 0
 
 
-def fit(job: Job, model: Any, data: TrainingData) -> Fitted:
+def fit(job: Job, model: Any, data: TrainingData, execution: Execution | None = None) -> Fitted:
     """Train the model in place: epochs of shuffled, packed examples, scored on English development data after each; the
     weights of the last or of the best epoch stay, as the recipe's `selection` says. A `random` control stays untrained.
 
@@ -59,17 +61,19 @@ def fit(job: Job, model: Any, data: TrainingData) -> Fitted:
         fitted.development = development_scores(job, model, data)[job.task.selection_metric]
         return fitted
     epochs = plan_epochs(data, recipe, job.seed)
-    best = Best(model)
     # Of its own, so that dropout does not depend on how many weights were drawn before.
     torch.manual_seed(job.seed)
     with ExitStack() as stack:
         if job.method == "full":
             stack.enter_context(reachable_rows(model, reachable_ids(job, data)))
         reporter = stack.enter_context(progress(job.name, sum(map(len, epochs)), "steps"))
-        step = EagerStep(model, recipe, sum(map(len, epochs)), job.precision, fusion_regularisation)
+        step = make_step(job, model, sum(map(len, epochs)), planned_tokens(epochs), execution or Execution())
+        stack.callback(step.close)
+        best = Best(step.weights())
         for epoch, steps in enumerate(epochs, 1):
             loss = train_epoch(job, step, model, steps, fitted, reporter)
-            scores = development_scores(job, model, data)
+            with step.in_float32():
+                scores = development_scores(job, model, data)
             fitted.history.append(EpochScore(epoch=epoch, loss=loss, scores=scores))
             selection = scores[job.task.selection_metric]
             reporter.say(f"epoch {epoch}: development {job.task.selection_metric} {selection:.2f}")
@@ -81,6 +85,12 @@ def fit(job: Job, model: Any, data: TrainingData) -> Fitted:
     return fitted
 
 
+def planned_tokens(epochs: Sequence[Sequence[PlannedStep]]) -> int:
+    """Pieces that all steps read together."""
+    batches = ((planned.part.train.lengths, own) for steps in epochs for planned in steps for own in planned.batches)
+    return sum(int(lengths[own].sum()) for lengths, own in batches)
+
+
 def reachable_ids(job: Job, data: TrainingData) -> np.ndarray:
     """Every piece id that training or development scoring can look up."""
     ids = np.unique(np.concatenate([part.ids for part in data.parts]))
@@ -89,27 +99,37 @@ def reachable_ids(job: Job, data: TrainingData) -> np.ndarray:
 
 
 def train_epoch(
-    job: Job, step: EagerStep, model: Any, steps: Sequence[PlannedStep], fitted: Fitted, reporter: Reporter
+    job: Job, step: Step, model: Any, steps: Sequence[PlannedStep], fitted: Fitted, reporter: Reporter
 ) -> float:
     """One epoch; returns the mean loss of its steps, in nats, and adds steps, tokens and seconds to `fitted`."""
     model.train()
     device = next(model.parameters()).device
-    losses, started = [], time.perf_counter()
-    for planned in steps:
-        rng = np.random.default_rng([job.seed, _MASKING, step.done])
+    losses: list[float] = []
+    first, started = fitted.steps, time.perf_counter()
+    for place, planned in enumerate(steps, 1):
+        rng = np.random.default_rng([job.seed, _MASKING, fitted.steps])
         batches = [make_batch(job, planned.part, own, device, rng) for own in planned.batches]
-        try:
-            losses.append(step(batches))
-        except NotFinite as error:
-            split = planned.part.train
-            rows = sorted({int(example) + 1 for own in planned.batches for example in split.example[own]})
-            raise StiltsError(f"{error}; examples: {split.source}, rows {', '.join(map(str, rows))}") from None
+        step(batches)
         tokens = sum(batch.tokens for batch in batches)
         fitted.tokens += tokens
-        reporter.advance(tokens=tokens, loss=losses[-1])
-    fitted.steps += len(steps)
+        fitted.steps += 1
+        # Asking waits for the device, so a fast one is asked now and then.
+        if place % ASK_EVERY[device.type] == 0 or place == len(steps):
+            losses += _losses(step, steps, first)
+        reporter.advance(tokens=tokens, loss=losses[-1] if losses else None)
     fitted.train_seconds += time.perf_counter() - started
     return float(np.mean(losses))
+
+
+def _losses(step: Step, steps: Sequence[PlannedStep], first: int) -> list[float]:
+    """The step's losses; `first` is the number of the epoch's first step. Raises StiltsError naming the examples."""
+    try:
+        return step.losses()
+    except NotFinite as error:
+        planned = steps[error.step - first]
+        split = planned.part.train
+        rows = sorted({int(example) + 1 for own in planned.batches for example in split.example[own]})
+        raise StiltsError(f"{error}; examples: {split.source}, rows {', '.join(map(str, rows))}") from None
 
 
 def make_batch(
@@ -149,43 +169,38 @@ def _part_scores(job: Job, model: Any, part: TrainingPart) -> dict[str, float]:
     return score(part.task.kind, part.task.metrics, predictions, part.development.gold(examples))
 
 
-@torch.no_grad()
 def masked_accuracy(job: Job, model: Any, part: TrainingPart) -> float:
     """Share in percent of the hidden pieces of the development text that the head guesses; always the same pieces."""
     assert part.development is not None
     device = next(model.parameters()).device
     rng = np.random.default_rng(_DEVELOPMENT_MASKING)
     right = asked = 0
-    model.eval()
     sequences = part.development.sequences_of(part.development_examples)
-    for own in inference_batches(part.development, sequences, INFERENCE_TOKENS[device.type]):
-        batch = make_batch(job, part, own, device, rng, development=True)
-        right += int((batch_logits(model, batch).argmax(dim=1) == batch.labels).sum())
-        asked += len(batch.labels)
+    with predicting(model):
+        for own in inference_batches(part.development, sequences, INFERENCE_TOKENS[device.type]):
+            batch = make_batch(job, part, own, device, rng, development=True)
+            right += int((batch_logits(model, batch).argmax(dim=1) == batch.labels).sum())
+            asked += len(batch.labels)
     return 100.0 * right / max(asked, 1)
 
 
 class Best:
     """A copy of the trained weights at the best development score so far."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, weights: Sequence[torch.nn.Parameter]) -> None:
+        self.weights, self.copies = list(weights), [own.detach().clone() for own in weights]
         self.score = -float("inf")
-        self.weights: dict[str, torch.Tensor] = {}
 
+    @torch.no_grad()
     def improved(self, score: float) -> bool:
         """Note a score; true, and the weights are copied, where it is the best so far (the earliest among equals)."""
         if score <= self.score:
             return False
         self.score = score
-        self.weights = {name: own.detach().clone() for name, own in self._trained()}
+        torch._foreach_copy_(self.copies, [own.data for own in self.weights])
         return True
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put the best weights back into the model."""
-        for name, own in self._trained():
-            own.copy_(self.weights[name])
-
-    def _trained(self) -> Iterator[tuple[str, torch.Tensor]]:
-        return ((name, own) for name, own in self.model.named_parameters() if own.requires_grad)
+        """Put the best weights back."""
+        torch._foreach_copy_([own.data for own in self.weights], self.copies)

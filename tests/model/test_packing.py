@@ -13,7 +13,8 @@ from helpers_training import random_split
 from torch import Tensor
 
 from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
-from adapter_stilts.model.packing import PackedLayout, encode_packed, install
+from adapter_stilts.model.layout import PackedLayout
+from adapter_stilts.model.packing import encode_packed, install
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import classification, tagging
 from adapter_stilts.training.batches import pack
@@ -159,7 +160,7 @@ def test_padded_behaviour_of_an_installed_model_is_unchanged(backbone: Backbone,
 
 
 def test_layout_by_hand() -> None:
-    """Lengths within a ratio of 1.3 and three tokens share a group; equal ones need no padding."""
+    """Lengths within a ratio of 1.5 and four tokens share a group; equal ones need no padding."""
     layout = PackedLayout.from_lengths([4, 4, 5, 50])
     assert layout.cu_seqlens.tolist() == [0, 4, 8, 13, 63]
     assert [(own.start, own.stop, own.count, own.length) for own in layout.groups] == [(0, 13, 3, 5), (13, 63, 1, 50)]

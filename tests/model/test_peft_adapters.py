@@ -13,7 +13,8 @@ from torch import Tensor
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
-from adapter_stilts.model.packing import PackedLayout, encode_packed, install
+from adapter_stilts.model.layout import PackedLayout
+from adapter_stilts.model.packing import encode_packed, install
 from adapter_stilts.model.peft_adapters import (
     activate_peft,
     add_peft_adapter,

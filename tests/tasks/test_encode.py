@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,7 @@ def test_sentence_of_2000_words_gets_2000_predictions_in_order(
 
     monkeypatch.setattr(inference, "batch_logits", answer)
     model = torch.nn.Linear(1, 1)
+    model.roberta = SimpleNamespace(encoder=SimpleNamespace(layer=[]))  # type: ignore[assignment]
     model.config = type("Config", (), {"pad_token_id": 1})  # type: ignore[assignment]
     predicted = predict_labels(model, "tags", split, np.array([2, 1]))
     read = {}

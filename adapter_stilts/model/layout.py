@@ -1,0 +1,98 @@
+"""Where sentences lie in a packed row, and which of them attention pads together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Sentences of one padded group differ in length by at most this factor (plus a few tokens): a wider group wastes
+# multiplications on padding, a narrower one wastes kernel launches.
+GROUP_RATIO = 1.5
+GROUP_SLACK = 4
+
+
+@dataclass(frozen=True)
+class AttentionGroup:
+    """Consecutive sentences of near-equal length, padded to `length` inside attention only.
+
+    `index` (count * length,) says which row of the pack fills each padded place (padding repeats row `start`);
+    `inverse` (stop - start,) says which padded place holds each row; `mask` (count, 1, 1, length) is 0 or -inf; all
+    three are None where every sentence is equally long, so that a view suffices.
+    """
+
+    start: int
+    stop: int
+    count: int
+    length: int
+    index: Tensor | None = None
+    inverse: Tensor | None = None
+    padding: Tensor | None = None
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """Borders of the sentences in a packed row.
+
+    `lengths` in tokens, `longest` at least the longest of them; `cu_seqlens` (sentences + 1,) int32, cumulative lengths
+    for the variable-length kernel; `groups` for the padded attention of devices without that kernel.
+    """
+
+    lengths: tuple[int, ...]
+    longest: int
+    cu_seqlens: Tensor
+    groups: tuple[AttentionGroup, ...] = field(repr=False)
+
+    @classmethod
+    def from_lengths(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> PackedLayout:
+        """Layout of sentences of the given lengths, in the order in which they lie in the row.
+
+        Sorting a pack by length before packing gives few groups and little padding; any order is correct.
+        """
+        cumulative = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        return cls(
+            tuple(int(length) for length in lengths),
+            max(int(length) for length in lengths),
+            torch.from_numpy(cumulative).to(device),
+            tuple(_make_group(lengths, cumulative, first, last, device) for first, last in _cut_groups(lengths)),
+        )
+
+
+def _cut_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut the sentences into runs `[first, last)` in which lengths stay within the group ratio."""
+    cuts, first = [], 0
+    shortest = longest = lengths[0]
+    for place, length in enumerate(lengths):
+        shortest, longest = min(shortest, length), max(longest, length)
+        if longest > shortest * GROUP_RATIO + GROUP_SLACK:
+            cuts.append((first, place))
+            first, shortest, longest = place, length, length
+    cuts.append((first, len(lengths)))
+    return cuts
+
+
+def _make_group(
+    lengths: Sequence[int], cumulative: np.ndarray, first: int, last: int, device: torch.device | str
+) -> AttentionGroup:
+    own = np.asarray(lengths[first:last], dtype=np.int64)
+    start, stop, longest = int(cumulative[first]), int(cumulative[last]), int(own.max())
+    if (own == longest).all():
+        return AttentionGroup(start, stop, len(own), longest)
+    place = np.arange(longest)
+    real = place[None, :] < own[:, None]
+    index = np.where(real, (cumulative[first:last, None] - start) + place[None, :], 0).reshape(-1)
+    mask = np.where(real, 0.0, -np.inf).astype(np.float32)[:, None, None, :]
+    return AttentionGroup(
+        start,
+        stop,
+        len(own),
+        longest,
+        torch.from_numpy(index).to(device),
+        torch.from_numpy(np.flatnonzero(real.reshape(-1))).to(device),
+        torch.from_numpy(np.flatnonzero(~real.reshape(-1))).to(device),
+        torch.from_numpy(mask).to(device),
+    )

@@ -1,0 +1,47 @@
+"""How a job is computed, as opposed to what: eager or captured, compiled or not, with how much memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.model.bottleneck import fusion_regularisation
+from adapter_stilts.model.compiled import PAYS_FROM_TOKENS, compile_layers
+from adapter_stilts.training.captured import CapturedStep
+from adapter_stilts.training.job import Job
+from adapter_stilts.training.step import EagerStep, Step
+
+
+@dataclass(frozen=True)
+class Execution:
+    """`step`: eager, captured, or auto (captured on CUDA); `compile`: on, off, or auto (on CUDA where the run is long
+    enough to pay); `checkpointing`: compute each layer twice instead of keeping what is inside it."""
+
+    step: Literal["auto", "eager", "captured"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    checkpointing: bool = False
+
+
+def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Execution) -> Step:
+    """The step of a job that will take so many steps over about so many tokens.
+
+    Raises UsageError for a captured step without CUDA, or in another precision than bf16.
+    """
+    device = next(model.parameters()).device
+    if execution.step == "captured" and device.type != "cuda":
+        raise UsageError(f"--step captured: found device {device.type}, accepted: cuda (else --step auto or eager)")
+    if execution.step == "captured" and job.precision != "bf16":
+        raise UsageError(
+            f"--step captured: found precision {job.precision}, accepted: bf16 (else --step auto or eager)"
+        )
+    if execution.compile == "on" or (
+        execution.compile == "auto" and device.type == "cuda" and tokens >= PAYS_FROM_TOKENS
+    ):
+        compile_layers(model)
+    shared: dict[str, Any] = {"checkpointing": execution.checkpointing, "regularisation": fusion_regularisation}
+    # Attention in float32 needs the sentences' lengths on the host, which a recorded graph does not have.
+    if execution.step == "eager" or device.type != "cuda" or job.precision != "bf16":
+        return EagerStep(model, job.recipe, steps, job.precision, **shared)
+    averaged = any(task.word_piece == "mean" for task in job.tasks)
+    return CapturedStep(model, job.recipe, steps, job.precision, averaged=averaged, **shared)

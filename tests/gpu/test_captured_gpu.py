@@ -1,0 +1,85 @@
+"""What needs CUDA: recorded steps against eager ones, and the same bits twice. Skipped elsewhere, with the reason."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers_training import Place, english_task, make_place
+
+from adapter_stilts.model.bottleneck import fusion_regularisation
+from adapter_stilts.model.packing import encode_packed
+from adapter_stilts.training.batches import pack
+from adapter_stilts.training.build import build_model
+from adapter_stilts.training.captured import CapturedStep
+from adapter_stilts.training.data import load_training_data
+from adapter_stilts.training.job import Job
+from adapter_stilts.training.plan import plan_epochs
+from adapter_stilts.training.step import EagerStep
+from adapter_stilts.training.trainer import make_batch
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: graphs and the variable-length kernel"),
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_place(tmp_path, monkeypatch)
+
+
+def job_of(place: Place, method: str, precision: str, dropout: str = "0", steps: int = 0) -> Job:
+    """A job of at least so many steps, of one epoch at least."""
+    task = english_task(place.folder / "t", "t")
+    job = place.job(task, method=method, precision=precision, settings={"dropout": dropout, "epochs": "1"})
+    epochs = -(-steps // len(plan_epochs(load_training_data(job), job.recipe, job.seed)[0])) or 1
+    return place.job(task, method=method, precision=precision, settings={"dropout": dropout, "epochs": str(epochs)})
+
+
+def losses(job: Job, step_class: Any, **options: Any) -> tuple[list[float], list[torch.Tensor]]:
+    """Losses of all steps, and the weights at the end."""
+    data = load_training_data(job)
+    model = build_model(job, data, "cuda").train()
+    planned = [own for epoch in plan_epochs(data, job.recipe, job.seed) for own in epoch]
+    torch.manual_seed(0)
+    step = step_class(model, job.recipe, len(planned), job.precision, fusion_regularisation, **options)
+    for number, own in enumerate(planned):
+        rng = np.random.default_rng(number)
+        step([make_batch(job, own.part, each, torch.device("cuda"), rng) for each in own.batches])
+    found = step.losses()
+    step.close()
+    return found, [own.detach().cpu() for own in model.parameters()]
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
+def test_recorded_losses_are_those_of_the_same_functions(place: Place, method: str) -> None:
+    """Over a hundred steps, and near those of autocast."""
+    job = job_of(place, method, "bf16", steps=100)
+    recorded, _ = losses(job, CapturedStep)
+    assert len(recorded) >= 100
+    assert recorded == pytest.approx(losses(job, CapturedStep, capture=False)[0], abs=1e-3)
+    assert recorded[:10] == pytest.approx(losses(job, EagerStep)[0][:10], abs=5e-2)
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "full"])
+def test_recorded_steps_give_the_same_bits_twice(place: Place, method: str) -> None:
+    """With dropout: the recorded random numbers follow the seed."""
+    job = job_of(place, method, "bf16", dropout="0.1")
+    (first, weights), (second, again) = losses(job, CapturedStep), losses(job, CapturedStep)
+    assert first == second
+    assert all(torch.equal(one, other) for one, other in zip(weights, again, strict=True))
+
+
+def test_variable_length_attention_equals_the_padded_groups(place: Place) -> None:
+    job = job_of(place, "bottleneck", "float32")
+    data = load_training_data(job)
+    model = build_model(job, data, "cuda").eval()
+    split = data.tasks[0].train
+    batch = pack(split, np.arange(12), "t", 2, "cuda")
+    with torch.no_grad():
+        groups = encode_packed(model, batch.input_ids, batch.position_ids, batch.layout)
+        model.to(torch.bfloat16)
+        kernel = encode_packed(model, batch.input_ids, batch.position_ids, batch.layout).float()
+    assert (groups - kernel).abs().max() < 0.1 * groups.abs().max()

@@ -1,0 +1,37 @@
+"""Which step a job gets, and which requests are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers_training import english_task, make_place
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.model.compiled import is_compiled
+from adapter_stilts.training.build import build_model
+from adapter_stilts.training.data import load_training_data
+from adapter_stilts.training.execution import Execution, make_step
+from adapter_stilts.training.job import Job
+from adapter_stilts.training.step import EagerStep
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    return make_place(tmp_path, monkeypatch).job(english_task(tmp_path / "t", "t"))
+
+
+@pytest.mark.parametrize(
+    ("execution", "tokens", "compiled"),
+    [(Execution(), 10**9, False), (Execution(compile="on"), 1, True), (Execution(step="eager"), 10**9, False)],
+)
+def test_a_cpu_takes_eager_steps(job: Job, execution: Execution, tokens: int, compiled: bool) -> None:
+    """And compiles only where it is told to, however long the run is."""
+    model = build_model(job, load_training_data(job))
+    assert type(make_step(job, model, 2, tokens, execution)) is EagerStep
+    assert is_compiled(model) == compiled
+
+
+def test_a_captured_step_needs_cuda_and_bf16(job: Job) -> None:
+    model = build_model(job, load_training_data(job))
+    with pytest.raises(UsageError, match=r"^--step captured: found device cpu, accepted: cuda"):
+        make_step(replace(job, precision="bf16"), model, 2, 100, Execution(step="captured"))
