@@ -15,7 +15,7 @@ from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.paths import atomic_write_text, mirror_dir
 from adapter_stilts.progress import say
-from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.runs.store import Keep, Run, RunStore
 from adapter_stilts.training.api import train
 from benchmarks.machine import describe_machine
 
@@ -83,7 +83,7 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, shared: dict[str, Any]) 
         **common,
         weights=False,
     )
-    keep = "adapters" if cell.method == "full" else "all"
+    keep: Keep = "adapters" if cell.method == "full" else "all"
     evaluate(run, limit=arguments.test_limit, runs=shared["runs"], mirror=shared["mirror"], keep=keep)
     return shared["runs"].get(run.name)
 

@@ -1,73 +1,30 @@
-"""The peers of the throughput benchmark: `adapters.AdapterTrainer` and `transformers.Trainer` at their defaults."""
+"""The peers of the throughput benchmark: trainers of `transformers` and `adapters` at their defaults."""
 
 from __future__ import annotations
 
-import argparse
-import copy
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+from adapters import AdapterTrainer
 from datasets import Dataset
-from transformers import (
-    DataCollatorForTokenClassification,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    XLMRobertaForTokenClassification,
-)
+from torch.utils.data import DataLoader
+from transformers import DataCollatorForTokenClassification, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import OptimizerNames
 
-from adapter_stilts.model.arrangement import activate, count_parameters, quiet_adapters
-from adapter_stilts.model.backbone import Backbone, load_model
-from adapter_stilts.model.bottleneck import add_bottleneck
+from adapter_stilts.model.arrangement import count_parameters
 from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.training.data import TrainingData
-from adapter_stilts.training.inference import INFERENCE_TOKENS
 from adapter_stilts.training.job import Job
+from benchmarks.measuring import Measured, Sample, Variant, now
 
 # `group_by_length` sorts within windows of a quarter of the data, at most 50 batches (get_length_grouped_indices in
 # transformers' trainer_pt_utils.py). Fewer than 200 steps make narrower windows: more padding than a whole epoch has.
 FULL_WINDOW_BATCHES = 50
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The same sentences for everyone: examples of our data, rows for the peers (`rows_sorted`: shortest first)."""
-
-    data: TrainingData
-    rows: Dataset
-    rows_sorted: Dataset
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One timed epoch or pass: real tokens, places in the tensors (tokens and padding), seconds."""
-
-    tokens: int
-    places: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What is timed: `run(sample, repeat)`; the repeat seeds our order, a peer has a generator of its own."""
-
-    run: Callable[[Sample, int], Measured]
-    trainable_parameters: int
-    pads: bool
-
-
-def now(device: str) -> float:
-    """Seconds of a monotonic clock, once the device has done what it was asked to do."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+# Orders of the rows at prediction: as they come, sorted by length in batches of so many rows, and sorted in batches of
+# so many padded tokens.
+ORDERS = ("default", "sorted", "equal")
 
 
 def peer_rows(split: EncodedSplit, sequences: np.ndarray) -> Dataset:
@@ -111,6 +68,38 @@ class Stopwatch(TrainerCallback):
         self.seconds = now(self.device) - self.started
 
 
+def equal_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Rows, sorted by length, in batches of at most so many tokens, padding included; one that alone has more makes a
+    batch of its own."""
+    batches: list[list[int]] = []
+    for row, length in enumerate(lengths):
+        if not batches or (len(batches[-1]) + 1) * length > tokens:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+class EqualBatches:
+    """Mixed into a trainer: prediction in the given `batches` of rows."""
+
+    batches: list[list[int]] | None = None
+
+    def get_test_dataloader(self: Any, test_dataset: Any) -> DataLoader:
+        loader = super().get_test_dataloader(test_dataset)  # type: ignore[misc]
+        if self.batches is None:
+            return loader
+        pinned = loader.pin_memory
+        return DataLoader(loader.dataset, batch_sampler=self.batches, collate_fn=loader.collate_fn, pin_memory=pinned)
+
+
+class BatchedTrainer(EqualBatches, Trainer):
+    """`transformers.Trainer`."""
+
+
+class BatchedAdapterTrainer(EqualBatches, AdapterTrainer):
+    """`adapters.AdapterTrainer`."""
+
+
 class Peer:
     """A trainer of `transformers` or `adapters` at its defaults, apart from `arguments`."""
 
@@ -132,11 +121,14 @@ class Peer:
 
         return Variant(run, count_parameters(self.trainer.model)[0], pads=True)
 
-    def prediction(self, ordered: bool) -> Variant:
-        """`Trainer.predict` without labels, so that it computes no loss either; the rows are sorted beforehand."""
+    def prediction(self, order: str, batch_tokens: int) -> Variant:
+        """`Trainer.predict` without labels, so that it computes no loss either; rows are sorted, and batches of
+        `batch_tokens` cut (`equal`), before the clock starts."""
 
         def run(sample: Sample, repeat: int) -> Measured:
-            rows = (sample.rows_sorted if ordered else sample.rows).remove_columns("labels")
+            rows = (sample.rows if order == "default" else sample.rows_sorted).remove_columns("labels")
+            batches = equal_batches(sample.lengths_sorted, batch_tokens) if order == "equal" else None
+            self.trainer.batches = batches
             self.collator.tokens = self.collator.places = 0
             started = now(self.device)
             self.trainer.predict(rows)
@@ -145,44 +137,19 @@ class Peer:
         return Variant(run, 0, pads=True)
 
 
-def peer_backbone(job: Job) -> Backbone:
-    """The backbone with our dropout: the recipe's on states, none on attention probabilities."""
-    config = copy.deepcopy(job.backbone.config)
-    config.hidden_dropout_prob, config.attention_probs_dropout_prob = job.recipe.dropout, 0.0
-    return replace(job.backbone, config=config)
-
-
-def peer_adapter_model(job: Job, labels: Sequence[str]) -> Any:
-    """The job's model as a user of `adapters` builds it; an intermediate is left untrained, which costs the same."""
-    model, arrangement = load_model(peer_backbone(job)), job.arrangement
-    for name in arrangement.adapters:
-        add_bottleneck(model, name, job.recipe)
-    find_kind(job.task.kind).add_head(model, arrangement.head, labels, job.recipe.dropout)
-    with quiet_adapters():
-        model.train_adapter(arrangement.head)
-    activate(model, arrangement)
-    return model
-
-
-def peer_full_model(job: Job, labels: Sequence[str]) -> Any:
-    """`transformers`' own model for tagging, without anything of `adapters`."""
-    backbone = peer_backbone(job)
-    backbone.config.num_labels = len(labels)
-    return XLMRobertaForTokenClassification.from_pretrained(
-        str(backbone.folder), config=backbone.config, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-
-
-def peer_arguments(job: Job, data: TrainingData, device: str) -> dict[str, Any]:
+def peer_arguments(
+    precision: str, rows_a_step: int, mean_length: float, batch_tokens: int, device: str
+) -> dict[str, Any]:
     """What differs from the defaults of `TrainingArguments`. Batches of prediction hold as many tokens as ours, on
-    average over the training split."""
-    batch_tokens = INFERENCE_TOKENS[device]
+    average over the training split. `eval_do_concat_batches`: what is predicted is not padded and copied again after
+    each batch, which is faster."""
     return {
         "num_train_epochs": 1,
-        "per_device_train_batch_size": job.recipe.batch_examples,
-        "per_device_eval_batch_size": max(1, round(batch_tokens / float(data.tasks[0].train.lengths.mean()))),
+        "per_device_train_batch_size": rows_a_step,
+        "per_device_eval_batch_size": max(1, round(batch_tokens / mean_length)),
+        "eval_do_concat_batches": False,
         "use_cpu": device == "cpu",
-        "bf16": job.precision == "bf16",
+        "bf16": precision == "bf16",
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",
@@ -190,20 +157,24 @@ def peer_arguments(job: Job, data: TrainingData, device: str) -> dict[str, Any]:
     }
 
 
-def peer_settings(job: Job, arguments: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def peer_settings(job: Job, arguments: Mapping[str, Any], steps: int) -> dict[str, Any]:
     """What a reader has to know of the peers to believe the comparison."""
     return {
-        "training_arguments": dict(arguments),
+        "training_arguments": {name: own for name, own in arguments.items() if name not in ("output_dir", "bf16")},
+        "bf16": "as the contender's precision says",
         "other_arguments": "the defaults of TrainingArguments; group_by_length is False (default) or True (grouped)",
         "optimizer": OptimizerNames(TrainingArguments(use_cpu=True, report_to="none").optim).value,
         "collator": "DataCollatorForTokenClassification, padded to the longest sentence of a batch",
         "adapter_model": "XLMRobertaAdapterModel with AdapterTrainer",
+        "fuse_model": "the same, Stack(Fuse(three), target) with AdapterFusion's default configuration",
+        "lora_model": "peft's LoraConfig (our rank, alpha, targets) on XLMRobertaForTokenClassification with Trainer",
         "full_model": "XLMRobertaForTokenClassification with Trainer",
         "hidden_dropout_prob": job.recipe.dropout,
         "attention_probs_dropout_prob": 0.0,
         "labels": "on the pieces that ours are on, -100 elsewhere",
-        "prediction": "without labels, so without a loss; sorted: rows sorted by length before the clock starts",
-        "grouped_window_batches": max(1, min(options.steps // 4, FULL_WINDOW_BATCHES)),
+        "prediction": "without labels, so without a loss; sorted: rows sorted by length before the clock starts, in "
+        "batches of equally many rows; equal: in batches of at most as many tokens as ours, padding included",
+        "grouped_window_batches": max(1, min(steps // 4, FULL_WINDOW_BATCHES)),
         "remarks": [
             "attention dropout is off in the peers too: their faster setting (the checkpoint's default is 0.1)",
             f"group_by_length sorts within {FULL_WINDOW_BATCHES} batches on 200 steps or more, within fewer on less",

@@ -13,10 +13,13 @@ import torch
 from helpers_tiny import tiny_backbone_folder
 from transformers import XLMRobertaTokenizerFast
 
+from adapter_stilts.model.backbone import load_backbone, load_model
+from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.training.inference import INFERENCE_TOKENS
-from benchmarks import peers, throughput
+from benchmarks import contenders, measuring, peer_models, peers, random_backbone, report, samples, throughput
 from benchmarks.machine import describe_machine, processor_name
+from benchmarks.ours import WatchedStep
 
 TASK = """\
 name: mine
@@ -36,16 +39,21 @@ data:
   format: conllu
   columns: {tokens: form, labels: upos}
   languages:
-    en: {train: train.conllu, validation: dev.conllu}
+    en: {train: train.conllu, validation: dev.conllu, test: dev.conllu}
+    de: {test: test.conllu}
+    fr: {validation: dev.conllu}
 """
 SENTENCES_A_STEP, STEPS, REPEATS = 4, 3, 2
 # As many sentences as three steps take, of 1 to 12 words, so that the benchmark has to choose all of them.
 WORDS = ["the", "cat", "is", "on", "it"] * 2 + ["this", "that"]
 SENTENCES = [WORDS[:words] for words in (3, 1, 12, 7, 2, 5, 9, 4, 11, 6, 8, 10)]
 TOO_LONG = ["that"] * 600
-PEERS = ("adapter_trainer_none", "adapter_trainer_stack", "trainer_full")
-TRAINING = [f"{peer}_{order}" for peer in PEERS for order in ("default", "grouped")]
-OURS = ["ours_none", "ours_stack", "ours_full", "ours_inference"]
+GERMAN = [["das", "ist", "the", "cat"], ["it"]]
+ADAPTERS, FULL = ("none", "stack", "fuse", "continue"), "full"
+PEERS = {**{name: f"adapter_trainer_{name}" for name in ADAPTERS}, "lora": "peft_trainer_lora", "full": "trainer_full"}
+TRAINING = {name: [f"{peer}_{order}_float32" for order in ("default", "grouped")] for name, peer in PEERS.items()}
+OURS = {name: f"ours_{name}_eager_float32" for name in PEERS}
+SIZES = ["4 sentences a step", "30 tokens a step"]
 
 
 def conllu(sentences: list[list[str]]) -> str:
@@ -62,6 +70,7 @@ def cut(values: list[int], size: int) -> list[list[int]]:
 def write_task(folder: Path, word_piece: str = "first_content") -> Path:
     (folder / "train.conllu").write_text(conllu([SENTENCES[0], TOO_LONG, *SENTENCES[1:]]), encoding="utf-8")
     (folder / "dev.conllu").write_text(conllu(SENTENCES[:3]), encoding="utf-8")
+    (folder / "test.conllu").write_text(conllu(GERMAN), encoding="utf-8")
     path = folder / "mine.yaml"
     path.write_text(TASK.replace("WORD_PIECE", word_piece), encoding="utf-8")
     return path
@@ -81,9 +90,10 @@ def result(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         patch.setenv("ADAPTER_STILTS_CACHE", str(folder / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setitem(INFERENCE_TOKENS, "cpu", 40)
-        sizes = ["--sentences-a-step", str(SENTENCES_A_STEP), "--steps", str(STEPS), "--repeats", str(REPEATS)]
+        sizes = ["--sentences-a-step", str(SENTENCES_A_STEP), "--tokens-a-step", "30"]
+        sizes += ["--steps", str(STEPS), "--repeats", str(REPEATS), "--language-sentences", "2"]
         where = ["--backbone", str(backbone), "--task", str(write_task(folder)), "--out", str(out)]
-        assert throughput.main([*where, *sizes]) == 0
+        assert throughput.main([*where, *sizes, "--variants", *PEERS, "inference", "languages"]) == 0
     return json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -94,100 +104,279 @@ def lengths(backbone: Path) -> list[int]:
     return [len(tokenizer(words, is_split_into_words=True).input_ids) for words in SENTENCES]
 
 
-def test_all_count_the_same_tokens(result: dict[str, Any], lengths: list[int]) -> None:
-    assert set(result["variants"]) == {*OURS, *TRAINING, "trainer_predict_default", "trainer_predict_sorted"}
-    for name, own in result["variants"].items():
-        assert own["tokens"] == [sum(lengths)] * REPEATS, name
-        assert len(own["seconds"]) == REPEATS
-    assert (result["sentences"], result["tokens"], result["longest_sentence"]) == (12, sum(lengths), max(lengths))
+def pieces(backbone: Path, sentences: list[list[str]]) -> list[int]:
+    tokenizer = XLMRobertaTokenizerFast.from_pretrained(backbone)
+    return [len(tokenizer(words, is_split_into_words=True).input_ids) for words in sentences]
+
+
+def test_all_count_the_same_tokens(result: dict[str, Any], lengths: list[int], backbone: Path) -> None:
+    assert list(result["results"]) == [*SIZES, "inference", "languages"]
+    expected = {SIZES[0]: lengths, "inference": lengths, "languages": pieces(backbone, [*GERMAN, *SENTENCES[:2]])}
+    for part, own_lengths in expected.items():
+        own = result["results"][part]
+        for name, variant in own["variants"].items():
+            if part != "languages":
+                assert variant["tokens"] == [sum(own_lengths)] * REPEATS, name
+            assert variant["tokens"] == [own["tokens"]] * REPEATS, name
+            assert len(variant["seconds"]) == REPEATS
+    first = result["results"][SIZES[0]]
+    assert (first["sentences"], first["tokens"], first["longest_sentence"]) == (12, sum(lengths), max(lengths))
+    assert set(first["variants"]) == {*OURS.values(), *(own for names in TRAINING.values() for own in names)}
+    orders = [f"trainer_predict_inference_{order}_float32" for order in ("default", "sorted", "equal")]
+    assert set(result["results"]["inference"]["variants"]) == {"ours_inference_float32", *orders}
+
+
+def test_languages_are_those_that_are_present(result: dict[str, Any], backbone: Path) -> None:
+    own = result["results"]["languages"]
+    assert own["languages"] == ["en", "de"]
+    # Two of the three English sentences, and both German ones.
+    english = pieces(backbone, SENTENCES[:3])
+    german = sum(pieces(backbone, GERMAN))
+    assert own["sentences"] == 4
+    assert own["tokens"] in {german + sum(english) - left_out for left_out in english}
 
 
 def test_speeds_and_ratios_follow_from_what_is_stored(result: dict[str, Any]) -> None:
-    median = {}
-    for name, own in result["variants"].items():
-        speeds = [tokens / seconds for tokens, seconds in zip(own["tokens"], own["seconds"], strict=True)]
-        stored = own["tokens_per_second"]
-        assert stored == {"all": speeds, "best": max(speeds), "median": statistics.median(speeds)}
-        median[name] = stored["median"]
-    expected = {
-        "ratio_training_default": median["ours_none"] / median["adapter_trainer_none_default"],
-        "ratio_training_grouped": median["ours_none"] / median["adapter_trainer_none_grouped"],
-        "ratio_stack_default": median["ours_stack"] / median["adapter_trainer_stack_default"],
-        "ratio_stack_grouped": median["ours_stack"] / median["adapter_trainer_stack_grouped"],
-        "ratio_full_default": median["ours_full"] / median["trainer_full_default"],
-        "ratio_full_grouped": median["ours_full"] / median["trainer_full_grouped"],
-        "ratio_inference_default": median["ours_inference"] / median["trainer_predict_default"],
-        "ratio_inference_sorted": median["ours_inference"] / median["trainer_predict_sorted"],
-    }
-    assert {key: value for key, value in result.items() if key.startswith("ratio_")} == expected
+    for part in result["results"].values():
+        speeds = {}
+        for name, own in part["variants"].items():
+            every = [tokens / seconds for tokens, seconds in zip(own["tokens"], own["seconds"], strict=True)]
+            stored = own["tokens_per_second"]
+            middle = statistics.median(every)
+            assert stored == {"all": every, "best": max(every), "median": middle, "low": min(every), "high": max(every)}
+            speeds[name] = every
+        for name, ratio in part["ratios"].items():
+            ours, peer = name.split(" / ") if " / " in name else (ratio["ours"], ratio["peer"])
+            assert part["variants"][ours]["group"] == part["variants"][peer]["group"]
+            assert ratio["all"] == [one / other for one, other in zip(speeds[ours], speeds[peer], strict=True)]
+            assert (ratio["median"], ratio["low"]) == (statistics.median(ratio["all"]), min(ratio["all"]))
+    pairs = [f"{OURS[name]} / {peer}" for name, peers in TRAINING.items() for peer in peers]
+    assert set(result["results"][SIZES[0]]["ratios"]) == {*pairs, *(f"best {name}" for name in PEERS)}
 
 
-def test_padding_of_sorted_prediction(result: dict[str, Any], lengths: list[int], backbone: Path) -> None:
-    """Batches hold the number of sentences that have 40 pieces on average over the split, the long one included."""
+def test_share_of_the_matrix_rate(result: dict[str, Any]) -> None:
+    """Two layers, 32 wide, 128 inside: 4 x 32 x 32 + 2 x 32 x 128 multiply-adds each, two operations each."""
+    assert result["multiply_adds_a_token"] == 2 * (4_096 + 8_192)
+    rate = result["matrix_operations_per_second"]["float32"]
+    passes = {"none": 2, "fuse": 2, "lora": 2, "full": 3, "inference": 1, "languages": 1}
+    for part in result["results"].values():
+        for own in part["variants"].values():
+            if own["group"] in passes:
+                operations = 2 * 24_576 * passes[own["group"]]
+                assert own["matrix_share"] == pytest.approx(own["tokens_per_second"]["median"] * operations / rate)
+            assert own["peak_memory_bytes"] is None
+
+
+def test_waiting_is_a_share_of_the_time(result: dict[str, Any]) -> None:
+    for name, own in result["results"][SIZES[0]]["variants"].items():
+        assert ("waiting_share" in own) == own["ours"], name
+        if own["ours"]:
+            assert 0 < own["waiting_share"]["low"] <= own["waiting_share"]["high"] < 1
+
+
+def test_padding_of_prediction(result: dict[str, Any], lengths: list[int], backbone: Path) -> None:
+    """Batches hold the number of sentences that have 40 pieces on average over the split, the long one included; equal
+    ones as many sentences as fit into 40 places."""
     tokenizer = XLMRobertaTokenizerFast.from_pretrained(backbone)
     # The long sentence is two windows of whole words: its pieces, and `<s>` and `</s>` twice.
     long = len(tokenizer(TOO_LONG, is_split_into_words=True, add_special_tokens=False, verbose=False).input_ids)
     windows = -(-long // 510)
     size = max(1, round(40 / ((sum(lengths) + long + 2 * windows) / (len(lengths) + windows))))
-    assert result["peers"]["training_arguments"]["per_device_eval_batch_size"] == size
-    places = sum(len(own) * max(own) for own in cut(sorted(lengths), size))
-    assert result["variants"]["trainer_predict_sorted"]["padding_share"] == pytest.approx(1 - sum(lengths) / places)
-    assert "padding_share" not in result["variants"]["ours_none"]
+    own = result["results"]["inference"]
+    assert own["peers"]["training_arguments"]["per_device_eval_batch_size"] == size
+    places = sum(len(batch) * max(batch) for batch in cut(sorted(lengths), size))
+    share = own["variants"]["trainer_predict_inference_sorted_float32"]["padding_share"]
+    assert share == pytest.approx(1 - sum(lengths) / places)
+    equal: list[list[int]] = [[]]
+    for length in sorted(lengths):
+        if equal[-1] and (len(equal[-1]) + 1) * length > 40:
+            equal.append([])
+        equal[-1].append(length)
+    places = sum(len(batch) * max(batch) for batch in equal)
+    share = own["variants"]["trainer_predict_inference_equal_float32"]["padding_share"]
+    assert share == pytest.approx(1 - sum(lengths) / places)
+    assert "padding_share" not in own["variants"]["ours_inference_float32"]
+
+
+def test_equal_batches_by_hand() -> None:
+    """Twelve places: 4 x 3, then 2 x 5 (3 x 6 are too many), 2 x 6, and what is too long alone."""
+    assert peers.equal_batches([2, 3, 3, 3, 4, 5, 6, 6, 13, 14], 12) == [[0, 1, 2, 3], [4, 5], [6, 7], [8], [9]]
+    assert peers.equal_batches([], 12) == []
 
 
 def test_training_peers_pad_as_they_must(result: dict[str, Any], lengths: list[int]) -> None:
     """Twelve sentences in steps of four: none pads less than in order, or more than with one long each."""
     least = sum(len(own) * max(own) for own in cut(sorted(lengths), SENTENCES_A_STEP))
     most = sum(SENTENCES_A_STEP * length for length in sorted(lengths)[-STEPS:])
-    for name in TRAINING:
-        share = result["variants"][name]["padding_share"]
-        assert 1 - sum(lengths) / least - 1e-9 <= share <= 1 - sum(lengths) / most + 1e-9, name
+    for names in TRAINING.values():
+        for name in names:
+            share = result["results"][SIZES[0]]["variants"][name]["padding_share"]
+            assert 1 - sum(lengths) / least - 1e-9 <= share <= 1 - sum(lengths) / most + 1e-9, name
+
+
+def test_a_size_in_tokens(result: dict[str, Any]) -> None:
+    """The peers' rows a step are those that have so many tokens on average: sentences here are longer than 20."""
+    own = result["results"][SIZES[1]]
+    assert (own["tokens_a_step"], result["results"][SIZES[0]]["tokens_a_step"]) == (30, None)
+    rows = own["peers"]["training_arguments"]["per_device_train_batch_size"]
+    assert own["sentences_a_step"] == rows == 1
+    assert own["sentences"] == rows * STEPS
+
+
+@pytest.mark.parametrize(("mean", "rows"), [(10.0, 102), (25.0, 41), (2_000.0, 1)])
+def test_rows_of_so_many_tokens(mean: float, rows: int) -> None:
+    assert contenders.Size(tokens=1_024).rows(mean) == rows
+    assert contenders.Size(sentences=32).rows(mean) == 32
+    assert contenders.Size(tokens=1_024).settings == {"batch_tokens": "1024"}
 
 
 def test_both_sides_train_the_same_parameters(result: dict[str, Any]) -> None:
-    trained = {name: own["trainable_parameters"] for name, own in result["variants"].items()}
+    variants = result["results"][SIZES[0]]["variants"]
+    trained = {name: own["trainable_parameters"] for name, own in variants.items()}
     # Two layers, 32 wide, reduced by 8 to 4: down and up with biases; a head of 32 x 2 with biases.
-    adapters = 2 * (32 * 4 + 4 + 4 * 32 + 32) + 32 * 2 + 2
-    for name in ("ours_none", "ours_stack", *TRAINING[:4]):
-        assert trained[name] == adapters, name
+    head = 32 * 2 + 2
+    adapter = 2 * (32 * 4 + 4 + 4 * 32 + 32)
+    for name in ("none", "stack", "continue"):
+        for own in (OURS[name], *TRAINING[name]):
+            assert trained[own] == adapter + head, own
+    # LoRA of rank 16 on query and value: A and B, 32 x 16 each.
+    for own in (OURS["lora"], *TRAINING["lora"]):
+        assert trained[own] == 2 * 2 * 2 * 32 * 16 + head, own
+    # Light fusion: a query of rank 16 with a bias; AdapterFusion: query and key with biases, value without.
+    assert trained[OURS["fuse"]] == adapter + head + 2 * (2 * 32 * 16 + 32)
+    for own in TRAINING["fuse"]:
+        assert trained[own] == adapter + head + 2 * (3 * 32 * 32 + 2 * 32), own
     # 500 pieces, 514 positions, one type, a norm; per layer four 32 x 32, two 32 x 128 and two norms; the head.
-    full = (500 + 514 + 1 + 2) * 32 + 2 * (4 * (32 * 32 + 32) + 32 * 128 + 128 + 128 * 32 + 32 + 4 * 32) + 32 * 2 + 2
-    for name in ("ours_full", *TRAINING[4:]):
-        assert trained[name] == full, name
+    full = (500 + 514 + 1 + 2) * 32 + 2 * (4 * (32 * 32 + 32) + 32 * 128 + 128 + 128 * 32 + 32 + 4 * 32) + head
+    for own in (OURS["full"], *TRAINING["full"]):
+        assert trained[own] == full, own
 
 
-def test_peers_have_the_settings_that_the_file_claims(result: dict[str, Any], backbone: Path) -> None:
-    peers, given = result["peers"], result["peers"]["training_arguments"]
-    assert (given["per_device_train_batch_size"], given["num_train_epochs"], given["bf16"]) == (4, 1, False)
+def test_peers_have_the_settings_that_the_file_claims(result: dict[str, Any]) -> None:
+    peers = result["results"][SIZES[0]]["peers"]
+    given = peers["training_arguments"]
+    assert (given["per_device_train_batch_size"], given["num_train_epochs"]) == (4, 1)
     assert (peers["attention_probs_dropout_prob"], peers["hidden_dropout_prob"]) == (0.0, 0.1)
     assert peers["grouped_window_batches"] == 1
     assert result["ours"]["reduction"] == 8
 
 
-@pytest.mark.parametrize("kind", ["adapters", "full"])
-def test_peer_models_have_our_dropout(kind: str, backbone: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def jobs(backbone: Path, folder: Path, names: list[str]) -> dict[str, Any]:
+    task, base = find_task(str(write_task(folder))), load_backbone(str(backbone))
+    runs = contenders.train_intermediates(task, base, contenders.FUSED, "cpu", None, str(folder))
+    size = contenders.Size(sentences=4)
+    return {name: contenders.job_of(name, task, base, runs, size, "float32", None) for name in names}
+
+
+def test_peer_models_have_our_dropout(backbone: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
-    options = throughput.parse(
-        ["--backbone", str(backbone), "--task", str(write_task(tmp_path)), "--out", str(tmp_path / "out.json")]
-    )
-    jobs = throughput.make_jobs(options, None, str(tmp_path))
-    if kind == "adapters":
-        model = peers.peer_adapter_model(jobs["stack"], ["A", "B"])
-        assert list(model.active_adapters) == list(jobs["stack"].arrangement.adapters)
-    else:
-        model = peers.peer_full_model(jobs["full"], ["A", "B"])
-    attention = [layer.attention.self for layer in model.roberta.encoder.layer]
-    assert [own.dropout_prob for own in attention] == [0.0, 0.0]
-    found = {module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout) and module.p}
-    assert found == {0.1}
-    assert jobs["none"].backbone.config.attention_probs_dropout_prob == 0.1  # the shared configuration is not touched
+    made = jobs(backbone, tmp_path, ["stack", "fuse", "lora", "full"])
+    for name, job in made.items():
+        model = peer_models.peer_model(job, ["A", "B"])
+        encoder = (model.base_model.model if name == "lora" else model).roberta.encoder
+        assert [layer.attention.self.dropout_prob for layer in encoder.layer] == [0.0, 0.0]
+        found = {own.p for own in model.modules() if isinstance(own, torch.nn.Dropout) and own.p}
+        assert found == {0.1}, name
+    model = peer_models.peer_model(made["fuse"], ["A", "B"])
+    assert str(model.active_adapters) == "Stack[Fuse[mine_2, mine_3, mine_4], mine]"
+    trained = {name for name, own in model.named_parameters() if own.requires_grad}
+    assert all(".mine." in name or "adapter_fusion_layer" in name or "heads.mine" in name for name in trained)
+    assert made["stack"].backbone.config.attention_probs_dropout_prob == 0.1  # the shared configuration is not touched
+
+
+def test_watched_step_counts_the_time_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock by hand: 2 seconds of packing, 5 in the step, 1 asking for losses, 3 of packing, 7 in the step."""
+    clock = [0.0]
+    monkeypatch.setattr("benchmarks.ours.time.perf_counter", lambda: clock[0])
+
+    class Slow:
+        def __init__(self) -> None:
+            self.seconds = [5.0, 7.0]
+
+        def __call__(self, batches: Any) -> None:
+            clock[0] += self.seconds.pop(0)
+
+        def losses(self) -> list[float]:
+            clock[0] += 1.0
+            return [0.5]
+
+    step = WatchedStep(Slow(), "cpu")  # type: ignore[arg-type]
+    clock[0] = 100.0
+    step.start()
+    clock[0] += 2.0
+    step([])
+    assert step.losses() == [0.5]
+    clock[0] += 3.0
+    step([])
+    assert step.waiting == 2.0 + 3.0
+
+
+def test_what_fails_is_left_out_and_said() -> None:
+    """One fails in the warm-up, one in the second round; the third goes on, and no ratio names the others."""
+    closed = []
+
+    def variant(name: str, fails_at: int | None) -> measuring.Variant:
+        def run(sample: Any, repeat: int) -> measuring.Measured:
+            if repeat == fails_at:
+                raise torch.OutOfMemoryError if name == "b" else RuntimeError("no\nkernel")
+            return measuring.Measured(30, 40, 2.0)
+
+        return measuring.Variant(run, 7, pads=True)
+
+    def contender(name: str, ours: bool, fails_at: int | None) -> measuring.Contender:
+        def build(stack: Any) -> measuring.Variant:
+            stack.callback(closed.append, name)
+            return variant(name, fails_at)
+
+        return measuring.Contender(name, "none", ours, "float32", build)
+
+    three = [contender("a", True, 0), contender("b", False, 2), contender("c", True, None)]
+    found = measuring.measure_group(three, None, None, 3, "cpu")  # type: ignore[arg-type]
+    stored = {name: report.summary(own, 10, 1_000.0) for name, own in found.items()}
+    assert stored["a"] == {"group": "none", "ours": True, "precision": "float32", "failure": "RuntimeError: no kernel"}
+    assert stored["b"]["failure"] == "out of memory"
+    assert stored["c"]["tokens_per_second"]["all"] == [15.0] * 3
+    assert stored["c"]["padding_share"] == 0.25
+    assert stored["c"]["matrix_share"] == 15.0 * 10 / 1_000
+    assert report.ratios(stored) == {}
+    assert sorted(closed) == ["a", "b", "c"]
+    with pytest.raises(samples.UsageError):
+        measuring.failure(samples.UsageError("--steps: found none"))
+
+
+def test_random_backbone_is_read_as_any_other(backbone: Path, tmp_path: Path) -> None:
+    """Sizes as they were asked for, the same weights twice."""
+    sizes = {**random_backbone.LARGE, "vocab_size": 500, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 24}
+    sums = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        random_backbone.write_random(tmp_path / name, sizes, backbone)
+        base = load_backbone(str(tmp_path / name))
+        assert {key: getattr(base.config, key) for key in sizes} == sizes
+        assert len(base.tokenizer) == 500
+        sums.append([own.sum().item() for own in load_model(base).parameters()])
+    assert sums[0] == sums[1]
+
+
+def test_large_has_the_shapes_of_xlm_r_large() -> None:
+    """24 x (4 x 1024 x 1024 + 2 x 1024 x 4096) multiply-adds: the 303 million of the encoder, less biases and norms."""
+    config = type("Config", (), random_backbone.LARGE)
+    from benchmarks.hardware import multiply_adds, operations, product_operations
+
+    assert multiply_adds(config) == 301_989_888
+    assert [operations(config, passes) for passes in ("inference", "frozen", "full")] == [
+        603_979_776, 1_207_959_552, 1_811_939_328
+    ]  # fmt: skip
+    assert product_operations(10, config) == 2 * 10 * (1_048_576 + 2 * 4_194_304)
 
 
 def test_command_repeats_the_run_without_places_of_this_machine(result: dict[str, Any], backbone: Path) -> None:
     assert result["command"] == (
         f"OMP_NUM_THREADS=1 python -m benchmarks.throughput --device cpu --backbone {backbone.name} --task mine.yaml "
-        f"--sentences-a-step 4 --steps 3 --repeats 2 --variants none stack full "
-        f"--out throughput.json"
+        f"--sentences-a-step 4 --tokens-a-step 30 --steps 3 --repeats 2 "
+        f"--variants none stack fuse continue lora full inference languages --precisions float32 --executions eager "
+        f"--inference-sentences 6400 --language-sentences 2 --out throughput.json"
     )
     assert not re.search(r'"/|/tmp', json.dumps(result))
     assert result["machine"] == describe_machine()
@@ -198,8 +387,22 @@ def test_mirror_is_shown_as_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     options = throughput.parse(["--hub-mirror", str(tmp_path), "--out", "results/a b.json"])
     assert throughput.command(options) == (
         "python -m benchmarks.throughput --device cpu --backbone embedded --task udpos --hub-mirror hub "
-        "--sentences-a-step 32 --steps 200 --repeats 3 --variants none stack full --out 'results/a b.json'"
+        "--steps 200 --repeats 3 --variants none stack fuse continue lora full inference --precisions float32 "
+        "--executions eager --inference-sentences 6400 --out 'results/a b.json'"
     )
+    assert list(map(str, throughput.sizes(options))) == ["32 sentences"]
+
+
+def test_cuda_has_more_by_default() -> None:
+    options = throughput.parse(["--device", "cuda", "--tokens-a-step", "1024", "4096", "--out", "a.json"])
+    assert options.precisions == ["float32", "bf16"]
+    assert options.executions == ["eager", "captured", "compiled"]
+    assert list(map(str, throughput.sizes(options))) == ["1024 tokens", "4096 tokens"]
+
+
+def test_captured_needs_cuda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert throughput.main(["--executions", "captured", "--out", str(tmp_path / "out.json")]) == 2
+    assert capsys.readouterr().err == "error: --executions: found captured on cpu, accepted: eager\n"
 
 
 def test_collator_counts_by_hand(backbone: Path) -> None:
@@ -213,10 +416,6 @@ def test_collator_counts_by_hand(backbone: Path) -> None:
     assert batch["labels"].tolist() == [[0, 0, 0, -100, -100], [0] * 5, [0, 0, 0, 0, -100]]
     collator(rows(2, 7))
     assert (collator.tokens, collator.places) == (12 + 9, 15 + 14)
-    measured = [peers.Measured(collator.tokens, collator.places, 2.0)]
-    own = throughput.summary(peers.Variant(lambda sample, repeat: measured[0], 0, pads=True), measured)
-    assert own["padding_share"] == pytest.approx(8 / 29)
-    assert own["tokens_per_second"] == {"median": 10.5, "best": 10.5, "all": [10.5]}
 
 
 SPLIT = EncodedSplit(
@@ -237,11 +436,11 @@ def test_peers_label_the_pieces_that_we_read() -> None:
 
 
 def test_sentences_of_several_windows_are_left_out() -> None:
-    assert throughput.draw_examples(SPLIT, 1, 1).tolist() == [0]
+    assert samples.draw_examples(SPLIT, 1, 1).tolist() == [0]
     three = replace(SPLIT, examples=3, example=np.array([0, 1, 2]))
-    assert sorted(throughput.draw_examples(three, 1, 3).tolist()) == [0, 1, 2]
-    with pytest.raises(throughput.UsageError, match=r"--steps: found 2, accepted: at most 1 \(3 sentences"):
-        throughput.draw_examples(three, 2, 2)
+    assert sorted(samples.draw_examples(three, 1, 3).tolist()) == [0, 1, 2]
+    with pytest.raises(samples.UsageError, match=r"--steps: found 2, accepted: at most 1 \(3 sentences"):
+        samples.draw_examples(three, 2, 2)
 
 
 def test_bad_usage_is_one_line_and_writes_nothing(

@@ -1,0 +1,109 @@
+"""The package's own training and prediction, as they are timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import torch
+
+from adapter_stilts.model.arrangement import count_parameters
+from adapter_stilts.model.compiled import is_compiled
+from adapter_stilts.progress import progress
+from adapter_stilts.training.batches import Batch
+from adapter_stilts.training.build import build_model
+from adapter_stilts.training.data import TrainingData
+from adapter_stilts.training.embedding_rows import reachable_rows
+from adapter_stilts.training.execution import Execution, make_step
+from adapter_stilts.training.inference import predict_labels
+from adapter_stilts.training.job import Job
+from adapter_stilts.training.plan import plan_epochs
+from adapter_stilts.training.step import Step
+from adapter_stilts.training.trainer import Fitted, reachable_ids, train_epoch
+from benchmarks.measuring import Measured, Sample, Variant, now
+
+EXECUTIONS = {
+    "eager": Execution(step="eager", compile="off"),
+    "captured": Execution(step="captured", compile="off"),
+    "compiled": Execution(step="captured", compile="on"),
+}
+
+
+class WatchedStep:
+    """A step that notes how long it waited for its batches: the time between two steps.
+
+    A CUDA device works on while the next batch is packed; it has waited only where it is found idle afterwards, and
+    then the whole time counts, the most it can have been.
+    """
+
+    def __init__(self, step: Step, device: str) -> None:
+        self.step, self.cuda = step, device == "cuda"
+        self.waiting = 0.0
+        self.done: torch.cuda.Event | None = None
+        self.left = time.perf_counter()
+
+    def start(self) -> None:
+        """Begin an epoch."""
+        self.waiting, self.done, self.left = 0.0, None, time.perf_counter()
+
+    def __call__(self, batches: Sequence[Batch]) -> None:
+        if self.done is None or self.done.query():
+            self.waiting += time.perf_counter() - self.left
+        self.step(batches)
+        if self.cuda:
+            self.done = torch.cuda.Event()
+            self.done.record()
+        self.left = time.perf_counter()
+
+    def losses(self) -> list[float]:
+        found = self.step.losses()
+        self.left = time.perf_counter()
+        return found
+
+    def weights(self) -> list[torch.nn.Parameter]:
+        return self.step.weights()
+
+    def in_float32(self) -> AbstractContextManager[None]:
+        return self.step.in_float32()
+
+    def close(self) -> None:
+        self.step.close()
+
+
+def our_training(
+    job: Job, data: TrainingData, timed: Sample, repeats: int, execution: Execution, device: str, stack: ExitStack
+) -> Variant:
+    """The package's own epoch; the optimizer lives on from the warm-up through all repeats, as the peers' does."""
+    model = build_model(job, data, device)
+    parameters = count_parameters(model)[0]  # of the whole word embedding, which full fine-tuning holds in part
+    if job.method == "full":
+        stack.enter_context(reachable_rows(model, reachable_ids(job, data)))
+    steps = sum(len(plan_epochs(timed.data, job.recipe, repeat)[0]) for repeat in range(repeats + 1))
+    step = WatchedStep(make_step(job, model, steps, 0, execution), device)
+    stack.callback(step.close)
+
+    def run(sample: Sample, repeat: int) -> Measured:
+        fitted, started = Fitted(), now(device)
+        planned = plan_epochs(sample.data, job.recipe, repeat)[0]
+        step.start()
+        with progress(f"ours {job.method} {job.composition}", len(planned), "steps") as reporter:
+            train_epoch(job, step, model, planned, fitted, reporter)
+        return Measured(fitted.tokens, fitted.tokens, now(device) - started, step.waiting)
+
+    return Variant(run, parameters, pads=False, compiled=lambda: is_compiled(model))
+
+
+def our_inference(job: Job, data: TrainingData, device: str) -> Variant:
+    """`predict_labels`, which sorts by length itself."""
+    model: Any = build_model(job, data, device)
+
+    def run(sample: Sample, repeat: int) -> Measured:
+        (part,) = sample.data.tasks
+        tokens: list[int] = []
+        started = now(device)
+        predict_labels(model, part.head, part.train, part.train_examples, tokens.append)
+        return Measured(sum(tokens), sum(tokens), now(device) - started)
+
+    return Variant(run, 0, pads=False)
