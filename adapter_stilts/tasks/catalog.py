@@ -10,6 +10,7 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.languages import language
 from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, MethodName, Recipe, Task
 from adapter_stilts.strict_yaml import Location, load_yaml, place
+from adapter_stilts.tasks.conllu import misc_key
 from adapter_stilts.tasks.kinds import find_kind
 
 __all__ = ["Task", "all_tasks", "find_task", "recipe_for"]
@@ -209,8 +210,8 @@ def _check_columns(task: Task, at: Location, columns: dict[str, str | int], file
             if value != "last" and not (isinstance(value, int) and value >= 0):
                 _refuse(task, (*at, key), repr(value), "the number of a column, from 0, or last")
         elif file_format == "conllu":
-            if value not in CONLLU_COLUMNS:
-                _refuse(task, (*at, key), repr(value), ", ".join(CONLLU_COLUMNS))
+            if value not in CONLLU_COLUMNS and misc_key(value) is None:
+                _refuse(task, (*at, key), repr(value), f"{', '.join(CONLLU_COLUMNS)}, or misc.KEY for a value in MISC")
         elif not isinstance(value, str):
             _refuse(task, (*at, key), repr(value), "a column's name")
 

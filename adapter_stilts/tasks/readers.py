@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,7 @@ from datasets import ClassLabel, Features
 
 from adapter_stilts.errors import DataError
 from adapter_stilts.schema import CONLLU_COLUMNS
+from adapter_stilts.tasks.conllu import Row, misc_key, misc_values, read_sentences
 
 Column = str | int
 
@@ -117,23 +118,25 @@ def read_tsv(path: Path, columns: Sequence[Column]) -> Rows:
 
 
 def read_conllu(path: Path, columns: Sequence[Column]) -> Rows:
-    """CoNLL-U (https://universaldependencies.org/format.html): syntactic words; comments, multiword ranges and empty
-    nodes are skipped. The word numbers of a sentence must run from 1, which finds a lost blank line."""
-    sentences: list[list[tuple[int, list[str]]]] = [[]]
-    for number, text in _lines(path):
-        if not text:
-            sentences.append([])
-        elif not text.startswith("#"):
-            fields = _fields(text.split("\t"), 10, path, number)
-            if _is_word(fields[0], len(sentences[-1]) + 1, f"{path}:{number}"):
-                sentences[-1].append((number, fields))
-    return _token_rows(path, columns, sentences, [CONLLU_COLUMNS.index(str(name)) for name in columns])
+    """CoNLL-U: syntactic words; comments, multiword ranges and empty nodes are skipped. A column is one of the ten, or
+    `misc.KEY`, which every word must have."""
+
+    def refuse(line: int, _: str, message: str) -> NoReturn:
+        raise DataError(f"{path}:{line}: {message}")
+
+    sentences = [sentence.words for sentence in read_sentences(_lines(path), refuse)]
+    indices = [CONLLU_COLUMNS.index(str(name) if misc_key(name) is None else "misc") for name in columns]
+    rows = _token_rows(path, columns, sentences, indices)
+    for name in columns:
+        if key := misc_key(name):
+            rows.columns[name] = _misc_column(rows, name, key)
+    return rows
 
 
 def read_conll(path: Path, columns: Sequence[Column]) -> Rows:
     """One token a line, columns separated by a tab or by blanks, a blank line between sentences, lines of `-DOCSTART-`
     skipped. A column is a number from 0, or `last`. There are no comments (`#` is a token in CoNLL-2000)."""
-    sentences: list[list[tuple[int, list[str]]]] = [[]]
+    sentences: list[list[Row]] = [[]]
     width = 0
     for number, text in _lines(path):
         if not text.strip(" \t"):
@@ -224,19 +227,16 @@ def _fields(fields: list[str], accepted: int, path: Path, number: int, like: str
     return fields
 
 
-def _is_word(identifier: str, expected: int, place: str) -> bool:
-    if re.fullmatch(r"[0-9]+[-.][0-9]+", identifier):
-        return False
-    if identifier != str(expected):
-        raise DataError(
-            f"{place}: found the word number {identifier!r}, accepted {expected}, a range (1-2), an empty node (1.1)"
-        )
-    return True
+def _misc_column(rows: Rows, name: Column, key: str) -> list[list[str]]:
+    values = [[misc_values(misc).get(key) for misc in sentence] for sentence in rows.columns[name]]
+    for row, sentence in enumerate(values):
+        if None in sentence:
+            place = rows.place(row, sentence.index(None))
+            raise DataError(f"{place}: found no {key} in MISC, accepted {key}=LABEL on every word")
+    return values  # type: ignore[return-value]
 
 
-def _token_rows(
-    path: Path, columns: Sequence[Column], sentences: list[list[tuple[int, list[str]]]], indices: list[int]
-) -> Rows:
+def _token_rows(path: Path, columns: Sequence[Column], sentences: list[list[Row]], indices: list[int]) -> Rows:
     full = [sentence for sentence in sentences if sentence]
     values: dict[Column, list[Any]] = {
         name: [[fields[index] for _, fields in sentence] for sentence in full]

@@ -51,9 +51,13 @@ def test_shipped_tasks() -> None:
     kinds = {name: (task.kind, task.role, task.knowledge, task.granularity) for name, task in tasks.items()}
     assert kinds == {
         "chunking": ("tagging", "intermediate", "syntactic", "token"),
+        "cola": ("classification", "intermediate", "syntactic", "sentence"),
         "mlm_text": ("masked_lm", "intermediate", "none", "token"),
+        "mrpc": ("classification", "intermediate", "semantic", "sentence"),
+        "pawsx_devtest": ("classification", "intermediate", "syntactic", "sentence"),
         "pmb_ccg": ("tagging", "intermediate", "syntactic", "token"),
         "pmb_semtag": ("tagging", "intermediate", "semantic", "token"),
+        "rte": ("classification", "intermediate", "semantic", "sentence"),
         "snli_devtest": ("classification", "intermediate", "semantic", "sentence"),
         "ud_deprel": ("tagging", "intermediate", "syntactic", "token"),
         "udpos": ("tagging", "target", "syntactic", "token"),

@@ -16,7 +16,8 @@ from adapter_stilts.tasks import recipe_file
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.recipe_file import write_recipe
 
-SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "task_configs").glob("*/*.yaml"))
+CONFIGS = Path(__file__).parents[2] / "task_configs"
+SHIPPED = sorted(path.stem for role in ("intermediate", "target") for path in (CONFIGS / role).glob("*.yaml"))
 
 HEAD = """\
 # mine

@@ -1,0 +1,138 @@
+"""What a check found: places with messages, and how much was looked at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapter_stilts.languages import LANGUAGES
+from adapter_stilts.tasks.conllu import Sentence
+
+Say = Callable[[int, str, str], None]
+"""Takes the line, the code, and what was found and is accepted there."""
+
+CODES: dict[str, str] = {
+    "utf-8": "bytes that are no UTF-8",
+    "line-end": "a carriage return",
+    "blank-line": "not one blank line after each sentence",
+    "columns": "not ten columns",
+    "id": "words not numbered from 1",
+    "range": "a multiword range or an empty node out of place",
+    "comment": "a comment after a word, or without words",
+    "empty": "a column with nothing in it, or blanks around its value",
+    "misc": "a key twice in MISC, or a value that UD does not have",
+    "sent_id": "no sent_id, or one twice",
+    "text": "no text, or one that is not its words",
+    "upos": "no UPOS of UD v2",
+    "deprel": "no relation of UD v2, or a wrong subtype",
+    "punct": "UPOS PUNCT and the relation punct apart",
+    "head": "a HEAD that is no other word of the sentence",
+    "root": "not one root with the relation root",
+    "cycle": "words that hang on each other",
+    "entity": "spans that are no IOB2 (MISC Entity)",
+    "entity-type": "a span that is not PER, LOC or ORG",
+    "sem": "no coarse semantic tag (MISC Sem)",
+    "partial": "an annotation on fewer than half of a file's words",
+    "duplicate": "a sentence of four or more words twice",
+    "leak": "a test sentence that stands in training data",
+    "count": "no sentence, or too few (--minimum)",
+    "parallel": "other sentences than in the other languages (--parallel)",
+    "n-gram": "four words in a row in more than 3 sentences of a language (--varied)",
+    "tag-sequence": "one UPOS sequence in more than 2% of a file's sentences (--varied)",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be: `message` says what was found and what is accepted."""
+
+    file: Path
+    line: int
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message} [{self.code}]"
+
+    def as_json(self) -> dict[str, Any]:
+        return {"file": str(self.file), "line": self.line, "code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """One file that was looked at. `unchecked`: annotations that it does not have, and checks that it was spared."""
+
+    path: Path
+    sentences: tuple[Sentence, ...]
+    unchecked: tuple[str, ...]
+
+    @property
+    def words(self) -> int:
+        """Number of syntactic words."""
+        return sum(len(sentence.words) for sentence in self.sentences)
+
+    @property
+    def language(self) -> str | None:
+        """The code that the name begins with (`de.conllu`, `de_gsd-ud-test.conllu`), where it is a language's."""
+        code = _parts(self.path)[0]
+        return code if code in LANGUAGES else None
+
+    @property
+    def role(self) -> str | None:
+        """`train`, `dev` or `test`, from the name, else from the name of the folder."""
+        named = [*_parts(self.path), self.path.resolve().parent.name]
+        return next((_ROLES[part] for part in named if part in _ROLES), None)
+
+    @property
+    def last_line(self) -> int:
+        """The last line with something on it; 1 for an empty file."""
+        if not self.sentences:
+            return 1
+        last = self.sentences[-1]
+        return max(own[-1][0] for own in (last.comments, last.words, last.others) if own)
+
+    def as_json(self) -> dict[str, Any]:
+        counts = {"sentences": len(self.sentences), "words": self.words}
+        return {"file": str(self.path), **counts, "unchecked": list(self.unchecked)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings, by file in the order given and by line, and what was looked at."""
+
+    files: tuple[CheckedFile, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line with counts, and with what was not checked where the annotation is missing."""
+        counts = [
+            _counted(len(self.files), "file"),
+            _counted(sum(len(own.sentences) for own in self.files), "sentence"),
+            _counted(sum(own.words for own in self.files), "word"),
+            _counted(len(self.findings), "finding"),
+        ]
+        spared: dict[str, int] = {}
+        for own in self.files:
+            for what in own.unchecked:
+                spared[what] = spared.get(what, 0) + 1
+        listed = ", ".join(f"{what} ({count} of {len(self.files)} files)" for what, count in spared.items())
+        return ", ".join(counts) + (f"; not checked, for want of it: {listed}" if listed else "")
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "files": [own.as_json() for own in self.files],
+            "findings": [own.as_json() for own in self.findings],
+            "summary": self.summary,
+        }
+
+
+_ROLES = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "test": "test"}
+
+
+def _parts(path: Path) -> list[str]:
+    return path.stem.replace("_", "-").split("-")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{f'{number:,}' if number else 'no'} {what}{'' if number == 1 else 's'}"
