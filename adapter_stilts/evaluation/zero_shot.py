@@ -78,10 +78,10 @@ def evaluate(
     mirror = mirror_dir(Path(mirror) if mirror is not None else None)
     task = task_of(found)
     codes = check_languages(task, languages)
-    identities, missing = _identities(task, codes, split, mirror)
+    identities, missing = language_identities(task, codes, split, mirror)
     if not identities:
         raise StiltsError(f"{task.name}: no {split} data in any language; first: {next(iter(missing.values()))}")
-    name = _evaluation_name(found, split, limit, identities)
+    name = evaluation_name(found, split, limit, identities)
     folder = found.folder / EVALUATIONS / name
     if not (folder / SCORES).is_file():
         device = device or default_device()
@@ -138,7 +138,7 @@ def read_scores(folder: Path) -> Scores:
     return read_stored(folder / SCORES, Scores)
 
 
-def _identities(
+def language_identities(
     task: Task, codes: Sequence[str], split: str, mirror: Path | None
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Content hashes of the languages that have this split, and the reason for each that has not."""
@@ -152,7 +152,7 @@ def _identities(
     return identities, missing
 
 
-def _evaluation_name(run: Run, split: str, limit: int | None, identities: dict[str, str]) -> str:
+def evaluation_name(run: Run, split: str, limit: int | None, identities: dict[str, str]) -> str:
     identity = {
         "run": content_hash(run.record.identity),
         "split": split,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapter_stilts.errors import UsageError
+from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.masked_lm_head import pretrained_head
@@ -21,6 +21,7 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.overlap import write_signatures
 from adapter_stilts.training.build import build_model
+from adapter_stilts.training.checkpoint import checkpoints_of
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.describe import manifest_of, record_of
 from adapter_stilts.training.device import default_device, default_precision, peak_memory_bytes, reset_peak_memory
@@ -77,7 +78,7 @@ def train(
     named = method
     if method in BOTTLENECK_NAMES:
         method, settings = "bottleneck", {"adapter": method, **settings}
-    amount = {"limit": limit, "match_tokens": None if over else match_tokens}
+    amount: dict[str, Any] = {"limit": limit, "match_tokens": None if over else match_tokens}
     below_amount = {"limit": None if match_tokens else limit, "match_tokens": match_tokens}
     check_languages(tasks, languages)
     _, recipe = check_request(
@@ -192,12 +193,20 @@ def _masked_lm_head(task: Task | None, shared: dict[str, Any]) -> Run | None:
 
 
 def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", execution: Execution | None = None) -> Run:
-    """Train a job and put its folder into the store, whole or not at all; without weights where `keep` is "scores"."""
+    """Train a job and put its folder into the store, whole or not at all; without weights where `keep` is "scores".
+
+    A job that was cut off goes on from its last checkpoint."""
     started = time.perf_counter()
     reset_peak_memory(device)
     data = load_training_data(job)
     model = build_model(job, data, device)
-    fitted = fit(job, model, data, execution)
+    checkpoints = checkpoints_of(job.name, store, execution or Execution())
+    try:
+        fitted = fit(job, model, data, execution, checkpoints)
+    except StiltsError:
+        if checkpoints is not None:
+            checkpoints.remove()  # it would fail again
+        raise
     model.eval()
     try:
         with store.create(job.name) as folder:
@@ -209,7 +218,7 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
             write_signatures(folder / TRAINED_ON, trained_on(job, data))
             cost = Cost(
                 train_seconds=fitted.train_seconds,
-                seconds=time.perf_counter() - started,
+                seconds=time.perf_counter() - started + (checkpoints.seconds_before if checkpoints else 0.0),
                 steps=fitted.steps,
                 tokens_per_second=fitted.tokens / fitted.train_seconds if fitted.train_seconds else 0.0,
                 peak_memory_bytes=peak_memory_bytes(device),
@@ -218,4 +227,6 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
             write_record(folder, record_of(job, data, fitted, cost, device))
     except FileExistsError:
         say(f"{job.name}: another process finished it first; its run stays")
+    if checkpoints is not None:
+        checkpoints.remove()
     return Run(store.folder / job.name, read_record(store.folder / job.name))

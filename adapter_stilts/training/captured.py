@@ -11,7 +11,7 @@ Without CUDA the same functions run as they are, on the same buffers: that is ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -193,6 +193,14 @@ class CapturedStep:
 
     def weights(self) -> list[torch.nn.Parameter]:
         return self.update.parameters
+
+    def state(self) -> dict[str, Tensor]:
+        return self.update.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.update.load_state(state)
+        if self.half is not None:
+            self.half.publish()
 
     def in_float32(self) -> AbstractContextManager[None]:
         return nullcontext() if self.half is None else self.half.suspended()

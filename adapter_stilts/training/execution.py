@@ -16,11 +16,14 @@ from adapter_stilts.training.step import EagerStep, Step
 @dataclass(frozen=True)
 class Execution:
     """`step`: eager, captured, or auto (captured on CUDA); `compile`: on, off, or auto (on CUDA where the run is long
-    enough to pay); `checkpointing`: compute each layer twice instead of keeping what is inside it."""
+    enough to pay); `checkpointing`: compute each layer twice instead of keeping what is inside it.
+    `checkpoint_seconds`: how often the state of training is written down, so that a killed run goes on where it was (0:
+    after every step; None: never)."""
 
     step: Literal["auto", "eager", "captured"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     checkpointing: bool = False
+    checkpoint_seconds: float | None = 60.0
 
 
 def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Execution) -> Step:

@@ -30,6 +30,7 @@ from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.catalog import recipe_for
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of, tokenizer_hash
+from adapter_stilts.training.remembered import Remembered
 
 # Raise it when training gives other weights for the same request: run names change with it.
 TRAINING_VERSION = 3
@@ -162,14 +163,25 @@ def make_job(
     masked_lm_task: Task | None = None,
     precision: str,
     mirror: Path | None,
+    remembered: Remembered | None = None,
 ) -> Job:
-    """Check a request and resolve it; loads no weights and no rows.
+    """Check a request and resolve it; loads no weights and no rows. `remembered` serves whoever makes thousands.
 
     Raises UsageError for a composition that is not possible, a recipe field that does not exist or decides nothing, an
     intermediate of another backbone, method or shape.
     """
-    composition, recipe = check_request(
-        tasks, method, compose, len(intermediates), settings or {}, backbone, limit, match_tokens, control
+    known = remembered or Remembered()
+    composition, recipe = known(
+        check_request,
+        tasks,
+        method,
+        compose,
+        len(intermediates),
+        settings or {},
+        backbone,
+        limit,
+        match_tokens,
+        control,
     )
     for run in intermediates:
         _check_intermediate(run, method, composition, recipe, backbone)
@@ -182,11 +194,11 @@ def make_job(
         "training": TRAINING_VERSION,
         "backbone": backbone.sha256,
         "tokenizer": tokenizer_hash(backbone.tokenizer),
-        "tasks": [_task_identity(task, languages or (task.train_language,), mirror) for task in tasks],
+        "tasks": [known(_task_identity, task, languages or (task.train_language,), mirror) for task in tasks],
         "method": method,
         "composition": composition,
-        "over": [content_hash(run.record.identity) for run in intermediates],
-        "recipe": _used_fields(recipe, tasks, method, composition, masked_lm),
+        "over": [known(content_hash, run.record.identity, by_content=False) for run in intermediates],
+        "recipe": known(_used_fields, recipe, tasks, method, composition, masked_lm),
         "seed": seed,
         "limit": limit,
         "match_tokens": match_tokens,

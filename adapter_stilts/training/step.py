@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from adapter_stilts.training.batches import Batch, divide_evenly
 from adapter_stilts.training.streams import Streams, parts_of_batch
 
 Regularisation = Callable[[Any], Tensor | None]
+_ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 def batch_logits(model: Any, batch: Batch, checkpointing: bool = False) -> Tensor:
@@ -70,6 +71,13 @@ class Step(Protocol):
 
     def weights(self) -> list[torch.nn.Parameter]:
         """The trained weights in float32, which the optimizer holds."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that decides the steps to come, by name: weights, optimizer, place in the schedule, losses so far.
+        The tensors are the step's own: write them down before the next step."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where the step was that gave this state. Raises StiltsError for the state of another model."""
 
     def in_float32(self) -> AbstractContextManager[None]:
         """The model computes in float32 for the time of the block, with the weights of now."""
@@ -134,6 +142,12 @@ class EagerStep:
     def weights(self) -> list[torch.nn.Parameter]:
         return self.update.parameters
 
+    def state(self) -> dict[str, Tensor]:
+        return self.update.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.update.load_state(state)
+
     def in_float32(self) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -196,6 +210,35 @@ class Update:
                 raise NotFinite(place, loss, norm)
         self.told = self.taken
         return [loss for loss, _ in rows]
+
+    def state(self) -> dict[str, Tensor]:
+        """As `Step.state`; the number of steps taken is that of the losses."""
+        state = {"history": self.history[: self.taken], "broken": self.broken}
+        for place, parameter in enumerate(self.parameters):
+            state[f"weight.{place}"] = parameter.detach()
+            own = self.optimizer.state.get(parameter, {})
+            state |= {f"{key}.{place}": value for key, value in own.items()}
+        return state
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """As `Step.load_state`; losses up to then count as told."""
+        for place, parameter in enumerate(self.parameters):
+            if (found := state.get(f"weight.{place}")) is None or found.shape != parameter.shape:
+                shape = None if found is None else tuple(found.shape)
+                raise StiltsError(f"weight {place}: found shape {shape}, accepted {tuple(parameter.shape)}")
+        for place, parameter in enumerate(self.parameters):
+            parameter.copy_(state[f"weight.{place}"])
+            # Copies: fused AdamW changes them in place. What had no gradient yet has no state.
+            own = {key: state[f"{key}.{place}"] for key in _ADAMW_STATE if f"{key}.{place}" in state}
+            if own:
+                self.optimizer.state[parameter] = {
+                    key: value.to(parameter.device, copy=True) for key, value in own.items()
+                }
+        self.taken = self.told = len(state["history"])
+        self.history[: self.taken] = state["history"].to(self.history.device)
+        self.step.fill_(self.taken)
+        self.broken.copy_(state["broken"])
 
 
 def parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:

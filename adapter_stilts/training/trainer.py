@@ -16,6 +16,7 @@ from adapter_stilts.model.arrangement import FrozenWeights, Part, count_paramete
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.record import EpochScore
 from adapter_stilts.training.batches import Batch, first_position, inference_batches, pack
+from adapter_stilts.training.checkpoint import Checkpoints, Saver
 from adapter_stilts.training.data import TrainingData, TrainingPart
 from adapter_stilts.training.embedding_rows import reachable_rows
 from adapter_stilts.training.execution import Execution, make_step
@@ -34,7 +35,8 @@ ASK_EVERY = {"cpu": 1, "cuda": 50}
 @dataclass
 class Fitted:
     """What training leaves: the score of every epoch, which one's weights are in the model (0: untrained), what the
-    model is made of, and what it cost. `development` is the selected epoch's score."""
+    model is made of, and what it cost. `development` is the selected epoch's score; `losses` are those of the steps of
+    the epoch that is under way."""
 
     history: list[EpochScore] = field(default_factory=list)
     selected_epoch: int = 0
@@ -42,14 +44,23 @@ class Fitted:
     steps: int = 0
     tokens: int = 0
     train_seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     trainable_parameters: int = 0
     total_parameters: int = 0
 
 
-def fit(job: Job, model: Any, data: TrainingData, execution: Execution | None = None) -> Fitted:
+def fit(
+    job: Job,
+    model: Any,
+    data: TrainingData,
+    execution: Execution | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Fitted:
     """Train the model in place: epochs of shuffled, packed examples, scored on English development data after each; the
     weights of the last or of the best epoch stay, as the recipe's `selection` says. A `random` control stays untrained.
+    Where `checkpoints` hold the state of a training that was cut off, it goes on from there, and ends on the CPU with
+    the same weights, bit for bit.
 
     Raises StiltsError, naming step and examples, where a loss or gradient is not finite, and where a frozen weight has
     changed.
@@ -70,8 +81,11 @@ def fit(job: Job, model: Any, data: TrainingData, execution: Execution | None = 
         step = make_step(job, model, sum(map(len, epochs)), planned_tokens(epochs), execution or Execution())
         stack.callback(step.close)
         best = Best(step.weights())
-        for epoch, steps in enumerate(epochs, 1):
-            loss = train_epoch(job, step, model, steps, fitted, reporter)
+        saver = Saver(checkpoints, fitted, step, best, recipe.selection == "best", next(model.parameters()).device)
+        saver.restore()
+        reporter.advance(fitted.steps, tokens=fitted.tokens)
+        for epoch, steps in enumerate(epochs[len(fitted.history) :], len(fitted.history) + 1):
+            loss = train_epoch(job, step, model, steps, fitted, reporter, saver)
             with step.in_float32():
                 scores = development_scores(job, model, data)
             fitted.history.append(EpochScore(epoch=epoch, loss=loss, scores=scores))
@@ -79,6 +93,7 @@ def fit(job: Job, model: Any, data: TrainingData, execution: Execution | None = 
             reporter.say(f"epoch {epoch}: development {job.task.selection_metric} {selection:.2f}")
             if recipe.selection == "last" or best.improved(selection):
                 fitted.selected_epoch, fitted.development = epoch, selection
+            saver.end_epoch()
         if recipe.selection == "best":
             best.restore()
     frozen.check(model)
@@ -99,14 +114,22 @@ def reachable_ids(job: Job, data: TrainingData) -> np.ndarray:
 
 
 def train_epoch(
-    job: Job, step: Step, model: Any, steps: Sequence[PlannedStep], fitted: Fitted, reporter: Reporter
+    job: Job,
+    step: Step,
+    model: Any,
+    steps: Sequence[PlannedStep],
+    fitted: Fitted,
+    reporter: Reporter,
+    saver: Saver | None = None,
 ) -> float:
-    """One epoch; returns the mean loss of its steps, in nats, and adds steps, tokens and seconds to `fitted`."""
+    """One epoch, or what is left of it; returns the mean loss of its steps, in nats, and adds steps, tokens and seconds
+    to `fitted`."""
     model.train()
     device = next(model.parameters()).device
-    losses: list[float] = []
-    first, started = fitted.steps, time.perf_counter()
-    for place, planned in enumerate(steps, 1):
+    losses = fitted.losses
+    done = len(losses)
+    first, started = fitted.steps - done, time.perf_counter()
+    for place, planned in enumerate(steps[done:], done + 1):
         rng = np.random.default_rng([job.seed, _MASKING, fitted.steps])
         batches = [make_batch(job, planned.part, own, device, rng) for own in planned.batches]
         step(batches)
@@ -114,11 +137,18 @@ def train_epoch(
         fitted.tokens += tokens
         fitted.steps += 1
         # Asking waits for the device, so a fast one is asked now and then.
-        if place % ASK_EVERY[device.type] == 0 or place == len(steps):
+        save = saver is not None and saver.due()
+        if save or place % ASK_EVERY[device.type] == 0 or place == len(steps):
             losses += _losses(step, steps, first)
         reporter.advance(tokens=tokens, loss=losses[-1] if losses else None)
+        if saver is not None and save:
+            fitted.train_seconds += time.perf_counter() - started
+            saver.save()
+            started = time.perf_counter()
     fitted.train_seconds += time.perf_counter() - started
-    return float(np.mean(losses))
+    mean = float(np.mean(losses))
+    losses.clear()
+    return mean
 
 
 def _losses(step: Step, steps: Sequence[PlannedStep], first: int) -> list[float]:

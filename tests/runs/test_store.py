@@ -17,6 +17,7 @@ from adapter_stilts.runs.store import Keep, RunStore, content_hash, keep_of
 from adapter_stilts.schema import Recipe, Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training import api
+from adapter_stilts.training.checkpoint import CHECKPOINTS
 
 OTHER_VALUES = {
     "learning_rate": "2e-3",
@@ -264,7 +265,7 @@ def test_copy_to_a_folder(place: Place, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 @pytest.mark.parametrize("where", ["fit", "save_bundle", "write_record"])
-def test_interrupted_training_leaves_nothing(
+def test_interrupted_training_leaves_a_checkpoint_alone(
     place: Place, monkeypatch: pytest.MonkeyPatch, where: str, error: type[BaseException]
 ) -> None:
     task = english_task(place.folder / "data")
@@ -278,8 +279,10 @@ def test_interrupted_training_leaves_nothing(
         patch.setattr(api, where, interrupted)
         with pytest.raises(error):
             place.train(task)
-    assert not place.store.folder.exists() or list(place.store.folder.iterdir()) == []
+    checkpoints = place.store.folder / CHECKPOINTS
+    assert set(place.store.folder.iterdir()) <= {checkpoints}
     assert place.train(task).has_weights
+    assert not list(checkpoints.glob("*"))
 
 
 # --- keeping --------------------------------------------------------------------------------------------------------

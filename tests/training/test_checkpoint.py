@@ -1,0 +1,216 @@
+"""A training that is cut off at any step, and goes on, ends with the weights of one that was not."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers_training import Place, english_task, make_place
+from torch import Tensor
+
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.model.bottleneck import fusion_regularisation
+from adapter_stilts.training import api, trainer
+from adapter_stilts.training.build import build_model
+from adapter_stilts.training.captured import CapturedStep
+from adapter_stilts.training.checkpoint import CHECKPOINTS, STATE, TENSORS, Checkpoints
+from adapter_stilts.training.data import load_training_data
+from adapter_stilts.training.execution import Execution
+from adapter_stilts.training.job import Job
+from adapter_stilts.training.step import EagerStep
+from adapter_stilts.training.trainer import Fitted, fit
+
+STEPS = 6  # two epochs of 24 examples, eight a step
+
+
+class Cut(BaseException):
+    """Stands for the end of a process: nothing that handles errors handles it."""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_place(tmp_path, monkeypatch)
+
+
+def trained(job: Job, checkpoints: Checkpoints | None = None) -> tuple[dict[str, Tensor], Fitted]:
+    """All weights after training, and what training leaves."""
+    data = load_training_data(job)
+    model = build_model(job, data)
+    fitted = fit(job, model, data, checkpoints=checkpoints)
+    return {name: own.detach().clone() for name, own in model.named_parameters()}, fitted
+
+
+def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, kind: Any = EagerStep) -> pytest.MonkeyPatch:
+    """Until undone, the process ends when so many steps have been taken and the next one is asked for."""
+    taken = [0]
+    call = kind.__call__
+
+    def counted(self: Any, batches: Sequence[Any]) -> None:
+        if taken[0] == steps:
+            raise Cut
+        taken[0] += 1
+        call(self, batches)
+
+    context = pytest.MonkeyPatch()
+    context.setattr(kind, "__call__", counted)
+    return context
+
+
+def cut_and_resumed(
+    job: Job, cuts: Sequence[int], folder: Path, monkeypatch: pytest.MonkeyPatch, kind: Any = EagerStep
+) -> tuple[dict[str, Tensor], Fitted]:
+    """Cut after so many steps of each attempt; the last attempt goes through."""
+    for steps in cuts:
+        context = cut_after(steps, monkeypatch, kind)
+        with pytest.raises(Cut):
+            trained(job, Checkpoints(folder, 0))
+        context.undo()
+        torch.manual_seed(12345)  # another process has another random state
+    return trained(job, Checkpoints(folder, 0))
+
+
+def assert_same(one: tuple[dict[str, Tensor], Fitted], other: tuple[dict[str, Tensor], Fitted]) -> None:
+    assert one[0].keys() == other[0].keys()
+    assert all(torch.equal(one[0][name], other[0][name]) for name in one[0])
+    for name in ("history", "selected_epoch", "development", "steps", "tokens"):
+        assert getattr(one[1], name) == getattr(other[1], name), name
+
+
+@pytest.mark.parametrize("selection", ["last", "best"])
+@pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
+def test_cut_training_ends_with_the_same_weights(
+    place: Place, monkeypatch: pytest.MonkeyPatch, method: str, selection: str
+) -> None:
+    """Dropout, optimizer, schedule, data order, losses and the best epoch so far all go on; `full` holds the reachable
+    rows of the embedding only. Cut within the first epoch, at its end, and in the second one."""
+    task = english_task(place.folder / "data")
+    job = place.job(task, method=method, settings={"selection": selection, "epochs": "2", "batch_examples": "8"})
+    # The first epoch is the better one: a training that forgot it would keep the second.
+    monkeypatch.setattr(trainer, "development_scores", lambda job, model, data: {"accuracy": scores.pop(0)})
+    scores = [80.0, 60.0]
+    whole = trained(job)
+    assert (whole[1].steps, whole[1].selected_epoch) == (STEPS, {"best": 1, "last": 2}[selection])
+    scores += [80.0, 60.0]
+    assert_same(cut_and_resumed(job, [2, 1, 2], place.folder / "checkpoints", monkeypatch), whole)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_captured_step_goes_on_too(place: Place, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    """Unrecorded, on the CPU; under bf16 its float32 masters are what is kept."""
+    job = place.job(english_task(place.folder / "data"), precision=precision)
+
+    def captured(job: Job, model: Any, steps: int, tokens: int, execution: Execution) -> CapturedStep:
+        return CapturedStep(model, job.recipe, steps, job.precision, fusion_regularisation, capture=False)
+
+    monkeypatch.setattr(trainer, "make_step", captured)
+    whole = trained(job)
+    again = cut_and_resumed(job, [1, 3], place.folder / "checkpoints", monkeypatch, CapturedStep)
+    assert_same(again, whole)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = place.job(english_task(place.folder / "data"))
+    whole = trained(job)
+    for number, damage in enumerate((flip_a_byte, cut_short, change_a_number, lose_the_state)):
+        folder = place.folder / f"checkpoints-{number}"
+        context = cut_after(4, monkeypatch)
+        with pytest.raises(Cut):
+            trained(job, Checkpoints(folder, 0))
+        context.undo()
+        before, newest = sorted(folder.iterdir())
+        assert (before.name, newest.name) == ("step-000000003-0001", "step-000000004-0001")
+        damage(newest)
+        checkpoints = Checkpoints(folder, 0)
+        found = checkpoints.load()
+        assert found is not None
+        assert found.state["steps"] == 3
+        assert "step-000000004-0001" in capsys.readouterr().err
+        assert not newest.exists()
+        assert_same(trained(job, Checkpoints(folder, 0)), whole)
+
+
+def flip_a_byte(folder: Path) -> None:
+    content = bytearray((folder / TENSORS).read_bytes())
+    content[-1] ^= 1
+    (folder / TENSORS).write_bytes(content)
+
+
+def cut_short(folder: Path) -> None:
+    (folder / TENSORS).write_bytes((folder / TENSORS).read_bytes()[:-100])
+
+
+def change_a_number(folder: Path) -> None:
+    state = json.loads((folder / STATE).read_text())
+    (folder / STATE).write_text(json.dumps({**state, "tokens": state["tokens"] + 1}))
+
+
+def lose_the_state(folder: Path) -> None:
+    (folder / STATE).unlink()
+
+
+def test_nothing_is_left_when_every_checkpoint_is_damaged(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = place.job(english_task(place.folder / "data"))
+    context = cut_after(4, monkeypatch)
+    with pytest.raises(Cut):
+        trained(job, Checkpoints(place.folder / "checkpoints", 0))
+    context.undo()
+    for folder in (place.folder / "checkpoints").iterdir():
+        flip_a_byte(folder)
+    assert_same(trained(job, Checkpoints(place.folder / "checkpoints", 0)), trained(job))
+
+
+def test_state_of_another_model_is_refused(place: Place) -> None:
+    job = place.job(english_task(place.folder / "data"))
+    model = build_model(job, load_training_data(job))
+    step = EagerStep(model, job.recipe, 3, "float32")
+    state = dict(step.state())
+    with pytest.raises(StiltsError, match=r"^weight 0: found shape None, accepted \("):
+        step.load_state({name: own for name, own in state.items() if name != "weight.0"})
+
+
+def test_checkpoints_vanish_with_the_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train` writes them into the store, and goes on from there; the finished run takes them away."""
+    task = english_task(place.folder / "data")
+    options = {"execution": Execution(checkpoint_seconds=0)}
+    context = cut_after(4, monkeypatch)
+    with pytest.raises(Cut):
+        place.train(task, **options)
+    context.undo()
+    job = place.job(task)
+    folder = place.store.folder / CHECKPOINTS / job.name
+    assert [own.name for own in sorted(folder.iterdir())] == ["step-000000003-0001", "step-000000004-0001"]
+    assert place.store.names() == []
+    taken: list[int] = []
+    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, taken))
+    run = place.train(task, **options)
+    assert len(taken) == 2
+    assert run.record.cost.steps == STEPS
+    assert not folder.exists()
+
+
+def counting(call: Any, taken: list[int]) -> Any:
+    def counted(self: Any, batches: Sequence[Any]) -> None:
+        taken.append(1)
+        call(self, batches)
+
+    return counted
+
+
+def test_when_a_checkpoint_is_due(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `every` seconds or at the end of an epoch, unless writing took over a twentieth of the time since."""
+    checkpoints = Checkpoints(place.folder / "checkpoints", 60)
+    now = [checkpoints.last]
+    monkeypatch.setattr("adapter_stilts.training.checkpoint.time.perf_counter", lambda: now[0])
+    now[0] += 59
+    assert (checkpoints.due(), checkpoints.due(epoch_ended=True)) == (False, True)
+    now[0] += 1
+    assert checkpoints.due()
+    checkpoints.wrote = 4.0  # 80 seconds pay for that
+    assert (checkpoints.due(), checkpoints.due(epoch_ended=True)) == (False, False)
+    now[0] += 20
+    assert (checkpoints.due(), checkpoints.due(epoch_ended=True)) == (True, True)
+    assert api.checkpoints_of("name", place.store, Execution(checkpoint_seconds=None)) is None
