@@ -54,6 +54,8 @@ SHAPES = {
 }
 # Prediction by the job of `none`: of the sentences that training has, and of all the task's languages as one stream.
 PREDICTIONS = {"inference": ORDERS, "languages": ("equal",)}
+# Whether a peer groups its sentences by length.
+TRAINING_ORDERS = {"default": False, "grouped": True}
 VARIANTS = (*SHAPES, *PREDICTIONS)
 DEFAULT_VARIANTS = ("none", "stack", "fuse", "continue", "lora", "full", "inference")
 
@@ -145,7 +147,8 @@ def training_contenders(
     ]
     theirs = [
         Contender(f"{shape.peer}_{name}_{order}_{job.precision}", name, False, job.precision, peer(grouped))
-        for order, grouped in (("default", False), ("grouped", True))
+        for order, grouped in TRAINING_ORDERS.items()
+        if order in options.peer_orders
     ]
     return [*mine, *theirs]
 

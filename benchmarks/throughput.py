@@ -39,6 +39,7 @@ from benchmarks.contenders import (
     DEFAULT_VARIANTS,
     PREDICTIONS,
     SHAPES,
+    TRAINING_ORDERS,
     VARIANTS,
     Size,
     check_task,
@@ -153,12 +154,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--repeats", type=positive, default=3, help="rounds")
     add("--variants", nargs="+", choices=VARIANTS, default=list(DEFAULT_VARIANTS), help="what to measure")
     add("--precisions", nargs="+", choices=list(DTYPES), help="default: float32, on CUDA bf16 too")
+    add("--peer-orders", nargs="+", choices=list(TRAINING_ORDERS), help="of peers in training; default: all")
     add("--executions", nargs="+", choices=list(EXECUTIONS), help="of ours; default: eager, on CUDA all")
     add("--inference-sentences", type=positive, default=6_400, help="at most so many for `inference`")
     add("--language-sentences", type=positive, help="at most so many of each language for `languages`")
     add("--out", type=Path, required=True, help="the JSON file to write; a chart, .svg, is put beside it")
     options = parser.parse_args(arguments)
     cuda = options.device == "cuda"
+    options.peer_orders = options.peer_orders or list(TRAINING_ORDERS)
     options.precisions = options.precisions or (list(DTYPES) if cuda else ["float32"])
     options.executions = options.executions or (list(EXECUTIONS) if cuda else ["eager"])
     return options

@@ -15,8 +15,11 @@ from safetensors import SafetensorError
 from typer.core import TyperGroup
 
 from adapter_stilts import __version__
+from adapter_stilts.cli.data import data
 from adapter_stilts.cli.listing import tasks
+from adapter_stilts.cli.reports import report, watch
 from adapter_stilts.cli.scoring import compare, evaluate, predict
+from adapter_stilts.cli.studies import study
 from adapter_stilts.cli.training import train
 from adapter_stilts.cli.tuning import tune
 from adapter_stilts.errors import StiltsError
@@ -57,6 +60,10 @@ app = typer.Typer(
 )
 for command in (tasks, train, tune, evaluate, predict, compare):
     app.command()(command)
+study.command()(report)
+study.command()(watch)
+app.add_typer(data, name="data")
+app.add_typer(study, name="study")
 
 
 def main() -> None:

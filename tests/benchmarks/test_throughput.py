@@ -375,7 +375,8 @@ def test_command_repeats_the_run_without_places_of_this_machine(result: dict[str
     assert result["command"] == (
         f"OMP_NUM_THREADS=1 python -m benchmarks.throughput --device cpu --backbone {backbone.name} --task mine.yaml "
         f"--sentences-a-step 4 --tokens-a-step 30 --steps 3 --repeats 2 "
-        f"--variants none stack fuse continue lora full inference languages --precisions float32 --executions eager "
+        f"--variants none stack fuse continue lora full inference languages --precisions float32 "
+        "--peer-orders default grouped --executions eager "
         f"--inference-sentences 6400 --language-sentences 2 --out throughput.json"
     )
     assert not re.search(r'"/|/tmp', json.dumps(result))
@@ -388,7 +389,7 @@ def test_mirror_is_shown_as_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert throughput.command(options) == (
         "python -m benchmarks.throughput --device cpu --backbone embedded --task udpos --hub-mirror hub "
         "--steps 200 --repeats 3 --variants none stack fuse continue lora full inference --precisions float32 "
-        "--executions eager --inference-sentences 6400 --out 'results/a b.json'"
+        "--peer-orders default grouped --executions eager --inference-sentences 6400 --out 'results/a b.json'"
     )
     assert list(map(str, throughput.sizes(options))) == ["32 sentences"]
 

@@ -1,0 +1,253 @@
+"""Carry a plan out: what is ready goes to a free worker, a failure stops only what stands on it, and all of it may be
+killed at any instant and started again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.progress import Reporter, progress
+from adapter_stilts.runs.record import RECORD, read_record
+from adapter_stilts.runs.store import BUNDLE, Run, keep_of
+from adapter_stilts.studies.claims import Claims
+from adapter_stilts.studies.estimate import Estimate, estimate
+from adapter_stilts.studies.plan import Node, Plan, evaluation_of, states
+from adapter_stilts.studies.pools import Here, Pool, Processes
+from adapter_stilts.studies.work import Order, Outcome, Site, sweep
+from adapter_stilts.training.checkpoint import CHECKPOINTS
+from adapter_stilts.training.execution import Execution
+
+# Seconds between two looks at runs that another process has claimed.
+POLL = 1.0
+
+
+class Interrupted(StiltsError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a study's execution ended: runs done now, those that were before, the reason of each that failed, and those
+    that were not tried because they stand on one."""
+
+    done: tuple[str, ...]
+    before: tuple[str, ...]
+    failed: Mapping[str, str]
+    stopped: tuple[str, ...]
+
+
+def execute(plan: Plan, workers: int = 1, *, threads: int | None = None, execution: Execution | None = None) -> Result:
+    """Do everything of a plan that is to do, in so many worker processes (0: in this one).
+
+    On a CPU each worker has `threads` threads (None: its share of the cores). Other processes may be at the same plan:
+    what they have claimed is waited for.
+
+    Raises Interrupted at Ctrl-C, StiltsError where the disk is full; what is finished stays, and checkpoints of what is
+    not, so that the same call goes on from there.
+    """
+    now = states(plan)
+    work = _Work(plan, [name for name, state in now.items() if state == "to do"])
+    before = tuple(name for name, state in now.items() if state == "done")
+    _tidy(plan, before)
+    if not work.todo:
+        return Result((), before, {}, ())
+    site = _site(plan, workers, threads, execution or Execution())
+    pool: Pool = Here(site, plan.backbone) if workers == 0 else Processes(site, min(workers, len(work.todo)))
+    try:
+        with progress(plan.study.name, work.total(), "s of work") as reporter:
+            while not work.ended():
+                _turn(work, pool, reporter, max(workers, 1))
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted: run the same command again, and it goes on where it stopped") from None
+    finally:
+        pool.close()
+    return Result(tuple(work.done), before, work.failed, work.stopped())
+
+
+def _site(plan: Plan, workers: int, threads: int | None, execution: Execution) -> Site:
+    study = plan.study
+    if threads is None and workers > 0 and plan.device == "cpu":
+        threads = max(usable_cores() // workers, 1)
+    return Site(
+        plan.store.folder.resolve(),
+        plan.backbone.id,
+        plan.mirror,
+        plan.device,
+        study.split,
+        study.test_limit,
+        study.test_languages,
+        threads,
+        execution,
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class _Work:
+    """What is to do, under way here, claimed by others, done and failed."""
+
+    plan: Plan
+    todo: list[str]
+    ready: deque[str] = field(default_factory=deque)
+    running: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.above = self.plan.dependants()
+        self.estimates: dict[str, Estimate] = estimate(self.plan, self.todo) if self.todo else {}
+        self.wanted = set(self.todo)
+        self.sorter = TopologicalSorter(
+            {name: [own for own in self.plan.nodes[name].over if own in self.wanted] for name in self.todo}
+        )
+        self.sorter.prepare()
+        self.ready.extend(self.sorter.get_ready())
+
+    def total(self) -> int:
+        return sum(map(self.share, self.todo))
+
+    def share(self, name: str) -> int:
+        """How far a run moves the bar: the seconds that it is expected to take."""
+        return max(round(self.estimates[name].seconds), 1)
+
+    def ended(self) -> bool:
+        return not (self.ready or self.running or self.elsewhere)
+
+    def finish(self, name: str) -> None:
+        self.done.append(name)
+        self.sorter.done(name)
+        self.ready.extend(self.sorter.get_ready())
+
+    def stopped(self) -> tuple[str, ...]:
+        finished = {*self.done, *self.failed}
+        return tuple(name for name in self.todo if name not in finished)
+
+    def waits(self, name: str) -> bool:
+        """Whether a run that is to do, or failed and will be tried again, stands on this one."""
+        finished = set(self.done)
+        return any(own in self.wanted and own not in finished for own in self.above[name])
+
+    def seconds_left(self, workers: int) -> float:
+        """By how the runs so far compare with what was expected of them."""
+        expected = sum(self.estimates[name].seconds for name in self.done)
+        left = sum(self.estimates[name].seconds for name in self.stopped())
+        ratio = (time.monotonic() - self.started) / expected if expected else 1 / workers
+        return left * ratio
+
+
+def _turn(work: _Work, pool: Pool, reporter: Reporter, workers: int) -> None:
+    """Give out what is ready, take in what has ended, look after what others are at."""
+    while work.ready and pool.free():
+        name = work.ready.popleft()
+        work.running.add(name)
+        pool.give(_order(work.plan.nodes[name]))
+    for outcome in pool.outcomes(POLL if work.running else 0):
+        work.running.discard(outcome.name)
+        _take(work, outcome, reporter, workers)
+    if work.elsewhere:
+        if not work.running:
+            time.sleep(POLL)
+        _look_elsewhere(work, reporter, workers)
+
+
+def _order(node: Node) -> Order:
+    return Order(node.name, node.training, node.over, bool(node.cells))
+
+
+def _take(work: _Work, outcome: Outcome, reporter: Reporter, workers: int) -> None:
+    name = outcome.name
+    if outcome.kind == "disk full":
+        raise StiltsError(_disk_full(work.plan, outcome.reason))
+    if outcome.kind == "taken":
+        work.elsewhere.add(name)
+    elif outcome.kind == "failed":
+        work.failed[name] = outcome.reason
+        reporter.advance(work.share(name))
+        reporter.say(f"failed: {name}: {outcome.reason}")
+    else:
+        work.finish(name)
+        reporter.advance(work.share(name), tokens=outcome.tokens)
+        _drop(work, name)
+        reporter.say(_told(work, workers))
+
+
+def _told(work: _Work, workers: int) -> str:
+    failed = f", {len(work.failed)} failed" if work.failed else ""
+    left = work.seconds_left(workers)
+    return f"{len(work.done)} of {len(work.todo)} runs{failed}; about {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Such as 40 s, 12 min, 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"
+
+
+def _look_elsewhere(work: _Work, reporter: Reporter, workers: int) -> None:
+    """Runs that others had claimed: done by now, free again, or still theirs."""
+    claims = Claims(work.plan.store.folder)
+    for name in sorted(work.elsewhere):
+        if claims.owner(name) is not None:
+            continue
+        work.elsewhere.discard(name)
+        if _is_done(work, name):
+            _take(work, Outcome(name, "done"), reporter, workers)
+        else:
+            work.ready.append(name)
+
+
+def _is_done(work: _Work, name: str) -> bool:
+    folder, node = work.plan.store.folder / name, work.plan.nodes[name]
+    if not (folder / RECORD).is_file() or (work.waits(name) and not (folder / BUNDLE).is_dir()):
+        return False
+    return not node.cells or evaluation_of(work.plan, node) is not None
+
+
+def _drop(work: _Work, name: str) -> None:
+    """Drop the weights that the study does not keep, of this run and those under it, where nothing waits for them."""
+    for own in (name, *work.plan.nodes[name].over):
+        if not work.waits(own):
+            _keep(work.plan, own)
+
+
+def _keep(plan: Plan, name: str) -> None:
+    keep, folder = plan.study.keep, plan.store.folder / name
+    droppable = keep == "scores" or (keep == "adapters" and plan.nodes[name].job.method == "full")
+    if droppable and (folder / BUNDLE).is_dir() and (folder / RECORD).is_file():
+        keep_of(Run(folder, read_record(folder)), keep)
+
+
+def _tidy(plan: Plan, done: tuple[str, ...]) -> None:
+    """What a kill left to do for runs that are done: drop weights that nothing needs, remove what is left over."""
+    now, above, claims = set(done), plan.dependants(), Claims(plan.store.folder)
+    for name in done:
+        claims.clear(name)
+        sweep(plan.store, name)
+        if all(own in now for own in above[name]):
+            _keep(plan, name)
+            shutil.rmtree(plan.store.folder / CHECKPOINTS / name, ignore_errors=True)
+
+
+def _disk_full(plan: Plan, reason: str) -> str:
+    folder = Path(plan.store.folder)
+    free = shutil.disk_usage(folder).free / 2**30
+    return (
+        f"{folder}: the disk is full ({free:.1f} GiB left; {reason}); make room, or set `keep: scores` in "
+        f"{plan.study.path.name}, and run the same command again: it goes on where it stopped"
+    )

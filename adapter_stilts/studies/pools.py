@@ -1,0 +1,139 @@
+"""Workers that carry out orders: in this process, or in several of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any, Protocol
+
+from adapter_stilts.model.backbone import Backbone
+from adapter_stilts.studies.work import Order, Outcome, Site, carry_out, serve
+
+# Seconds that a worker has to tidy up when it is told to end.
+GRACE = 5.0
+
+
+class Pool(Protocol):
+    """Carries out orders, so many at once."""
+
+    def free(self) -> int:
+        """How many orders can be given now."""
+
+    def give(self, order: Order) -> None:
+        """Start on an order."""
+
+    def outcomes(self, timeout: float) -> Sequence[Outcome]:
+        """What has ended since the last call; waits so many seconds for the first."""
+
+    def close(self) -> None:
+        """End the workers, and what they are at."""
+
+
+class Here:
+    """One order at a time, in this process."""
+
+    def __init__(self, site: Site, backbone: Backbone) -> None:
+        self.site, self.backbone = site, backbone
+        self.ended: list[Outcome] = []
+
+    def free(self) -> int:
+        return 0 if self.ended else 1
+
+    def give(self, order: Order) -> None:
+        self.ended.append(carry_out(order, self.site, self.backbone))
+
+    def outcomes(self, timeout: float) -> Sequence[Outcome]:
+        ended, self.ended = self.ended, []
+        return ended
+
+    def close(self) -> None:
+        return
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """A process that starts within the block never hears of Ctrl-C: the study tells it to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class Worker:
+    """A process, the connection to it, and what it is at."""
+
+    process: Any
+    connection: Any
+    order: Order | None = None
+
+
+class Processes:
+    """Orders in processes of their own: one that dies takes no other with it."""
+
+    def __init__(self, site: Site, count: int) -> None:
+        self.site = site
+        self.workers = [self._start() for _ in range(count)]
+
+    def free(self) -> int:
+        return sum(own.order is None for own in self.workers)
+
+    def give(self, order: Order) -> None:
+        worker = next(own for own in self.workers if own.order is None)
+        worker.order = order
+        with suppress(OSError):  # it has died: `outcomes` finds that
+            worker.connection.send(order)
+
+    def outcomes(self, timeout: float) -> Sequence[Outcome]:
+        busy = [own for own in self.workers if own.order is not None]
+        handles = [handle for own in busy for handle in (own.connection, own.process.sentinel)]
+        ready = wait(handles, timeout) if handles else []
+        ended = []
+        for worker in busy:
+            if worker.connection in ready or worker.process.sentinel in ready:
+                ended.append(self._ended(worker))
+        return ended
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.process.terminate()
+        for worker in self.workers:
+            worker.process.join(GRACE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.connection.close()
+
+    def _start(self) -> Worker:
+        # Not forked: threads and CUDA do not survive that.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, self.site, os.getpid()), daemon=True)
+        with _ctrl_c_ignored():
+            process.start()
+        theirs.close()
+        return Worker(process, ours)
+
+    def _ended(self, worker: Worker) -> Outcome:
+        order, worker.order = worker.order, None
+        assert order is not None
+        try:
+            return worker.connection.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            fresh = self._start()
+            worker.connection.close()
+            code, worker.process, worker.connection = worker.process.exitcode, fresh.process, fresh.connection
+            how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            memory = " (out of memory?)" if code == -9 else ""
+            return Outcome(order.name, "failed", f"its worker was {how}{memory}")

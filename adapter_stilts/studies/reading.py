@@ -1,0 +1,223 @@
+"""Find and check studies: those shipped as task_configs/studies/*.yaml and a user's own YAML files."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS
+from adapter_stilts.schema import Recipe, override
+from adapter_stilts.strict_yaml import Location, load_yaml, place
+from adapter_stilts.studies.grid import GROUPED, expand, override_uses, selects_cell, settings_text, tasks_of
+from adapter_stilts.study_schema import Study
+
+GRIDS = ("targets", "intermediates", "methods", "compositions", "layers", "controls", "seeds")
+
+
+def find_study(name_or_path: str | Path) -> Study:
+    """The study of that name among the shipped ones, or the study in a YAML file, checked.
+
+    Raises UsageError, one line with file, line, key, what was found and what is accepted.
+    """
+    shipped = {path.stem: path for path in shipped_studies()}
+    path = shipped.get(str(name_or_path)) or Path(name_or_path)
+    if not path.is_file() and path.suffix not in (".yaml", ".yml"):
+        near = difflib.get_close_matches(str(name_or_path), shipped, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        accepted = f"{', '.join(sorted(shipped)) or 'none shipped'} or the path of a YAML file"
+        raise UsageError(f"study '{name_or_path}': found no such study{hint}, accepted {accepted}")
+    if not path.is_file():
+        raise UsageError(f"{path}: found no such file, accepted a study's YAML file")
+    return read_study(path)
+
+
+def shipped_studies() -> list[Path]:
+    """Files of the shipped studies."""
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / "task_configs", package.parent / "task_configs")
+    return sorted((next((own for own in folders if own.is_dir()), package) / "studies").glob("*.yaml"))
+
+
+def read_study(path: Path) -> Study:
+    """The study in a YAML file, with what it includes. Raises UsageError."""
+    path = Path(path).resolve()
+    values, places = _with_includes(path, ())
+    study = Study.model_validate({"name": _name_of(path), **values})
+    study._path, study._places = path, places
+    _check(study)
+    return study
+
+
+def _name_of(path: Path) -> str:
+    return re.sub("[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-") or "study"
+
+
+def _with_includes(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Values of the keys that a file or one that it includes gives, and which file each is from."""
+    own = load_yaml(path, Study)
+    values: dict[str, Any] = {}
+    places: dict[str, Path] = {}
+    for number, name in enumerate(own.include or ()):
+        included = (path.parent / name).resolve()
+        if not included.is_file():
+            _refuse(path, ("include", number), f"no file {included}", "a study's YAML file")
+        if included == path or included in above:
+            _refuse(path, ("include", number), f"{name}, which includes this file", "files that do not include it")
+        more, where = _with_includes(included, (*above, path))
+        values |= more
+        places |= where
+    for key in own.model_fields_set - {"include"}:
+        values[key], places[key] = _resolved(path, key, getattr(own, key)), path
+    return values, places
+
+
+def _resolved(path: Path, key: str, value: Any) -> Any:
+    """A value with the paths of task YAML in it made absolute: they are relative to the file they stand in."""
+    if key in ("targets", "intermediates"):
+        return tuple(_task_path(path, name) for name in value)
+    if key == "groups":
+        return {group: tuple(_task_path(path, name) for name in names) for group, names in value.items()}
+    if key in ("exclude", "overrides"):
+        return tuple(_selector(path, own) for own in value)
+    return value
+
+
+def _selector(path: Path, selector: Any) -> Any:
+    update = {}
+    for key in ("target", "intermediate"):
+        if names := getattr(selector, key):
+            update[key] = tuple(_task_path(path, name) for name in names)
+    return selector.model_copy(update=update)
+
+
+def _task_path(path: Path, name: str) -> str:
+    there = path.parent / name
+    return str(there.resolve()) if name.endswith((".yaml", ".yml")) and there.is_file() else name
+
+
+# --- what pydantic cannot know --------------------------------------------------------------------------------------
+
+
+def _check(study: Study) -> None:
+    if not study.targets:
+        _refuse_key(study, ("targets",), "nothing", "one target task or more")
+    for key in GRIDS:
+        _check_once(study, key)
+    for key in ("targets", "intermediates"):
+        for number, name in enumerate(getattr(study, key)):
+            _check_task(study, (key, number), name)
+    _check_groups(study)
+    _check_compositions(study)
+    for number, own in enumerate(study.exclude):
+        _check_selector(study, ("exclude", number), own)
+    for number, setting in enumerate(study.overrides):
+        _check_selector(study, ("overrides", number), setting)
+        _check_settings(study, ("overrides", number, "set"), setting.set)
+    _check_uses(study)
+
+
+def _check_once(study: Study, key: str) -> None:
+    values = getattr(study, key)
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            _refuse_key(study, (key, number), f"{value!r} twice", "each value once")
+
+
+def _check_task(study: Study, location: Location, name: str) -> None:
+    try:
+        tasks = tasks_of(name)
+    except UsageError as error:
+        raise UsageError(f"{place(study.file_of(str(location[0])), location)}: {error}") from None
+    if location[0] == "targets":
+        if len(tasks) > 1 or tasks[0].kind == "masked_lm":
+            _refuse_key(study, location, name, "one task that has labels: it is scored")
+        for number, code in enumerate(study.test_languages or ()):
+            if code not in tasks[0].data.languages:
+                accepted = ", ".join(tasks[0].data.languages)
+                _refuse_key(study, ("test_languages", number), repr(code), f"of {tasks[0].name}: {accepted}")
+
+
+def _check_groups(study: Study) -> None:
+    for group, names in study.groups.items():
+        for number, name in enumerate(names):
+            if name not in study.intermediates:
+                accepted = ", ".join(study.intermediates) or "none: `intermediates` is empty"
+                _refuse_key(study, ("groups", group, number), repr(name), f"intermediates: {accepted}")
+            if name in names[:number]:
+                _refuse_key(study, ("groups", group, number), f"{name!r} twice", "each intermediate once")
+
+
+def _check_compositions(study: Study) -> None:
+    """Each composition and each method has a use; a grid axis without one is a mistake."""
+    rules = {own: COMPOSITIONS["bottleneck" if own in BOTTLENECK_NAMES else own] for own in study.methods}  # type: ignore[index]
+    for number, composition in enumerate(study.compositions):
+        if not any(composition in own for own in rules.values()):
+            accepted = ", ".join(dict.fromkeys(name for own in rules.values() for name in own))
+            _refuse_key(study, ("compositions", number), composition, f"under {', '.join(rules)}: {accepted}")
+        if composition != "none" and not study.intermediates:
+            _refuse_key(study, ("compositions", number), f"{composition} without intermediates", "none")
+    for number, method in enumerate(study.methods):
+        if not set(rules[method]) & set(study.compositions):
+            _refuse_key(study, ("methods", number), method, f"a method with one of {', '.join(study.compositions)}")
+    grouped = [own for own in study.compositions if own in GROUPED]
+    if study.groups and not grouped:
+        _refuse_key(study, ("groups",), "groups", f"groups with a composition of several: {', '.join(GROUPED)}")
+    if any(own != "none" for own in study.controls) and study.compositions == ("none",):
+        _refuse_key(study, ("controls",), ", ".join(study.controls), "none (there is no intermediate to change)")
+
+
+def _check_selector(study: Study, location: Location, selector: Any) -> None:
+    """What a selector names is in the grid."""
+    axes = {
+        "target": study.targets,
+        "intermediate": study.intermediates,
+        "group": tuple(study.groups) or ("all",),
+        "method": study.methods,
+        "composition": study.compositions,
+        "control": study.controls,
+        "layers": study.layers,
+        "seed": study.seeds,
+    }
+    for key, accepted in axes.items():
+        for value in getattr(selector, key, None) or ():
+            if value not in accepted:
+                _refuse_key(study, (*location, key), repr(value), f"of this study: {', '.join(map(str, accepted))}")
+
+
+def _check_settings(study: Study, location: Location, settings: dict[str, Any]) -> None:
+    for key, value in settings.items():
+        try:
+            override(Recipe(), {key: settings_text(value)})
+        except UsageError as error:
+            reason = str(error).partition(": ")[2]
+            raise UsageError(f"{place(study.file_of(str(location[0])), (*location, key))}: {reason}") from None
+
+
+def _check_uses(study: Study) -> None:
+    """Every exclusion leaves something out, every override sets something, and something is left."""
+    every = list(expand(study, whole=True))
+    for number, own in enumerate(study.exclude):
+        if not any(selects_cell(own, cell) for cell in every):
+            _refuse_key(
+                study, ("exclude", number), "an exclusion that no cell agrees with", "one that leaves out cells"
+            )
+    left = list(expand(study))
+    if not left:
+        _refuse_key(study, ("exclude",), "exclusions of every cell", "fewer")
+    for number, setting in enumerate(study.overrides):
+        if not override_uses(study, setting, left):
+            _refuse_key(
+                study, ("overrides", number), "settings that no run of the study uses", "ones that decide something"
+            )
+
+
+def _refuse_key(study: Study, location: Location, found: str, accepted: str) -> NoReturn:
+    _refuse(study.file_of(str(location[0])), location, found, accepted)
+
+
+def _refuse(path: Path, location: Sequence[str | int], found: str, accepted: str) -> NoReturn:
+    raise UsageError(f"{place(path, location)}: found {found}, accepted {accepted}")

@@ -1,0 +1,214 @@
+"""One run of a study, done by one worker: claimed, trained, scored, released."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.evaluation.zero_shot import evaluate
+from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.progress import quiet_libraries
+from adapter_stilts.runs.store import BUNDLE, Run, RunStore
+from adapter_stilts.studies.claims import Claims
+from adapter_stilts.studies.grid import Training, tasks_of
+from adapter_stilts.training.api import train
+from adapter_stilts.training.checkpoint import CHECKPOINTS
+from adapter_stilts.training.execution import Execution
+
+FAILURES = ".failures"
+# A folder that nobody has written into for so long was left by a kill.
+LEFT_AFTER = 600.0
+# Between two looks of a worker at whether its study still runs.
+WATCH_EVERY = 1.0
+
+Kind = Literal["done", "failed", "taken", "disk full"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where and how a study's runs are trained and scored: what a worker knows besides the run itself."""
+
+    runs: Path
+    backbone: str
+    mirror: Path | None
+    device: str
+    split: str
+    test_limit: int | None
+    test_languages: tuple[str, ...] | None
+    threads: int | None
+    execution: Execution
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run that a worker is to do: its name, the runs underneath, and whether it is scored."""
+
+    name: str
+    training: Training
+    over: tuple[str, ...]
+    scored: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an order. `taken`: another process has it; `reason` is one line."""
+
+    name: str
+    kind: Kind
+    reason: str = ""
+    tokens: int = 0
+
+
+def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Outcome:
+    """Do one run under its claim, and say what became of it; an interruption alone is raised."""
+    store = RunStore(site.runs)
+    try:
+        with Claims(site.runs).hold(order.name) as ours:
+            if not ours:
+                return Outcome(order.name, "taken")
+            sweep(store, order.name)
+            with _silently():
+                run = _train(order, site, store, backbone or load_backbone(site.backbone, mirror=site.mirror))
+                if order.scored:
+                    _evaluate(run, site, store)
+        # Those of a run that ended between being written down and being tidied up.
+        shutil.rmtree(store.folder / CHECKPOINTS / order.name, ignore_errors=True)
+        cost = run.record.cost
+        return Outcome(order.name, "done", tokens=round(cost.tokens_per_second * cost.train_seconds))
+    except StiltsError as error:
+        return Outcome(order.name, "failed", _one_line(error))
+    except Exception as error:
+        if is_full_disk(error):
+            return Outcome(order.name, "disk full", _one_line(error))
+        return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{_trace(store, order.name)}")
+
+
+def _train(order: Order, site: Site, store: RunStore, backbone: Backbone) -> Run:
+    """The finished run, trained where it is not there with its weights. Raises StiltsError for one of another name."""
+    own = order.training
+    run = train(
+        tasks_of(own.task),
+        over=[_underneath(store, name) for name in order.over],
+        compose=own.composition,
+        method=own.method,
+        backbone=backbone,
+        seed=own.seed,
+        limit=own.limit,
+        match_tokens=own.match_tokens,
+        control=own.control,  # type: ignore[arg-type]
+        settings=dict(own.settings),
+        runs=store,
+        mirror=site.mirror,
+        device=site.device,
+        execution=site.execution,
+    )
+    if run.name != order.name:
+        raise StiltsError(f"{order.name}: trained as {run.name}; its data or code changed since the plan was made")
+    return run
+
+
+def _underneath(store: RunStore, name: str) -> Run:
+    run = store.get(name)
+    if run is None:
+        raise StiltsError(f"{name}: was there when the plan was made, and is gone")
+    return run
+
+
+def _evaluate(run: Run, site: Site, store: RunStore) -> None:
+    evaluate(
+        run,
+        languages=site.test_languages,
+        split=site.split,
+        limit=site.test_limit,
+        runs=store,
+        mirror=site.mirror,
+        device=site.device,
+    )
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error says that there is no room left to write."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, SafetensorError) and ("No space left" in str(error) or "os error 28" in str(error))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def _trace(store: RunStore, name: str) -> str:
+    """Where the traceback of an error that nobody foresaw is written."""
+    path = store.folder / FAILURES / f"{name}.txt"
+    with suppress(OSError):
+        atomic_write_text(path, traceback.format_exc())
+        return f" (see {path})"
+    return ""
+
+
+def sweep(store: RunStore, name: str) -> None:
+    """Remove what killed processes left half-written of a run. What may still be written to stays."""
+    shutil.rmtree(store.folder / name / f".{BUNDLE}-dropped", ignore_errors=True)
+    for left in store.folder.glob(f".{name}.*.partial"):
+        with suppress(OSError):
+            newest = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
+            if time.time() - newest > LEFT_AFTER:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _silently() -> Iterator[None]:
+    """The study tells of its progress: its runs keep quiet."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere), quiet_libraries():
+        yield
+
+
+# --- a worker's process -----------------------------------------------------------------------------------------------
+
+
+def serve(connection: Any, site: Site, parent: int) -> None:
+    """Carry out the orders that come over the connection until it closes, or the study's process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if site.threads is not None:
+        import torch
+
+        torch.set_num_threads(site.threads)
+    backbone: Backbone | None = None
+    while True:
+        try:
+            order = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            backbone = backbone or load_backbone(site.backbone, mirror=site.mirror)
+            connection.send(carry_out(order, site, backbone))
+        except StiltsError as error:
+            connection.send(Outcome(order.name, "failed", _one_line(error)))
+
+
+def _leave(number: int, frame: Any) -> None:
+    """End as an error would, so that half-written folders go."""
+    sys.exit(128 + number)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_EVERY)
+    os._exit(1)

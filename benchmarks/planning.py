@@ -1,0 +1,152 @@
+"""How long a large study takes to plan, and a finished one to be recognised.
+
+    python -m benchmarks.planning --out benchmarks/results/planning.json
+
+A grid of 5,000 runs on tiny local tasks is planned once their data hashes are remembered; the 500 runs of a study get
+made-up records and scores, and the study is asked what is to do. No model is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from adapter_stilts.evaluation.zero_shot import SCORES, evaluation_name
+from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.runs.bundle import stored_backbone
+from adapter_stilts.runs.record import Cost, Record, write_record
+from adapter_stilts.runs.store import EVALUATIONS, Run
+from adapter_stilts.studies.plan import Node, Plan, make_plan, states
+from adapter_stilts.studies.reading import read_study
+from adapter_stilts.training.describe import stored_task
+from benchmarks.machine import describe_machine
+from benchmarks.tiny_study import write_study, write_tiny_backbone
+
+GRID = """\
+targets: [target.yaml]
+intermediates: [first.yaml, second.yaml]
+methods: [bottleneck, lora, full]
+compositions: [none, stack, fuse, continue]
+controls: [none, random, shuffled]
+layers: [all, '0', '1']
+seeds: {seeds}
+"""
+
+
+def timed(function: Callable[[], Any], repeats: int = 5) -> tuple[Any, dict[str, Any]]:
+    """What the function returns, and the seconds of each call after a first one that fills caches: on the clock, and of
+    the processor, which other work on the machine does not change."""
+    function()
+    clock, processor = [], []
+    for _ in range(repeats):
+        begun, used = time.perf_counter(), time.process_time()
+        result = function()
+        clock.append(time.perf_counter() - begun)
+        processor.append(time.process_time() - used)
+    return result, {"seconds": median(clock), "processor_seconds": median(processor), "all_seconds": clock}
+
+
+def plan_of(folder: Path, runs: int, backbone: Any) -> Callable[[], Plan]:
+    """Makes the plan of a study with about so many runs (its seeds are as many as it takes)."""
+    path = folder / f"grid-{runs}.yaml"
+    path.write_text(GRID.format(seeds=[0]), encoding="utf-8")
+    each = len(make_plan(read_study(path), folder / "runs", backbone=backbone, device="cpu").nodes)
+    path.write_text(GRID.format(seeds=list(range(-(-runs // each)))), encoding="utf-8")
+    return lambda: make_plan(read_study(path), folder / "runs", backbone=backbone, device="cpu")
+
+
+def make_up(plan: Plan, node: Node) -> None:
+    """A finished run without weights, scored where it is a target."""
+    job, folder = node.job, plan.store.folder / node.name
+    (folder / EVALUATIONS).mkdir(parents=True)
+    record = Record(
+        name=node.name,
+        identity=dict(job.identity),
+        task=stored_task(job.tasks),
+        method=job.method,
+        composition=job.composition,
+        variant=job.variant,
+        control=job.control,
+        languages=("en",),
+        match_tokens=None,
+        over=(),
+        backbone=stored_backbone(plan.backbone),
+        seed=job.seed,
+        limit=job.limit,
+        recipe=job.recipe,
+        word_piece=job.task.word_piece,
+        labels=("A", "B", "C"),
+        data=(),
+        parts=(),
+        trainable_parameters=1,
+        total_parameters=1,
+        history=(),
+        selected_epoch=1,
+        development=50.0,
+        cost=Cost(train_seconds=1.0, seconds=2.0, steps=1, tokens_per_second=1.0, peak_memory_bytes=1, bundle_bytes=1),
+        device="CPU, 1 threads",
+        threads=1,
+        precision="float32",
+        packages={},
+        python="3.11",
+        created="2026-01-01",
+    )
+    if node.cells:
+        identities = dict(plan.evaluations[node.cells[0].target])
+        name = evaluation_name(Run(folder, record), plan.study.split, plan.study.test_limit, identities)
+        (folder / EVALUATIONS / name).mkdir()
+        (folder / EVALUATIONS / name / SCORES).write_text("{}", encoding="utf-8")
+        record = record.model_copy(update={"scores": {name: {"mean": {"accuracy": 50.0}}}})
+    write_record(folder, record)
+
+
+def planning(folder: Path) -> dict[str, Any]:
+    """Both measurements."""
+    backbone = load_backbone(str(write_tiny_backbone(folder / "tiny")))
+    write_study(folder / "study", examples=8, epochs=1)
+    large, large_seconds = timed(plan_of(folder / "study", 5_000, backbone))
+    plan = plan_of(folder / "study", 500, backbone)
+    small = plan()
+    for node in small.nodes.values():
+        make_up(small, node)
+    now, small_seconds = timed(lambda: states(plan()))
+    if set(now.values()) != {"done"}:
+        raise SystemExit("a finished study was not recognised")
+    return {
+        "plan": {"runs": len(large.nodes), **large_seconds},
+        "recognise": {"runs": len(now), **small_seconds},
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, help="the JSON file to write")
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ADAPTER_STILTS_CACHE"] = f"{folder}/cache"
+        found = planning(Path(folder))
+    for what, own in found.items():
+        print(f"{what}: {own['runs']} runs in {own['seconds']:.2f} s ({own['processor_seconds']:.2f} of the processor)")
+    if options.out is not None:
+        result = {
+            "benchmark": "planning",
+            "command": f"python -m benchmarks.planning --out benchmarks/results/{options.out.name}",
+            "date": datetime.date.today().isoformat(),
+            "machine": describe_machine(),
+            **found,
+        }
+        atomic_write_text(options.out, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

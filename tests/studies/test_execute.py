@@ -1,0 +1,267 @@
+"""Carrying a study out: everything once, failures contained, interruptions clean."""
+
+import errno
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_cli import command, failed, succeeded
+from helpers_studies import SMALL, make_study_place, plan_of, write_study
+from helpers_training import Place
+from safetensors import SafetensorError
+
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.runs.store import RunStore
+from adapter_stilts.studies import execute as executing
+from adapter_stilts.studies import work
+from adapter_stilts.studies.claims import Claims
+from adapter_stilts.studies.execute import Interrupted, Result, duration, execute
+from adapter_stilts.studies.plan import Plan, runs_of, states
+from adapter_stilts.studies.pools import Here, Processes
+from adapter_stilts.studies.work import Order, Outcome, is_full_disk
+from adapter_stilts.training.execution import Execution
+
+FULL = """\
+targets: [tags/tags.yaml]
+intermediates: [other/other.yaml, third/third.yaml]
+methods: [full]
+compositions: [none, continue]
+"""
+# A learning rate at which no weight stays finite.
+BROKEN = "overrides: [{intermediate: third/third.yaml, set: {learning_rate: 1e30}}]\n"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(executing, "POLL", 0.05)
+    return make_study_place(tmp_path, monkeypatch)
+
+
+def here(plan: Plan) -> Result:
+    return execute(plan, 0)
+
+
+def name_of(plan: Plan, task: str, composition: str = "none") -> str:
+    """The run of that task and composition."""
+    names = [name for name, own in plan.nodes.items() if (own.job.title, own.job.composition) == (task, composition)]
+    assert len(names) == 1
+    return names[0]
+
+
+def count_trainings(monkeypatch: pytest.MonkeyPatch, instead: Any = None) -> list[str]:
+    """Names of the tasks that are trained from here on; `instead` is called in place of it."""
+    trained: list[str] = []
+    call = instead or work.train
+
+    def noted(tasks: Any, **options: Any) -> Any:
+        trained.append("+".join(own.name for own in tasks))
+        return call(tasks, **options)
+
+    monkeypatch.setattr(work, "train", noted)
+    return trained
+
+
+def test_a_study_ends_with_every_cell_scored_and_is_recognised(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(place)
+    result = here(plan)
+    assert sorted(result.done) == sorted(plan.nodes)
+    assert (result.before, dict(result.failed), result.stopped) == ((), {}, ())
+    found = list(runs_of(plan))
+    assert [own.run is not None and own.run.name for own in found] == [own.name for own in found]
+    assert all(len(own.run.record.scores) == 1 for own in found if own.run)
+    assert {own.record.task.name for own in place.store.runs() if not own.record.scores} == {"other", "third"}
+    trained = count_trainings(monkeypatch)
+    again = here(plan_of(place))
+    assert (again.done, sorted(again.before), trained) == ((), sorted(plan.nodes), [])
+
+
+def test_a_failure_stops_only_what_stands_on_it(place: Place) -> None:
+    """The next call tries again; what was done stays done."""
+    plan = plan_of(place, SMALL + BROKEN)
+    result = here(plan)
+    third = name_of(plan, "third")
+    assert list(result.failed) == [third]
+    assert "both must be finite" in result.failed[third]
+    stopped = {name for name, own in plan.nodes.items() if third in own.over}
+    assert len(stopped) == 2
+    assert set(result.stopped) == stopped
+    assert set(result.done) == set(plan.nodes) - stopped - {third}
+    again = here(plan)
+    assert (again.done, set(again.before), list(again.failed)) == ((), set(result.done), [third])
+
+
+def test_an_error_that_nobody_foresaw_leaves_its_traceback(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(tasks: Any, **options: Any) -> Any:
+        raise ValueError("a wrong\nturn")
+
+    count_trainings(monkeypatch, wrong)
+    result = here(plan_of(place))
+    name = name_of(plan_of(place), "other")
+    path = place.store.folder.resolve() / ".failures" / f"{name}.txt"
+    assert result.failed[name] == f"ValueError: a wrong turn (see {path})"
+    assert "in wrong" in path.read_text()
+
+
+def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(place)
+    other = name_of(plan, "other")
+    elsewhere = RunStore(place.folder / "elsewhere")
+    run = place.train(plan.nodes[other].training.task)
+    place.store.folder.rename(elsewhere.folder)
+    claimed, leave = threading.Event(), threading.Event()
+
+    def somebody() -> None:
+        with Claims(place.store.folder).hold(other) as ours:
+            assert ours
+            claimed.set()
+            leave.wait(60)
+            shutil.copytree(elsewhere.folder / run.name, place.store.folder / run.name)
+
+    thread = threading.Thread(target=somebody)
+    thread.start()
+    claimed.wait(60)
+    trained = count_trainings(monkeypatch)
+    looked = Claims.owner
+
+    def seen(self: Claims, name: str) -> Any:
+        leave.set()  # only when the study has come to wait for it
+        return looked(self, name)
+
+    monkeypatch.setattr(Claims, "owner", seen)
+    result = here(plan)
+    thread.join()
+    assert sorted(result.done) == sorted(plan.nodes)
+    assert "other" not in trained
+    assert len(trained) == len(plan.nodes) - 1
+
+
+def test_ctrl_c_says_what_to_do_and_leaves_no_claim(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, call = plan_of(place), work.train
+
+    def interrupted(tasks: Any, **options: Any) -> Any:
+        if tasks[0].name == "third":
+            raise KeyboardInterrupt
+        return call(tasks, **options)
+
+    monkeypatch.setattr(work, "train", interrupted)
+    with pytest.raises(Interrupted) as error:
+        here(plan)
+    assert str(error.value) == "interrupted: run the same command again, and it goes on where it stopped"
+    assert error.value.exit_code == 130
+    assert list((place.store.folder / ".claims").glob("*.json")) == []
+    monkeypatch.setattr(work, "train", call)
+    before = [name for name, state in states(plan).items() if state == "done"]
+    assert before
+    result = here(plan)
+    assert (list(result.before), len(result.done)) == (before, len(plan.nodes) - len(before))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("Error: No space left on device (os error 28)")],
+    ids=["system", "safetensors"],
+)
+def test_a_full_disk_ends_the_study_and_says_what_to_do(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(tasks: Any, **options: Any) -> Any:
+        raise error
+
+    trained = count_trainings(monkeypatch, full)
+    with pytest.raises(StiltsError) as ended:
+        here(plan_of(place))
+    message = str(ended.value)
+    assert message.startswith(f"{place.store.folder}: the disk is full (")
+    assert message.endswith("in small.yaml, and run the same command again: it goes on where it stopped")
+    assert ended.value.exit_code == 1
+    assert len(trained) == 1
+    assert not is_full_disk(OSError(errno.EACCES, "Permission denied"))
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("all", 5), ("adapters", 0), ("scores", 0)])
+def test_keep_drops_full_models_once_nothing_waits_for_them(place: Place, keep: str, kept: int) -> None:
+    plan = plan_of(place, f"{FULL}keep: {keep}\n")
+    result = here(plan)
+    assert len(result.done) == 5
+    assert sum(own.has_weights for own in place.store.runs()) == kept
+    assert set(states(plan).values()) == {"done"}
+
+
+def test_weights_are_kept_for_a_run_that_failed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It will be tried again; afterwards they go."""
+    plan, call = plan_of(place, FULL), work.train
+
+    def broken(tasks: Any, **options: Any) -> Any:
+        if options["compose"] == "continue":
+            raise StiltsError("broken")
+        return call(tasks, **options)
+
+    monkeypatch.setattr(work, "train", broken)
+    assert len(here(plan).failed) == 2
+    assert sorted(own.record.task.name for own in place.store.runs() if own.has_weights) == ["other", "third"]
+    monkeypatch.setattr(work, "train", call)
+    trained = count_trainings(monkeypatch)
+    assert not here(plan).failed
+    assert trained == ["tags", "tags"]
+    assert not any(own.has_weights for own in place.store.runs())
+
+
+def test_a_worker_that_is_killed_fails_its_run_alone(place: Place) -> None:
+    """Workers are processes: the next one does the same order."""
+    plan = plan_of(place)
+    name = name_of(plan, "other")
+    node = plan.nodes[name]
+    order = Order(name, node.training, node.over, bool(node.cells))
+    pool = Processes(executing._site(plan, 1, 1, Execution()), 1)
+    try:
+        pool.give(order)
+        assert pool.free() == 0
+        os.kill(pool.workers[0].process.pid, signal.SIGKILL)
+        (outcome,) = pool.outcomes(60)
+        assert outcome == Outcome(name, "failed", "its worker was killed by signal 9 (out of memory?)")
+        pool.give(order)
+        (outcome,) = pool.outcomes(120)
+        assert (outcome.name, outcome.kind) == (name, "done")
+        assert place.store.names() == [name]
+    finally:
+        pool.close()
+    assert not pool.workers[0].process.is_alive()
+
+
+def test_command_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """plan, run, and plan again; a failure gives exit code 1 and a line for each reason."""
+    monkeypatch.setattr(executing, "Processes", lambda site, count: Here(site, place.backbone))
+    path = write_study(place, "question: does it run?\n" + SMALL)
+    options = [path, "--backbone", place.folder / "tiny", "--runs", place.store.folder, "--device", "cpu"]
+    planned = succeeded("study", "plan", *options).splitlines()
+    assert planned[0] == "small: does it run?"
+    assert planned[1].split() == ["task", "method", "composition", "runs", "done", "to", "do", "time"]
+    assert planned[2].split()[:6] == ["intermediate", "other", "bottleneck", "none", "1", "0"]
+    assert "6 runs for 4 cells; 0 done, 6 to do" in planned
+    assert planned[-1].startswith(f"the speed of 0 of 6 was measured in {place.store.folder}; the speed of the others")
+    assert succeeded("study", "plan", *options, "--dot").startswith("digraph study {")
+    assert '"done": 0,\n  "to_do": 6,' in succeeded("study", "plan", *options, "--json")
+    succeeded("study", "run", *options)
+    assert "6 runs for 4 cells; 6 done, 0 to do" in succeeded("study", "plan", *options)
+    write_study(place, SMALL + BROKEN)
+    result = failed_lines(1, "study", "run", *options)
+    assert result[-1].startswith("small: 1 of 6 runs failed, 2 that stand on them were not tried; run the same command")
+    assert sum(line.startswith("failed: third-bottleneck-none-s0-") for line in result) == 1
+    assert failed(2, "study", "plan", "nosuch").startswith("study 'nosuch': found no such study")
+
+
+def failed_lines(code: int, *arguments: Any) -> list[str]:
+    result = command(*arguments)
+    assert result.exit_code == code, result.output
+    return result.stderr.rstrip("\n").splitlines()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (99, "99 s"), (720, "12 min"), (12_240, "3.4 h")])
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,170 @@
+"""A study's runs before they run: their names, what is shared, what is done, what it will cost."""
+
+from pathlib import Path
+
+import pytest
+from helpers_studies import SMALL, make_study_place, plan_of, write_study
+from helpers_training import Place
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.evaluation.zero_shot import evaluate
+from adapter_stilts.runs.store import keep_of
+from adapter_stilts.studies.estimate import OVERHEAD_SECONDS, estimate
+from adapter_stilts.studies.plan import as_dot, states, study_runs
+from adapter_stilts.studies.reading import read_study
+from adapter_stilts.training.remembered import Remembered
+
+GRID = """\
+targets: [tags/tags.yaml]
+intermediates: [other/other.yaml, third/third.yaml]
+methods: [bottleneck, houlsby, lora, full]
+compositions: [none, stack, fuse, continue, merge, bake]
+controls: [none, shuffled]
+layers: [all, '1']
+seeds: [0, 1]
+limit: 8
+development_examples: 4
+exclude:
+  - {method: [bottleneck, lora], seed: 1}
+  - {method: houlsby, composition: [stack, continue, merge]}
+overrides:
+  - {set: {epochs: 1}}
+  - {method: bottleneck, set: {reduction: 4}}
+  - {method: full, intermediate: other/other.yaml, set: {learning_rate: 2e-3}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_study_place(tmp_path, monkeypatch)
+
+
+def test_planned_names_are_those_that_train_gives(place: Place) -> None:
+    """Every method, composition and control, layers, settings and seeds: one training of each kind is done by `train`,
+    from names and options, as a user would."""
+    plan = plan_of(place, GRID)
+    seen: set[tuple[str, ...]] = set()
+    for node in plan.nodes.values():
+        own = node.training
+        kind = (own.method, own.composition, own.control or "", "layers" if dict(own.settings).get("layers") else "")
+        kind = (*kind, own.over[0].control or "" if own.over else "", "cell" if node.cells else "")
+        if kind in seen or not all((place.store.folder / below).is_dir() for below in node.over):
+            continue
+        seen.add(kind)
+        run = place.train(
+            own.task,
+            over=list(node.over),
+            compose=own.composition,
+            method=own.method,
+            seed=own.seed,
+            limit=own.limit,
+            match_tokens=own.match_tokens,
+            control=own.control,
+            settings=dict(own.settings),
+        )
+        assert run.name == node.name
+    assert len(place.store.names()) >= 12
+
+
+def test_an_intermediate_is_one_run_however_many_stand_on_it(place: Place) -> None:
+    plan = plan_of(place, SMALL + "controls: [none, random]\nseeds: [0, 1, 2]\n")
+    names = list(plan.nodes)
+    assert len(names) == 3 * (4 + 1 + 2 * 2 + 2)
+    assert names == list(dict.fromkeys(names))
+    for place_, node in enumerate(plan.nodes.values()):
+        assert all(names.index(own) < place_ for own in node.over)
+    fused = next(own for own in plan.nodes.values() if own.training.composition == "fuse")
+    stacked = [own for own in plan.nodes.values() if own.training.composition == "stack" and own.over[0] in fused.over]
+    assert sorted(own.over[0] for own in stacked) == sorted(fused.over)
+    fixed = plan_of(place, SMALL + "seeds: [0, 1, 2]\nintermediate_seeds: 1\n")
+    assert sum(not own.cells for own in fixed.nodes.values()) == 2
+    dot = as_dot(fixed)
+    assert dot.count(" -> ") == 3 * (1 + 1 + 2)
+    assert dot.count("seed 1") == 2 + 4
+
+
+def test_what_cannot_be_trained_is_refused_with_its_cell(place: Place) -> None:
+    with pytest.raises(UsageError) as error:
+        plan_of(place, SMALL + "layers: ['7']\n")
+    found = f"{place.folder / 'small.yaml'}: tags bottleneck none, layers 7, seed 0: --set layers: found 7, accepted"
+    assert str(error.value).startswith(found)
+    with pytest.raises(UsageError, match="mlm_share: found a share, accepted in a study: 0"):
+        plan_of(place, SMALL + "overrides: [{set: {mlm_share: 0.5}}]\n")
+
+
+def test_states_and_runs_of_a_study(place: Place) -> None:
+    """A target is done when it is scored as the study asks; an intermediate is needed while something waits for it."""
+    plan = plan_of(place, SMALL + "test_limit: 5\n")
+    assert set(states(plan).values()) == {"to do"}
+    none = next(own for own in plan.nodes.values() if own.training.composition == "none" and own.cells)
+    run = place.train(none.training.task, limit=None)
+    assert run.name == none.name
+    assert states(plan)[none.name] == "to do"
+    evaluate(run, limit=4, runs=place.store)
+    assert states(plan)[none.name] == "to do"
+    evaluate(run, limit=5, runs=place.store)
+    assert states(plan)[none.name] == "done"
+    found = study_runs(plan.study, place.store, backbone=place.backbone, device="cpu")
+    assert [own.cell.composition for own in found] == ["none", "stack", "stack", "fuse"]
+    assert [own.run is not None for own in found] == [True, False, False, False]
+    assert found[0].name == none.name
+    assert found[0].evaluation is not None
+    assert (found[0].evaluation / "scores.json").is_file()
+
+
+def test_dropped_weights_are_wanted_only_while_something_waits(place: Place) -> None:
+    plan = plan_of(place, SMALL.replace("none, stack, fuse", "none, stack"))
+    for node in plan.nodes.values():
+        run = place.train(node.training.task, over=list(node.over))
+        assert run.name == node.name
+        if node.cells:
+            evaluate(run, runs=place.store)
+    assert set(states(plan).values()) == {"done"}
+    for node in plan.nodes.values():
+        run = place.store.find(node.name)
+        keep_of(run, "scores")
+    assert set(states(plan).values()) == {"done"}
+    more = plan_of(place, SMALL)
+    now = states(more)
+    to_do = {more.nodes[name].training.composition for name, state in now.items() if state == "to do"}
+    assert to_do == {"none", "fuse"}
+    assert sum(state == "to do" for state in now.values()) == 3
+    # The target alone is left to score: nothing stands on its intermediate's weights any more.
+    other = next(name for name, own in plan.nodes.items() if not own.cells)
+    (place.store.folder / other / "record.json").unlink()
+    assert states(plan)[other] == "not needed"
+
+
+def test_estimates_come_from_the_store_else_from_benchmarks(place: Place) -> None:
+    plan = plan_of(place, SMALL + "limit: 10\ntest_limit: 5\n")
+    first = estimate(plan, list(plan.nodes))
+    assert not any(own.measured for own in first.values())
+    assert all(own.seconds > OVERHEAD_SECONDS for own in first.values())
+    node = next(own for own in plan.nodes.values() if not own.cells)
+    run = place.train(node.training.task, limit=10)
+    (_, second), *_ = [(name, own) for name, own in estimate(plan, [node.name]).items()]
+    cost, data = run.record.cost, next(own for own in run.record.data if own.split == "train")
+    assert second.measured
+    expected = cost.seconds - cost.train_seconds + 2 * data.tokens / cost.tokens_per_second
+    assert second.seconds == pytest.approx(expected)
+    assert second.bytes == cost.bundle_bytes
+
+
+def test_remembered_calls_once_for_equal_arguments() -> None:
+    calls: list[tuple[object, ...]] = []
+
+    def noted(*arguments: object) -> int:
+        calls.append(arguments)
+        return len(calls)
+
+    known, one, other = Remembered(), object(), object()
+    assert [known(noted, own, {"a": "1"}) for own in (one, other, one)] == [1, 2, 1]
+    assert known(noted, one, {"a": "2"}) == 3
+    same = {"a": "1"}
+    assert [known(noted, same, by_content=False), known(noted, dict(same), by_content=False)] == [4, 5]
+    assert known(noted, same, by_content=False) == 4
+
+
+def test_reading_a_study_trains_nothing(place: Place) -> None:
+    assert read_study(write_study(place)).name == "small"
+    assert place.store.names() == []

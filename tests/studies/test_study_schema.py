@@ -1,0 +1,155 @@
+"""Study YAML: what it says when a file is wrong, and what `include` does."""
+
+from pathlib import Path
+
+import pytest
+from helpers_training import Place, english_task, make_place
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.studies.reading import find_study, read_study, shipped_studies
+from adapter_stilts.tasks.catalog import find_task
+
+HEAD = "targets: [tags.yaml]\nintermediates: [other.yaml, third.yaml]\n"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    place = make_place(tmp_path, monkeypatch)
+    for shift, name in enumerate(("tags", "other", "third")):
+        english_task(tmp_path / name, name, shift=shift)
+        (tmp_path / f"{name}.yaml").write_text(
+            (tmp_path / name / f"{name}.yaml").read_text().replace("en-", f"{name}/en-")
+        )
+    return place
+
+
+def complaint(place: Place, text: str) -> str:
+    """The one line, from the file's name on."""
+    path = place.folder / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as error:
+        read_study(path)
+    assert "\n" not in str(error.value)
+    return str(error.value).removeprefix(f"{place.folder}/")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "target: [tags]\n",
+            "study.yaml:1: target: found an unknown key (did you mean 'targets'?), accepted include, ",
+        ),
+        ("seeds: [0]\n", "study.yaml:1: targets: found nothing, accepted one target task or more"),
+        ("targets: [tagz]\n", "study.yaml:1: targets[0]: task 'tagz': found no such task"),
+        (f"{HEAD}seeds: [0, 1, 0]\n", "study.yaml:3: seeds[2]: found 0 twice, accepted each value once"),
+        (f"{HEAD}seeds: [-1]\n", "study.yaml:3: seeds[0]: found -1, accepted greater than or equal to 0"),
+        (f"{HEAD}limit: 0\n", "study.yaml:3: limit: found 0, accepted greater than or equal to 1"),
+        (f"{HEAD}limit: '5'\n", "study.yaml:3: limit: found '5', accepted a valid integer"),
+        (f"{HEAD}keep: some\n", "study.yaml:3: keep: found 'some', accepted 'scores', 'adapters' or 'all'"),
+        (f"{HEAD}methods: [lora, qlora]\n", "study.yaml:3: methods[1]: found 'qlora', accepted 'bottleneck', 'lora', "),
+        (f"{HEAD}layers: [6-11, x]\n", "study.yaml:3: layers[1]: found 'x', accepted layers counted from 0, such as "),
+        (
+            f"{HEAD}methods: [full]\ncompositions: [none, stack]\n",
+            "study.yaml:4: compositions[1]: found stack, accepted under full: none, continue",
+        ),
+        (
+            f"{HEAD}methods: [full, head]\ncompositions: [continue]\n",
+            "study.yaml:3: methods[1]: found head, accepted a method with one of continue",
+        ),
+        ("targets: [tags.yaml]\n", "study.yaml: compositions[1]: found stack without intermediates, accepted none"),
+        (
+            f"{HEAD}compositions: [fuse]\ngroups: {{both: [other.yaml, fourth.yaml]}}\n",
+            "study.yaml:4: groups.both[1]: found 'fourth.yaml', accepted intermediates: ",
+        ),
+        (
+            f"{HEAD}groups: {{both: [other.yaml, third.yaml]}}\n",
+            "study.yaml:3: groups: found groups, accepted groups with a composition of several: fuse, merge, bake",
+        ),
+        (
+            f"{HEAD}controls: [none, random]\ncompositions: [none]\n",
+            "study.yaml:3: controls: found none, random, accepted none (there is no intermediate to change)",
+        ),
+        (
+            f"{HEAD}exclude:\n- {{method: lora}}\n",
+            "study.yaml:4: exclude[0].method: found 'lora', accepted of this study: bottleneck",
+        ),
+        (
+            f"{HEAD}exclude:\n- {{metod: lora}}\n",
+            "study.yaml:4: exclude[0].metod: found an unknown key (did you mean 'method'?)",
+        ),
+        (
+            f"{HEAD}exclude:\n- {{composition: none, intermediate: other.yaml}}\n",
+            "study.yaml:4: exclude[0]: found an exclusion that no cell agrees with, accepted one that leaves out cells",
+        ),
+        (f"{HEAD}exclude: [{{method: bottleneck}}]\n", "study.yaml:3: exclude: found exclusions of every cell"),
+        (
+            f"{HEAD}overrides:\n- {{set: {{learning_rat: 1}}}}\n",
+            "study.yaml:4: overrides[0].set.learning_rat: found an unknown key (did you mean 'learning_rate'?)",
+        ),
+        (
+            f"{HEAD}overrides:\n- {{set: {{learning_rate: -1}}}}\n",
+            "study.yaml:4: overrides[0].set.learning_rate: found -1, accepted greater than 0",
+        ),
+        (
+            f"{HEAD}overrides:\n- {{set: {{rank: 4}}}}\n",
+            "study.yaml:4: overrides[0]: found settings that no run of the study uses, accepted ones that decide ",
+        ),
+        (f"{HEAD}test_languages: [en, xx]\n", "study.yaml:3: test_languages[1]: found 'xx', accepted of tags: en"),
+        ("include: base.yaml\n", "study.yaml:1: include[0]: found no file "),
+        ("include: study.yaml\n", "study.yaml:1: include[0]: found study.yaml, which includes this file, accepted "),
+        ("targets: [tags.yaml]\ntargets: []\n", "study.yaml:2: targets: found twice (also line 1), accepted once"),
+    ],
+)
+def test_complaints(place: Place, text: str, message: str) -> None:
+    found = complaint(place, text)
+    if message.startswith("study.yaml: "):  # a key that is not in the file: its place is the file's
+        found = found.replace("study.yaml:1: ", "study.yaml: ")
+    assert found.startswith(message), found
+
+
+def test_include_fills_what_is_not_given_and_its_mistakes_are_named_there(place: Place) -> None:
+    """Own keys replace included ones; of two files that are included, the later."""
+    (place.folder / "sub").mkdir()
+    (place.folder / "sub" / "base.yaml").write_text("targets: [../tags.yaml]\nseeds: [5]\nlimit: 7\n")
+    (place.folder / "more.yaml").write_text("intermediates: [other.yaml]\nseeds: [6, 7]\nkeep: all\n")
+    (place.folder / "study.yaml").write_text("include: [sub/base.yaml, more.yaml]\nkeep: scores\n")
+    study = read_study(place.folder / "study.yaml")
+    assert (study.name, study.seeds, study.limit, study.keep) == ("study", (6, 7), 7, "scores")
+    assert [Path(own).name for own in (*study.targets, *study.intermediates)] == ["tags.yaml", "other.yaml"]
+    (place.folder / "more.yaml").write_text("intermediates: [other.yaml]\nseeds: [6, 6]\n")
+    with pytest.raises(UsageError, match=r"more\.yaml:2: seeds\[1\]: found 6 twice"):
+        read_study(place.folder / "study.yaml")
+    (place.folder / "more.yaml").write_text("limits: 5\n")
+    with pytest.raises(UsageError, match=r"more\.yaml:1: limits: found an unknown key \(did you mean 'limit'\?\)"):
+        read_study(place.folder / "study.yaml")
+
+
+def test_unknown_study_names_the_shipped_ones() -> None:
+    with pytest.raises(
+        UsageError, match=r"study 'quik': found no such study \(did you mean 'quick'\?\), accepted quick"
+    ):
+        find_study("quik")
+
+
+@pytest.mark.parametrize("path", shipped_studies(), ids=lambda path: path.stem)
+def test_shipped_studies_are_sound(path: Path) -> None:
+    study = find_study(path.stem)
+    assert study.path == path
+    assert study.question
+
+
+def test_syntax_vs_semantics_crosses_knowledge_with_granularity() -> None:
+    """Two intermediates or more in each of the four cells, all controls, full STILTs beside, three seeds."""
+    study = find_study("syntax_vs_semantics")
+    cells: dict[tuple[str, str], int] = {}
+    for name in study.intermediates:
+        task = find_task(name)
+        cells[task.knowledge, task.granularity] = cells.get((task.knowledge, task.granularity), 0) + 1
+    assert cells == {(k, g): 2 for k in ("syntactic", "semantic") for g in ("token", "sentence")}
+    assert set(study.compositions) == {"none", "stack", "fuse", "continue"}
+    assert set(study.controls) == {"none", "random", "shuffled"}
+    assert study.methods == ("bottleneck", "full")
+    assert len(study.seeds) == 3
+    small = find_study("syntax_vs_semantics_small")
+    assert (small.limit, small.test_limit, small.intermediates) == (600, 50, study.intermediates)
