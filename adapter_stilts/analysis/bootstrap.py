@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from seqeval.metrics.sequence_labeling import get_entities
@@ -63,15 +64,21 @@ def mean_difference(
     draws the same sentences for both sides and all seeds, within each language. The interval says how far the result
     depends on which sentences were tested; it says nothing of seeds, languages or intermediates that were not tried.
     """
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
     pairs = len(ours)
     value, resampled = 0.0, np.zeros(RESAMPLES)
-    for language in languages:
-        sentences = len(ours[0][language])
-        weights = generator.multinomial(sentences, np.full(sentences, 1 / sentences), size=RESAMPLES)
+    drawn = _draw(tuple(len(ours[0][language]) for language in languages))
+    for language, weights in zip(languages, drawn, strict=True):
         for own, other in zip(ours, theirs, strict=True):
             value += float(ratio(own[language].sum(0)) - ratio(other[language].sum(0)))
             resampled += ratio(weights @ own[language]) - ratio(weights @ other[language])
     scale = pairs * len(languages)
     low, high = np.percentile(resampled / scale, [2.5, 97.5])
     return Interval(value / scale, float(low), float(high))
+
+
+@lru_cache(maxsize=2)
+def _draw(sizes: tuple[int, ...]) -> list[np.ndarray]:
+    """How often each resample takes each sentence, (RESAMPLES, sentences) for each size: the same for all rows of a
+    table, and most of what an interval costs."""
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    return [generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(np.uint16) for size in sizes]

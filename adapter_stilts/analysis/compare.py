@@ -88,10 +88,20 @@ def compare_runs(
     if not chosen:
         what = f"{split} scores" + (f" with --limit {limit}" if limit else "")
         raise UsageError(f"{store.folder}: no run with {what}; score one with: adapter-stilts evaluate RUN")
+    return compare_scored(chosen)
+
+
+def compare_scored(scored: Iterable[Scored]) -> Comparison:
+    """The tables of runs with the evaluation that counts."""
+    return Comparison(tuple(_table(group) for group in comparable_groups(scored)))
+
+
+def comparable_groups(scored: Iterable[Scored]) -> list[list[Scored]]:
+    """The runs of each table."""
     groups: dict[tuple, list[Scored]] = defaultdict(list)
-    for own in chosen:
+    for own in scored:
         groups[_comparable(own)].append(own)
-    return Comparison(tuple(_table(groups[key]) for key in sorted(groups, key=str)))
+    return [groups[key] for key in sorted(groups, key=str)]
 
 
 def _scored(run: Run, split: str, limit: int | None) -> Iterable[Scored]:
@@ -121,7 +131,7 @@ def _comparable(own: Scored) -> tuple:
 
 
 def _table(group: list[Scored]) -> Table:
-    by_row = _by_row(group)
+    by_row = rows_of(group)
     rows = {key: _row(key, by_row) for key in sorted(by_row, key=lambda key: key.place)}
     chosen, chosen_full = (_choose(rows, own, lambda row: row.development) for own in (ADAPTERS, ("full",)))
     oracle, oracle_full = (_choose(rows, own, lambda row: row.mean_without_english) for own in (ADAPTERS, ("full",)))
@@ -147,7 +157,8 @@ def _table(group: list[Scored]) -> Table:
     )
 
 
-def _by_row(group: Iterable[Scored]) -> Rows:
+def rows_of(group: Iterable[Scored]) -> Rows:
+    """The runs of one table by row and seed. Raises UsageError for two of one row and seed."""
     by_row: dict[RowKey, dict[int, Scored]] = defaultdict(dict)
     for own in group:
         seeds, record = by_row[row_key(own.run.record)], own.run.record

@@ -1,0 +1,159 @@
+"""What the statistics of a study are fitted to: differences of runs to a reference, as a grid of runs and languages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from adapter_stilts.errors import UsageError
+
+KNOWLEDGE = ("syntactic", "semantic")
+GRANULARITY = ("token", "sentence")
+CELLS = tuple((knowledge, granularity) for knowledge in KNOWLEDGE for granularity in GRANULARITY)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One target run over one intermediate, in one language: `delta` is its score minus that of the reference's run of
+    the same seed in the same language, in points of percent."""
+
+    target: str
+    method: str
+    composition: str
+    intermediate: str
+    knowledge: str
+    granularity: str
+    language: str
+    seed: int
+    delta: float
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Differences (runs, columns); a column is a language of a target, NaN where a run has no score in it.
+
+    A run is an intermediate under a target with a seed. `target`, `intermediate`, `seed`, `cell` (runs,) and
+    `column_target`, `column_language` (columns,) are places in `targets`, `intermediates`, `seeds`, `CELLS` and
+    `languages`.
+    """
+
+    values: np.ndarray
+    targets: tuple[str, ...]
+    intermediates: tuple[str, ...]
+    seeds: tuple[int, ...]
+    languages: tuple[str, ...]
+    target: np.ndarray
+    intermediate: np.ndarray
+    seed: np.ndarray
+    cell: np.ndarray
+    column_target: np.ndarray
+    column_language: np.ndarray
+
+    @property
+    def observed(self) -> np.ndarray:
+        """Which differences there are, (runs, columns)."""
+        return ~np.isnan(self.values)
+
+    def within(self, target: int) -> Grid:
+        """The part of one target; places keep their meaning."""
+        rows, columns = self.target == target, self.column_target == target
+        return Grid(
+            self.values[np.ix_(rows, columns)],
+            self.targets,
+            self.intermediates,
+            self.seeds,
+            self.languages,
+            self.target[rows],
+            self.intermediate[rows],
+            self.seed[rows],
+            self.cell[rows],
+            self.column_target[columns],
+            self.column_language[columns],
+        )
+
+    def intermediates_of(self, target: int, cell: int) -> list[str]:
+        """Intermediates of a cell (knowledge and granularity) that have runs under a target."""
+        places = np.unique(self.intermediate[(self.target == target) & (self.cell == cell)])
+        return [self.intermediates[place] for place in places]
+
+
+def grid_of(observations: Iterable[Observation]) -> Grid:
+    """The grid of observations of one method and composition; English, which the targets were trained on, is left out.
+
+    Raises UsageError for methods or compositions beside each other, two differences of one run in one language, an
+    intermediate of two kinds, an unknown kind, a difference that is not finite, and where nothing is left.
+    """
+    own = [one for one in observations if one.language != "en"]
+    _check_together(own)
+    kinds = _kinds(own)
+    targets, target = _places([one.target for one in own])
+    intermediates, intermediate = _places([one.intermediate for one in own])
+    seeds, seed = _places([one.seed for one in own])
+    languages, language = _places([one.language for one in own])
+    sizes = (len(targets), len(intermediates), len(seeds))
+    runs, row = np.unique(np.ravel_multi_index((target, intermediate, seed), sizes), return_inverse=True)
+    columns, column = np.unique(target * len(languages) + language, return_inverse=True)
+    values = np.full((len(runs), len(columns)), np.nan)
+    values[row, column] = [one.delta for one in own]
+    if np.count_nonzero(~np.isnan(values)) < len(own):
+        raise UsageError(f"{_twice(own)}: found two differences, accepted: one")
+    run_target, run_intermediate, run_seed = np.unravel_index(runs, sizes)
+    cells = np.array([CELLS.index(kinds[name]) for name in intermediates])
+    return Grid(
+        values,
+        tuple(targets),
+        tuple(intermediates),
+        tuple(seeds),
+        tuple(languages),
+        run_target,
+        run_intermediate,
+        run_seed,
+        cells[run_intermediate],
+        columns // len(languages),
+        columns % len(languages),
+    )
+
+
+def _check_together(own: Sequence[Observation]) -> None:
+    if not own:
+        raise UsageError("observations: found none outside English, accepted: at least one")
+    rows = sorted({(one.method, one.composition) for one in own})
+    if len(rows) > 1:
+        found = " and ".join(" ".join(row) for row in rows)
+        raise UsageError(f"observations: found {found}, accepted: one method and composition in a model")
+    finite = np.isfinite([one.delta for one in own])
+    if not finite.all():
+        first = own[int(np.argmin(finite))]
+        raise UsageError(f"{_named(first)}: found a difference of {first.delta}, accepted: a finite number")
+
+
+def _kinds(own: Sequence[Observation]) -> dict[str, tuple[str, str]]:
+    """The knowledge and granularity of each intermediate."""
+    kinds: dict[str, tuple[str, str]] = {}
+    for name, *kind in sorted({(one.intermediate, one.knowledge, one.granularity) for one in own}):
+        knowledge, granularity = kind
+        if (knowledge, granularity) not in CELLS:
+            accepted = f"{' or '.join(KNOWLEDGE)}, {' or '.join(GRANULARITY)}"
+            raise UsageError(f"{name}: found {knowledge}, {granularity}, accepted: {accepted}")
+        if name in kinds:
+            raise UsageError(f"{name}: found {' '.join(kinds[name])} and {' '.join(kind)}, accepted: one kind")
+        kinds[name] = (knowledge, granularity)
+    return kinds
+
+
+def _places(names: Sequence) -> tuple[list, np.ndarray]:
+    """The names in order, and the place of each."""
+    order = sorted(set(names))
+    place = {name: number for number, name in enumerate(order)}
+    return order, np.array([place[name] for name in names])
+
+
+def _named(one: Observation) -> str:
+    return f"{one.target} over {one.intermediate}, seed {one.seed}, {one.language}"
+
+
+def _twice(own: Sequence[Observation]) -> str:
+    return Counter(map(_named, own)).most_common(1)[0][0]

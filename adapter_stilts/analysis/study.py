@@ -1,0 +1,204 @@
+"""From the scored runs of a study to its statistics: which run stands against which, and what is left out, and why."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from adapter_stilts.analysis.compare import Rows, Scored, comparable_groups, rows_of
+from adapter_stilts.analysis.effects import Effects, fit_effects
+from adapter_stilts.analysis.observations import CELLS, Observation
+from adapter_stilts.analysis.resample import RESAMPLES
+from adapter_stilts.analysis.rows import RowKey, full_references, none_references
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.evaluation.zero_shot import read_scores
+from adapter_stilts.runs.record import Record
+from adapter_stilts.studies.plan import StudyRun
+
+Reference = Literal["none", "full", "random"]
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
+# What a difference is to, in the words of an answer.
+MEANING = {
+    "none": "no intermediate task",
+    "full": "full STILTs over the same intermediate task",
+    "random": "an intermediate that was never trained",
+}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The differences of a study's runs to one reference; `runs` are those that have one, `left_out` counts the others
+    by reason. Every scored run is in one of the two.
+
+    `shared`: all intermediates of a method, composition and seed stand against the same run. Contrasts between them
+    then cancel it, and are the same whatever it is.
+    """
+
+    reference: Reference
+    observations: tuple[Observation, ...]
+    runs: int
+    left_out: dict[str, int]
+    shared: bool
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The statistics of one method and composition against one reference; without `effects`, `reason` says why."""
+
+    reference: Reference
+    method: str
+    composition: str
+    effects: Effects | None
+    reason: str = ""
+
+
+def scored_runs(runs: Iterable[StudyRun], known: Mapping[str, Scored] | None = None) -> dict[str, Scored]:
+    """The finished runs of a study by name, each once, with the scores that the study asks for; what is `known` is not
+    read again. Raises StiltsError for scores that are damaged."""
+    found: dict[str, Scored] = {}
+    for own in runs:
+        if own.run is None or own.evaluation is None or own.name in found:
+            continue
+        before = (known or {}).get(own.name)
+        whole = before is not None and before.folder == own.evaluation
+        found[own.name] = before if whole else Scored(own.run, read_scores(own.evaluation), own.evaluation)  # type: ignore[assignment]
+    return found
+
+
+def pairs(scored: Iterable[Scored], reference: Reference) -> Iterator[tuple[Scored, Scored | None]]:
+    """Every run with the run of the same seed that it stands against, where there is one."""
+    for group in comparable_groups(scored):
+        rows = rows_of(group)
+        for key, seeds in rows.items():
+            references = _references(key, rows, reference)
+            for seed, own in seeds.items():
+                yield own, next((rows[other][seed] for other in references if seed in rows.get(other, {})), None)
+
+
+def observe(scored: Iterable[Scored], reference: Reference = "none") -> Observed:
+    """The differences of every run over one intermediate to its reference, by language.
+
+    `none` is the same method without an intermediate, `full` full STILTs over the same one, `random` the same
+    composition over one that was never trained; always of the same seed. A composition carries the variant of its
+    target's training, where it has one. Controls, several intermediates, and intermediates whose kind is not known are
+    left out.
+    """
+    observations: list[Observation] = []
+    runs, left_out = 0, Counter[str]()
+    against: dict[tuple, set[str]] = defaultdict(set)
+    for own, other in pairs(scored, reference):
+        reason = _why_left_out(own.run.record, reference, other)
+        if reason:
+            left_out[reason] += 1
+        elif other is not None:
+            runs += 1
+            observations += _observations(own, other)
+            record = own.run.record
+            against[record.task.name, record.method, arrangement(record), record.seed].add(other.run.name)
+    shared = all(len(names) == 1 for names in against.values())
+    return Observed(reference, tuple(observations), runs, dict(left_out), shared)
+
+
+def differences(own: Scored, other: Scored) -> dict[str, float]:
+    """Points by language, of the languages that both have."""
+    ours, theirs, metric = own.scores.languages, other.scores.languages, own.metric
+    return {code: ours[code][metric] - theirs[code][metric] for code in ours if code in theirs}
+
+
+def fit_rows(observed: Observed, resamples: int = RESAMPLES) -> tuple[Fitted, ...]:
+    """The statistics of every method and composition, in the order of the study; `resamples` as in `fit_effects`."""
+    rows: dict[tuple[str, str], list[Observation]] = {}
+    for one in observed.observations:
+        rows.setdefault((one.method, one.composition), []).append(one)
+    return tuple(_fit(observed.reference, key, own, resamples) for key, own in rows.items())
+
+
+def arrangement(record: Record) -> str:
+    """A run's composition with the variant of its own training, such as `stack (layers=6-11)`."""
+    return record.composition + (f" ({record.variant})" if record.variant else "")
+
+
+def _fit(reference: Reference, key: tuple[str, str], own: Sequence[Observation], resamples: int) -> Fitted:
+    try:
+        return Fitted(reference, *key, fit_effects(own, MEANING[reference], resamples))
+    except (StiltsError, np.linalg.LinAlgError) as error:
+        return Fitted(reference, *key, None, str(error))
+
+
+def _references(key: RowKey, rows: Rows, reference: Reference) -> list[RowKey]:
+    """The rows that a row may stand against, the nearest first; never itself."""
+    if reference == "none":
+        found = none_references(key) if key.over else []
+    elif reference == "full":
+        found = full_references(key, rows)
+    else:
+        found = _random_references(key, rows)
+    return [own for own in found if own != key]
+
+
+def _random_references(key: RowKey, keys: Collection[RowKey]) -> list[RowKey]:
+    """Rows of the same method, composition and variant over intermediates that were never trained and are otherwise of
+    the same make. Those of the same task come first; any other was drawn from the same distribution."""
+    wanted = [_make(label) for label in key.over]
+    found = [
+        own
+        for own in keys
+        if key.over
+        and (own.method, own.composition, own.variant) == (key.method, key.composition, key.variant)
+        and [_make(label) for label in own.over] == wanted
+        and all("random" in _about(label) for label in own.over)
+    ]
+    return sorted(found, key=lambda own: (_tasks(own) != _tasks(key), own.place))
+
+
+def _tasks(key: RowKey) -> list[str]:
+    return [label.partition(" (")[0] for label in key.over]
+
+
+def _about(label: str) -> list[str]:
+    """What a label says besides the task: `a (random, rank=4)` as `random` and `rank=4`."""
+    return [part for part in label.partition(" (")[2].removesuffix(")").split(", ") if part]
+
+
+def _make(label: str) -> list[str]:
+    return [part for part in _about(label) if part not in ("random", "shuffled")]
+
+
+def _why_left_out(record: Record, reference: Reference, other: Scored | None) -> str:
+    """Empty for a run that is observed."""
+    control = record.control or next((own.control for own in record.over if own.control), None)
+    if not record.over:
+        return "no intermediate"
+    if control:
+        return f"control ({control})"
+    if len(record.over) > 1:
+        return "several intermediates"
+    (under,) = record.over
+    if (under.knowledge, under.granularity) not in CELLS:
+        return f"{under.task}: knowledge {under.knowledge}, granularity {under.granularity}"
+    if reference == "full" and record.method == "full":
+        return "full STILTs, the reference itself"
+    return "" if other is not None else f"no run of its seed to stand against ({MEANING[reference]})"
+
+
+def _observations(own: Scored, other: Scored) -> list[Observation]:
+    record = own.run.record
+    (under,) = record.over
+    return [
+        Observation(
+            target=record.task.name,
+            method=record.method,
+            composition=arrangement(record),
+            intermediate=under.task,
+            knowledge=under.knowledge,
+            granularity=under.granularity,
+            language=code,
+            seed=record.seed,
+            delta=delta,
+        )
+        for code, delta in differences(own, other).items()
+    ]
