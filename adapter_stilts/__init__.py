@@ -17,6 +17,7 @@ __all__ = [
     "evaluate",
     "load_backbone",
     "load_run",
+    "load_study",
     "load_task",
     "train",
     "tune",
@@ -32,12 +33,14 @@ _PLACES = {
     "evaluate": ("adapter_stilts.evaluation.zero_shot", "evaluate"),
     "load_backbone": ("adapter_stilts.model.backbone", "load_backbone"),
     "load_run": ("adapter_stilts.evaluation.zero_shot", "load_run"),
+    "load_study": ("adapter_stilts.analysis.frame", "load_study"),
     "load_task": ("adapter_stilts.tasks.catalog", "find_task"),
     "train": ("adapter_stilts.training.api", "train"),
     "tune": ("adapter_stilts.training.tune", "tune"),
 }
 
 if TYPE_CHECKING:
+    from adapter_stilts.analysis.frame import load_study
     from adapter_stilts.evaluation.zero_shot import Scores, evaluate, load_run
     from adapter_stilts.model.backbone import load_backbone
     from adapter_stilts.runs.store import RunStore

@@ -1,0 +1,182 @@
+"""What a study's report says, before it is drawn: answers, tables, statistics, what is missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from adapter_stilts.analysis.answer import answer
+from adapter_stilts.analysis.compare import Scored, compare_scored
+from adapter_stilts.analysis.frame import score_rows
+from adapter_stilts.analysis.resample import RESAMPLES
+from adapter_stilts.analysis.study import REFERENCES, Fitted, Observed, fit_rows, observe, scored_runs
+from adapter_stilts.analysis.table import Row, Table
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.runs.record import RECORD, Underneath, read_record
+from adapter_stilts.runs.store import RunStore
+from adapter_stilts.studies.claims import Claims
+from adapter_stilts.studies.plan import StudyRun
+from adapter_stilts.studies.work import FAILURES
+from adapter_stilts.study_schema import Study
+
+State = Literal["under way", "trained, not scored", "failed", "not done"]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A target run that is not in the report: its cell and name, what is known of it, and why it failed, where an
+    error was written down."""
+
+    cell: str
+    run: str
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Below:
+    """An intermediate as its target runs found it: its own English development score by method and control, the mean
+    over its runs, and the number of pieces that it was trained on, where their records are still there."""
+
+    task: str
+    method: str
+    control: str | None
+    knowledge: str
+    granularity: str
+    metric: str | None
+    development: float
+    lowest: float
+    highest: float
+    runs: int
+    pieces: int | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report at one moment: `done` of `planned` target runs are in it.
+
+    `answers` are sentences, the first of them the study's own: its first method and composition against no
+    intermediate. `rows` are those of load_study.
+    """
+
+    study: Study
+    done: int
+    planned: int
+    written: str
+    answers: tuple[str, ...]
+    missing: tuple[Missing, ...]
+    tables: tuple[Table, ...]
+    observed: tuple[Observed, ...]
+    fits: tuple[Fitted, ...]
+    below: tuple[Below, ...]
+    rows: Sequence[Mapping[str, Any]] = field(repr=False)
+    scored: Mapping[str, Scored] = field(repr=False)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every target run is in it."""
+        return self.done == self.planned
+
+    @property
+    def primary(self) -> Fitted | None:
+        """The statistics that the first answer is from."""
+        return next((own for own in self.fits if own.reference == "none"), None)
+
+    def under(self, row: Row) -> tuple[Underneath, ...]:
+        """What lies underneath the runs of a row."""
+        return self.scored[row.runs[0]].run.record.over
+
+
+def make_report(
+    study: Study,
+    runs: Sequence[StudyRun],
+    store: RunStore,
+    known: Mapping[str, Scored] | None = None,
+    resamples: int = RESAMPLES,
+) -> Report:
+    """The report of a study's runs as they are now. What is `known` (an earlier report's `scored`) is not read again;
+    `resamples` of 0 leaves the second opinion on the contrasts out."""
+    scored = scored_runs(runs, known)
+    observed = tuple(observe(scored.values(), reference) for reference in REFERENCES)
+    # A control that all intermediates share gives the same contrasts as no intermediate: one of them is enough.
+    telling = [own for own in observed if own.reference == "none" or not own.shared]
+    fits = tuple(fit for own in telling for fit in fit_rows(own, resamples))
+    return Report(
+        study=study,
+        done=len(scored),
+        planned=len({own.name for own in runs}),
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        answers=tuple(_answer(own) for own in fits if own.reference == "none"),
+        missing=missing_runs(runs, store),
+        tables=compare_scored(scored.values()).tables_,
+        observed=observed,
+        fits=fits,
+        below=tuple(_below(scored.values())),
+        rows=score_rows(scored),
+        scored=scored,
+    )
+
+
+def _answer(own: Fitted) -> str:
+    if own.effects is None:
+        return f"Nothing can be said yet of {own.method} {own.composition}: {own.reason}."
+    return answer(own.effects)
+
+
+def missing_runs(runs: Iterable[StudyRun], store: RunStore) -> tuple[Missing, ...]:
+    """The target runs that are not finished, with what their store knows of them."""
+    claims = Claims(store.folder)
+    unfinished = [own for own in runs if own.run is None]
+    return tuple(Missing(own.cell.label, own.name, *_state(own.name, store, claims)) for own in unfinished)
+
+
+def _state(name: str, store: RunStore, claims: Claims) -> tuple[State, str]:
+    failure = store.folder / FAILURES / f"{name}.txt"
+    if claims.owner(name) is not None:
+        return "under way", ""
+    if failure.is_file():
+        lines = failure.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return "failed", lines[-1] if lines else ""
+    return ("trained, not scored" if (store.folder / name / RECORD).is_file() else "not done"), ""
+
+
+def _below(scored: Iterable[Scored]) -> Iterator[Below]:
+    """Each intermediate once: target runs share it."""
+    found: dict[tuple[str, str, str | None], dict[str, tuple[Underneath, Path]]] = {}
+    for own in scored:
+        for under in own.run.record.over:
+            runs = found.setdefault((under.task, own.run.record.method, under.control), {})
+            runs[under.run] = (under, own.run.folder.parent / under.run)
+    for (task, method, control), runs in found.items():
+        unders = [under for under, _ in runs.values()]
+        scores = [under.development for under in unders]
+        metric, pieces = _trained(runs.values())
+        yield Below(
+            task=task,
+            method=method,
+            control=control,
+            knowledge=unders[0].knowledge,
+            granularity=unders[0].granularity,
+            metric=metric,
+            development=float(np.mean(scores)),
+            lowest=min(scores),
+            highest=max(scores),
+            runs=len(scores),
+            pieces=pieces,
+        )
+
+
+def _trained(runs: Iterable[tuple[Underneath, Path]]) -> tuple[str | None, int | None]:
+    """Metric and training pieces of an intermediate, by the first of its records that is still there."""
+    for _, folder in runs:
+        try:
+            record = read_record(folder)
+        except StiltsError:
+            continue
+        return record.task.selection_metric, sum(own.tokens for own in record.data if own.split == "train")
+    return None, None

@@ -1,0 +1,185 @@
+"""The figures of a report: contrasts with their intervals, languages by family and script, cost against score.
+
+Each is drawn from the rows of its CSV (`adapter_stilts.report.data`), and can be read without colour: kinds are told by
+shape and filling, signs by signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from adapter_stilts.report.svg import (
+    FIRST,
+    INK,
+    PALE,
+    RULE,
+    SECOND,
+    SOFT,
+    WIDTH,
+    Axis,
+    box,
+    figure,
+    line,
+    mark,
+    short,
+    signed,
+    text,
+)
+
+Rows = Sequence[Mapping[str, Any]]
+# Kinds of intermediates: shape and colour tell knowledge, filling tells granularity.
+KINDS = {
+    ("syntactic", "token"): ("circle", FIRST, True),
+    ("syntactic", "sentence"): ("circle", FIRST, False),
+    ("semantic", "token"): ("triangle", SECOND, True),
+    ("semantic", "sentence"): ("triangle", SECOND, False),
+}
+SHAPES = {
+    "bottleneck": "circle",
+    "full": "square",
+    "lora": "triangle",
+    "dora": "down",
+    "ia3": "diamond",
+    "head": "cross",
+}
+LETTERS = {"none": "n", "stack": "s", "fuse": "f", "continue": "c", "merge": "m", "bake": "b"}
+_ROW, _TOP = 46, 8
+
+
+def forest(title: str, rows: Rows) -> str:
+    """Contrasts of one method and composition, one below the other: estimate, 95% t interval, and in grey the true
+    differences that the design would have missed more often than once in five times."""
+    drawn = [own for own in rows if own["low"] is not None]
+    ends = [own[key] for own in drawn for key in ("low", "high", "smallest_difference")]
+    axis = Axis([*ends, *(-own["smallest_difference"] for own in drawn)], 8, WIDTH - 8, zero=True)
+    bottom = _TOP + _ROW * len(rows)
+    body = [line(axis(tick), _TOP, axis(tick), bottom, INK if tick == 0 else PALE) for tick in axis.ticks()]
+    for place, own in enumerate(rows):
+        body += _contrast(own, axis, _TOP + _ROW * place)
+    body += [text(axis(tick), bottom + 14, signed(tick), "middle", 11, SOFT) for tick in axis.ticks()]
+    body.append(text(WIDTH / 2, bottom + 30, "points", "middle", 11, SOFT))
+    return figure(title, "; ".join(_said(own) for own in rows), bottom + 36, body)
+
+
+def _contrast(own: Mapping[str, Any], axis: Axis, top: float) -> list[str]:
+    label = f"{own['contrast']}, {own['target'] or 'all targets'}"
+    backing = box(0, top + 2, WIDTH, 18, "#ffffff")
+    y = top + 32
+    if own["low"] is None:
+        estimate = "not estimated" if own["estimate"] is None else f"{signed(own['estimate'])}, no interval"
+        return [backing, text(8, top + 16, label), text(WIDTH - 8, top + 16, estimate, "end", 12, SOFT)]
+    numbers = f"{signed(own['estimate'])} [{signed(own['low'])}, {signed(own['high'])}]"
+    smallest = own["smallest_difference"]
+    return [
+        box(axis(-smallest), y - 7, axis(smallest) - axis(-smallest), 14),
+        line(axis(0), y - 9, axis(0), y + 9, INK),
+        backing,
+        text(8, top + 16, label),
+        text(WIDTH - 8, top + 16, numbers, "end"),
+        line(axis(own["low"]), y, axis(own["high"]), y, INK, 2),
+        *(line(axis(own[end]), y - 5, axis(own[end]), y + 5, INK, 2) for end in ("low", "high")),
+        mark("square", axis(own["estimate"]), y, 5, INK),
+    ]
+
+
+def _said(own: Mapping[str, Any]) -> str:
+    name = f"{own['contrast']}, {own['target'] or 'all targets'}"
+    if own["low"] is None:
+        return f"{name}: no interval"
+    return (
+        f"{name}: {signed(own['estimate'])} points, {signed(own['low'])} to {signed(own['high'])}, "
+        f"smallest difference {own['smallest_difference']:.1f}"
+    )
+
+
+def languages(title: str, rows: Rows) -> str:
+    """Mean difference to no intermediate by kind of intermediate, a line a language, families together."""
+    axis = Axis([own["delta"] for own in rows], 112, WIDTH - 76, zero=True)
+    marks: list[str] = []
+    y = 24.0
+    ordered = sorted(rows, key=lambda own: (own["family"], own["script"], own["name"]))
+    for family, members in groupby(ordered, key=lambda own: own["family"]):
+        marks.append(text(0, y, family, size=12, weight="600"))
+        y += 17
+        for (code, name, script), kinds in groupby(
+            members, key=lambda own: (own["language"], own["name"], own["script"])
+        ):
+            marks += _language(code, name, script, list(kinds), axis, y)
+            y += 17
+        y += 5
+    grid = [line(axis(tick), 16, axis(tick), y - 8, INK if tick == 0 else PALE) for tick in axis.ticks(4)]
+    ends = [
+        text(axis(tick), place, signed(tick), "middle", 11, SOFT) for tick in axis.ticks(4) for place in (11, y + 6)
+    ]
+    heads = [text(WIDTH, 11, "script", "end", 11, SOFT)]
+    said = "; ".join(
+        f"{own['name']}, {own['knowledge']} {own['granularity']} tasks: {signed(own['delta'])}" for own in ordered
+    )
+    return figure(title, said, y + 12, [*grid, *heads, *ends, *marks])
+
+
+def _language(code: str, name: str, script: str, kinds: Rows, axis: Axis, y: float) -> list[str]:
+    parts = [
+        line(112, y - 4, WIDTH - 76, y - 4, PALE, 1, "1 3"),
+        text(6, y, f"{code} {name}", size=11),
+        text(WIDTH, y, script, "end", 10, SOFT),
+    ]
+    for own in kinds:
+        shape, colour, filled = KINDS[own["knowledge"], own["granularity"]]
+        about = f"{name}: {signed(own['delta'])} over {own['knowledge']} {own['granularity']} tasks"
+        parts.append(mark(shape, axis(own["delta"]), y - 4, 3.6, colour, filled, about))
+    return parts
+
+
+def cost(title: str, rows: Rows, key: str, label: str) -> str:
+    """Score against what was trained (`trainable_parameters`) or how long it took (`seconds`), both by tens."""
+    room = max((_aside(rows, own, key) for own in rows), default=0.0)
+    across = Axis([own[key] for own in rows], 40 + room, WIDTH - 12 - room, log=True)
+    up = Axis([own["score"] for own in rows], 226, 12)
+    body = []
+    for tick in up.ticks():
+        body += [line(40, up(tick), WIDTH - 12, up(tick), PALE), text(34, up(tick) + 4, f"{tick:g}", "end", 11, SOFT)]
+    for tick in across.ticks():
+        body += [
+            line(across(tick), 226, across(tick), 231, RULE),
+            text(across(tick), 244, short(tick), "middle", 11, SOFT),
+        ]
+    body += [line(40, 226, WIDTH - 12, 226, SOFT), text((WIDTH + 28) / 2, 262, label, "middle", 11, SOFT)]
+    for own in rows:
+        x, y = across(max(own[key], 1e-9)) + _aside(rows, own, key), up(own["score"])
+        colour = SECOND if own["method"] == "full" else FIRST
+        body.append(mark(SHAPES.get(own["method"], "circle"), x, y, 7, colour, False, _costs(own, key)))
+        body.append(text(x, y + 3.5, letter(own["composition"]), "middle", 10))
+    return figure(title, "; ".join(_costs(own, key) for own in rows), 268, body)
+
+
+def _aside(rows: Rows, own: Mapping[str, Any], key: str) -> float:
+    """Compositions of a method train about the same number of parameters: they stand a little beside each other."""
+    if key != "trainable_parameters":
+        return 0.0
+    there = {row["composition"] for row in rows if row["method"] == own["method"]}
+    order = [composition for composition in LETTERS if composition in there]
+    return 13.0 * (order.index(own["composition"]) - (len(order) - 1) / 2) if own["composition"] in order else 0.0
+
+
+def letter(composition: str) -> str:
+    """The letter that stands for a composition, whatever its variant."""
+    return LETTERS.get(composition.partition(" ")[0], "?")
+
+
+def _costs(own: Mapping[str, Any], key: str) -> str:
+    return f"{own['row']}: {own['score']:.1f} with {short(own[key])} {key.replace('_', ' ')}"
+
+
+def key_of(shape: str, colour: str, filled: bool) -> str:
+    """A mark alone, for a legend."""
+    drawn = mark(shape, 8, 8, 5, colour, filled)
+    return f'<svg aria-hidden="true" viewBox="0 0 16 16" width="16" height="16">{drawn}</svg>'
+
+
+def kinds_in(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The kinds that a figure of languages has, in their order."""
+    there = {(own["knowledge"], own["granularity"]) for own in rows}
+    return [kind for kind in KINDS if kind in there]

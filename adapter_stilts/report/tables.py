@@ -1,0 +1,265 @@
+"""The tables of a report, each as HTML, Markdown and LaTeX from the same cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+
+from adapter_stilts.analysis.render import Cells, by_family, by_language, summary
+from adapter_stilts.report.content import Report
+from adapter_stilts.report.data import contrast_rows, heatmap_rows, left_out_rows
+from adapter_stilts.report.svg import short, signed
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "<": r"$<$",
+    ">": r"$>$",
+}
+
+
+def stated(report: Report) -> Cells:
+    """What every table must say of itself, by target."""
+    heads = ["target", "metric", "labels on", "missing languages", "English training N", "test N", "languages", "seeds"]
+    rows = [
+        [
+            table.target,
+            f"{table.metric}, {table.split}",
+            table.labelling,
+            ", ".join(table.missing) or "none",
+            f"{table.train_examples:,}",
+            "all sentences" if table.test_examples is None else f"at most {table.test_examples} a language",
+            str(len(table.languages)),
+            ", ".join(map(str, table.seeds)),
+        ]
+        for table in report.tables
+    ]
+    note = f"Backbone {', '.join(dict.fromkeys(table.backbone for table in report.tables))}. Scores in percent."
+    return Cells("What was measured", note, heads, rows, text_columns=4)
+
+
+def contrasts(report: Report) -> Cells:
+    """Every contrast with its interval, p, and what p is corrected over."""
+    heads = ["method, composition", "against", "contrast", "target", "points [95% t interval]", "df", "p"]
+    heads += ["p (Holm)", "corrected over", "smallest seen", "bootstrap"]
+    rows = [
+        [
+            f"{own['method']} {own['composition']}",
+            own["against"],
+            own["contrast"],
+            own["target"] or "all",
+            _interval(own["estimate"], own["low"], own["high"]),
+            _number(own["df"], ".1f"),
+            _number(own["p"], ".2g"),
+            _number(own["holm_p"], ".2g"),
+            str(own["family"]) if own["holm_p"] is not None else "-",
+            _number(own["smallest_difference"], ".1f"),
+            "-"
+            if own["bootstrap_low"] is None
+            else f"[{signed(own['bootstrap_low'])}, {signed(own['bootstrap_high'])}]",
+        ]
+        for own in contrast_rows(report)
+    ]
+    return Cells("Contrasts between kinds of intermediate tasks", CONTRAST_NOTE, heads, rows, text_columns=4)
+
+
+CONTRAST_NOTE = (
+    "Knowledge is syntactic minus semantic, granularity token minus sentence, each averaged over the other; the "
+    "interaction is the difference of differences. Points of the mean over zero-shot languages. Intervals and p are "
+    "of a mixed-effects model with intermediate, seed and language as random, with t and few degrees of freedom. "
+    "Holm's correction is over the contrasts of one method and composition against one reference (their number stands"
+    " beside it), not over methods, compositions or references. A reference that all intermediates share cancels in "
+    "contrasts between them: such ones stand here once, against none. Smallest seen: the true difference that an "
+    "uncorrected test at .05 on this design finds in four of five studies. The bootstrap resamples intermediates, "
+    "seeds and languages; with two intermediates of a kind it is too narrow, and stands there as a second opinion."
+)
+
+
+def heatmap(report: Report) -> Cells:
+    """Intermediates down, targets with method and composition across: difference to no intermediate."""
+    columns, values = heatmap_grid(report)
+    heads = ["intermediate", "knowledge", "granularity", *(f"{target}: {how}" for target, how in columns)]
+    rows = [
+        [*name, *("-" if own.get(column) is None else signed(own[column]) for column in columns)]
+        for name, own in values.items()
+    ]
+    return Cells("Difference to no intermediate task", HEATMAP_NOTE, heads, rows, text_columns=3)
+
+
+def references(report: Report) -> Cells:
+    """Every row over one intermediate against each of its references."""
+    heads = ["target", "method, composition", "intermediate", "vs none", "vs full STILTs", "vs untrained"]
+    rows = [
+        [
+            own["target"],
+            f"{own['method']} {own['composition']}",
+            own["intermediate"] + (f" ({own['control']})" if own["control"] else ""),
+            _interval(own["difference"], own["low"], own["high"]),
+            _interval(own["difference_to_full"], own["low_to_full"], own["high_to_full"]),
+            _interval(own["difference_to_random"], None, None),
+        ]
+        for own in heatmap_rows(report)
+    ]
+    return Cells("Rows over one intermediate against each reference", REFERENCES_NOTE, heads, rows, text_columns=3)
+
+
+REFERENCES_NOTE = (
+    "Points of the mean over zero-shot languages; intervals are 95%, over test sentences only. An untrained "
+    "intermediate has the same shape and no knowledge: what a row gains over it is not capacity."
+)
+HEATMAP_NOTE = (
+    "Points of the mean over zero-shot languages against the same method without an intermediate task, over the seeds "
+    "that both have. What noise alone can do is in the tables and contrasts, not here."
+)
+
+
+def heatmap_grid(
+    report: Report,
+) -> tuple[list[tuple[str, str]], dict[tuple[str, str, str], dict[tuple[str, str], float]]]:
+    """Columns (target, method and composition), and by intermediate (name, knowledge, granularity) its differences;
+    kinds stand together, controls come last."""
+    columns: dict[tuple[str, str], None] = {}
+    values: dict[tuple[str, str, str], dict[tuple[str, str], float]] = {}
+    for own in sorted(heatmap_rows(report), key=_kind):
+        column = (own["target"], f"{own['method']} {own['composition']}")
+        control = f" ({own['control']})" if own["control"] else ""
+        name = (own["intermediate"] + control, own["knowledge"], own["granularity"])
+        columns[column] = None
+        values.setdefault(name, {})[column] = own["difference"]
+    targets = [table.target for table in report.tables]
+    return sorted(columns, key=lambda column: targets.index(column[0])), values
+
+
+def _kind(own: dict) -> tuple:
+    """Controls last; syntactic before semantic, token before sentence."""
+    return own["control"] is not None, own["knowledge"] != "syntactic", own["granularity"] != "token"
+
+
+def intermediates(report: Report) -> Cells:
+    """Each intermediate's own English development score."""
+    heads = ["intermediate", "control", "method", "knowledge", "granularity", "metric", "development"]
+    heads += ["lowest", "highest", "runs", "training pieces"]
+    rows = [
+        [
+            own.task,
+            own.control or "-",
+            own.method,
+            own.knowledge,
+            own.granularity,
+            own.metric or "-",
+            *(f"{value:.1f}" for value in (own.development, own.lowest, own.highest)),
+            str(own.runs),
+            "-" if own.pieces is None else short(own.pieces),
+        ]
+        for own in report.below
+    ]
+    note = (
+        "One that learnt nothing teaches nothing. In percent, of the intermediate task itself; tasks differ in scale."
+    )
+    return Cells("The intermediate tasks' own development scores", note, heads, rows, text_columns=6)
+
+
+def left_out(report: Report) -> Cells:
+    """How many runs the statistics stand on, and how many they leave out."""
+    rows = [[own.reference, "in the statistics", str(own.runs)] for own in report.observed]
+    rows += [[str(own[key]) for key in ("against", "reason", "runs")] for own in left_out_rows(report)]
+    return Cells("Runs in and out of the statistics", "", ["against", "", "runs"], sorted(rows, key=_order), 2)
+
+
+def _order(row: Sequence[str]) -> tuple[str, bool, str]:
+    return row[0], row[1] != "in the statistics", row[1]
+
+
+def all_tables(report: Report) -> dict[str, Cells]:
+    """Name of a file without its ending -> the table."""
+    found = {"stated": stated(report), "contrasts": contrasts(report), "heatmap": heatmap(report)}
+    found["references"] = references(report)
+    for place, table in enumerate(report.tables):
+        alone = sum(own.target == table.target for own in report.tables) == 1
+        name = table.target if alone else f"{table.target}-{place + 1}"
+        found |= {f"summary-{name}": summary(table), f"families-{name}": by_family(table)}
+        found[f"languages-{name}"] = by_language(table)
+    found |= {"intermediates": intermediates(report), "left_out": left_out(report)}
+    return {_file_name(name): cells for name, cells in found.items() if cells.rows}
+
+
+def _file_name(name: str) -> str:
+    return re.sub("[^A-Za-z0-9_.-]", "_", name)
+
+
+def _interval(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    return signed(value) + ("" if low is None or high is None else f" [{signed(low)}, {signed(high)}]")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def as_markdown(cells: Cells) -> str:
+    """A heading, the note, and the table."""
+    rule = ["---" if place < cells.text_columns else "---:" for place in range(len(cells.heads))]
+    rows = [[own.replace("|", "\\|") for own in row] for row in (cells.heads, *cells.rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
+    return "\n".join([f"### {cells.title}", "", *([cells.note, ""] if cells.note else []), *lines, ""])
+
+
+def as_latex(cells: Cells, label: str) -> str:
+    """A table in LaTeX with the rules of booktabs; the note is part of the caption."""
+    columns = "".join("l" if place < cells.text_columns else "r" for place in range(len(cells.heads)))
+    lines = [" & ".join(map(latex_text, row)) + r" \\" for row in (cells.heads, *cells.rows)]
+    caption = ". ".join(own.rstrip(".") for own in (cells.title, cells.note) if own) + "."
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            "\\begin{table}",
+            f"\\caption{{{latex_text(caption)}}}",
+            f"\\label{{tab:{label}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule",
+            lines[0],
+            "\\midrule",
+            *lines[1:],
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}",
+            "",
+        ]
+    )
+
+
+def latex_text(own: str) -> str:
+    """Text with what LaTeX would read as commands made harmless."""
+    return "".join(_LATEX.get(character, character) for character in own)
+
+
+def as_html(cells: Cells) -> str:
+    """A table with its caption in a box of its own, which scrolls where it is too wide."""
+    heads = "".join(f'<th scope="col"{_side(cells, place)}>{escape(own)}</th>' for place, own in enumerate(cells.heads))
+    rows = "".join("<tr>" + "".join(_cells(cells, row)) + "</tr>" for row in cells.rows)
+    note = f"<p class=note>{escape(cells.note)}</p>" if cells.note else ""
+    return (
+        f'{note}<div class="wide" tabindex="0" role="region" aria-label="{escape(cells.title)}"><table>'
+        f"<caption>{escape(cells.title)}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cells(cells: Cells, row: Sequence[str]) -> list[str]:
+    first = f'<th scope="row">{escape(row[0])}</th>'
+    return [first, *(f"<td{_side(cells, place)}>{escape(own)}</td>" for place, own in enumerate(row[1:], 1))]
+
+
+def _side(cells: Cells, place: int) -> str:
+    return "" if place < cells.text_columns else ' class="number"'

@@ -1,0 +1,47 @@
+"""A report as files in a folder: the page, and beside it its data, tables and figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.report.content import Report
+from adapter_stilts.report.data import csv_files
+from adapter_stilts.report.page import page
+from adapter_stilts.report.tables import all_tables, as_latex, as_markdown
+
+PAGE = "index.html"
+
+
+def write_report(report: Report, out: Path, refresh: int | None = None) -> Path:
+    """Write index.html with data/*.csv, data/report.json, tables/*.md and tables/*.tex beside it, each file whole; the
+    page comes last. Returns its path."""
+    files = {f"data/{name}": text for name, text in csv_files(report).items()}
+    files["data/report.json"] = json.dumps(as_json(report), ensure_ascii=False, indent=2) + "\n"
+    for name, cells in all_tables(report).items():
+        files[f"tables/{name}.md"] = as_markdown(cells)
+        files[f"tables/{name}.tex"] = as_latex(cells, name)
+    for name, text in files.items():
+        atomic_write_text(out / name, text)
+    atomic_write_text(out / PAGE, page(report, files, refresh))
+    return out / PAGE
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Answers, counts, statistics and tables as plain data."""
+    return {
+        "study": report.study.name,
+        "question": report.study.question,
+        "written": report.written,
+        "done": report.done,
+        "planned": report.planned,
+        "answers": list(report.answers),
+        "left_out": {own.reference: {"runs": own.runs, **own.left_out} for own in report.observed},
+        "fits": [asdict(own) for own in report.fits],
+        "tables": [asdict(own) for own in report.tables],
+        "intermediates": [asdict(own) for own in report.below],
+        "missing": [asdict(own) for own in report.missing],
+    }

@@ -1,0 +1,140 @@
+"""What lies beside the page: every figure's numbers as CSV, tables as Markdown and LaTeX, and the study read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from adapter_stilts.analysis.frame import load_study, score_rows
+from adapter_stilts.analysis.render import Cells
+from adapter_stilts.report.content import Report
+from adapter_stilts.report.data import cost_rows, csv_text, heatmap_rows, language_rows
+from adapter_stilts.report.tables import all_tables, as_html, as_latex, as_markdown, contrasts
+from adapter_stilts.report.write import write_report
+
+CELLS = Cells("A_b", "50% of it", ["", "x|y"], [["pmb_semtag", "−1.5 [-2, +1]"], ["<none>", "±2"]])
+
+
+@pytest.fixture(scope="module")
+def folder(whole: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    write_report(whole, out)
+    return out
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_markdown() -> None:
+    assert as_markdown(CELLS) == (
+        "### A_b\n\n50% of it\n\n|  | x\\|y |\n| --- | ---: |\n| pmb_semtag | −1.5 [-2, +1] |\n| <none> | ±2 |\n"
+    )
+
+
+def test_latex() -> None:
+    assert as_latex(CELLS, "own").splitlines()[1:] == [
+        r"\begin{table}",
+        r"\caption{A\_b. 50\% of it.}",
+        r"\label{tab:own}",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r" & x|y \\",
+        r"\midrule",
+        r"pmb\_semtag & $-$1.5 [-2, +1] \\",
+        r"$<$none$>$ & $\pm$2 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def test_html_escapes() -> None:
+    text = as_html(CELLS)
+    assert '<th scope="row">&lt;none&gt;</th><td class="number">±2</td>' in text
+    assert "<caption>A_b</caption>" in text
+
+
+def test_csv_leaves_what_is_missing_empty() -> None:
+    assert csv_text([{"a": None, "b": "x,y"}]) == 'a,b\n,"x,y"\n'
+
+
+def test_the_data_of_every_figure_lie_beside_the_page(folder: Path, whole: Report) -> None:
+    heat = {(row["method"], row["intermediate"], row["control"]): row for row in read(folder / "data/heatmap.csv")}
+    assert len(heat) == len(heatmap_rows(whole)) == 8 + 2 + 8
+    assert float(heat["full", "chunking", ""]["difference"]) == pytest.approx(2.0)
+    assert heat["full", "chunking", ""]["seeds"] == "0 1 2"
+    stacked = heat["bottleneck", "chunking", ""]
+    against = ("difference", "difference_to_full", "difference_to_random")
+    assert [float(stacked[key]) for key in against] == pytest.approx([2.0, -5.0, 3.0])
+    assert heat["full", "chunking", ""]["difference_to_full"] == ""
+    assert float(heat["bottleneck", "ud_deprel", "random"]["difference"]) == pytest.approx(-1.0)
+    languages = [row for row in language_rows(whole) if row["method"] == "bottleneck" and row["language"] == "ru"]
+    assert {(row["knowledge"], row["granularity"]): (row["delta"], row["runs"]) for row in languages} == {
+        ("syntactic", "token"): (2.0, 6),
+        ("syntactic", "sentence"): (2.0, 6),
+        ("semantic", "token"): (0.0, 3),
+        ("semantic", "sentence"): (-1.0, 9),
+    }
+    assert len(read(folder / "data/languages.csv")) == len(language_rows(whole)) == 2 * 3 * 4
+    cost = {row["row"]: row for row in read(folder / "data/cost.csv")}
+    assert len(cost) == len(cost_rows(whole)) == 1 + 8 + 1 + 8
+    assert float(cost["full none"]["seconds"]) == pytest.approx(327.0)
+    assert int(cost["bottleneck none"]["trainable_parameters"]) == 454_097
+
+
+def test_contrasts_are_those_of_the_statistics(folder: Path, whole: Report) -> None:
+    rows = read(folder / "data/contrasts.csv")
+    assert whole.primary is not None
+    assert whole.primary.effects is not None
+    own = whole.primary.effects.contrast("knowledge")
+    assert float(rows[0]["estimate"]) == pytest.approx(own.estimate)
+    assert float(rows[0]["holm_p"]) == pytest.approx(own.holm_p)
+    assert rows[0]["family"] == "3"
+    assert [row["against"] for row in rows] == ["none"] * 6 + ["full"] * 3
+    cells = contrasts(whole)
+    assert "corrected over" in cells.heads
+    assert cells.rows[0][8] == "3"
+    assert "Holm's correction is over the contrasts of one method and composition" in cells.note
+
+
+def test_left_out_runs_are_counted(folder: Path, whole: Report) -> None:
+    rows = {(row["against"], row["reason"]): int(row["runs"]) for row in read(folder / "data/left_out.csv")}
+    assert rows["none", "control (random)"] == 3
+    for own in whole.observed:
+        assert own.runs + sum(runs for (against, _), runs in rows.items() if against == own.reference) == 60
+
+
+def test_intermediates_have_their_own_score(folder: Path) -> None:
+    rows = {(row["task"], row["method"], row["control"]): row for row in read(folder / "data/intermediates.csv")}
+    assert float(rows["pmb_semtag", "bottleneck", "shuffled"]["development"]) == 12.0
+    assert rows["rte", "full", ""]["runs"] == "3"
+
+
+def test_every_table_is_markdown_and_latex(folder: Path, whole: Report) -> None:
+    names = {path.stem for path in (folder / "tables").glob("*.md")}
+    assert names == {path.stem for path in (folder / "tables").glob("*.tex")} == set(all_tables(whole))
+    assert {"contrasts", "heatmap", "summary-udpos", "families-udpos", "languages-udpos", "stated"} <= names
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    for path in (*folder.glob("data/*"), *folder.glob("tables/*")):
+        assert f'href="{path.relative_to(folder)}"' in page
+
+
+def test_the_whole_of_it_is_json_as_well(folder: Path, whole: Report) -> None:
+    plain = json.loads((folder / "data/report.json").read_text(encoding="utf-8"))
+    assert plain["answers"] == list(whole.answers)
+    assert plain["fits"][0]["effects"]["contrasts"][0]["name"] == "knowledge"
+
+
+def test_a_written_report_is_read_back_as_a_frame(folder: Path, whole: Report) -> None:
+    frame, rows = load_study(folder), score_rows(whole.scored)
+    assert len(frame) == len(rows) == 60 * 4
+    stacked = frame[(frame.composition == "stack") & (frame.language != "en") & frame.control.isna()]
+    means = stacked.groupby("knowledge").delta_none.mean()
+    assert means.to_dict() == pytest.approx({"semantic": -0.75, "syntactic": 2.0})
+    assert frame.score.tolist() == [row["score"] for row in rows]
+    assert frame.intermediate.isna().sum() == 6 * 4
