@@ -53,7 +53,8 @@ def forest(title: str, rows: Rows) -> str:
     differences that the design would have missed more often than once in five times."""
     drawn = [own for own in rows if own["low"] is not None]
     ends = [own[key] for own in drawn for key in ("low", "high", "smallest_difference")]
-    axis = Axis([*ends, *(-own["smallest_difference"] for own in drawn)], 8, WIDTH - 8, zero=True)
+    alone = [own["estimate"] for own in rows if own["low"] is None and own["estimate"] is not None]
+    axis = Axis([*ends, *(-own["smallest_difference"] for own in drawn), *alone], 8, WIDTH - 8, zero=True)
     bottom = _TOP + _ROW * len(rows)
     body = [line(axis(tick), _TOP, axis(tick), bottom, INK if tick == 0 else PALE) for tick in axis.ticks()]
     for place, own in enumerate(rows):
@@ -68,8 +69,14 @@ def _contrast(own: Mapping[str, Any], axis: Axis, top: float) -> list[str]:
     backing = box(0, top + 2, WIDTH, 18, "#ffffff")
     y = top + 32
     if own["low"] is None:
-        estimate = "not estimated" if own["estimate"] is None else f"{signed(own['estimate'])}, no interval"
-        return [backing, text(8, top + 16, label), text(WIDTH - 8, top + 16, estimate, "end", 12, SOFT)]
+        estimate = "not estimated" if own["estimate"] is None else signed(own["estimate"])
+        found = [backing, text(8, top + 16, label), text(WIDTH - 8, top + 16, estimate, "end", 12, SOFT)]
+        if own["estimate"] is not None:
+            # On a line of its own, since names of such contrasts are long, and where the mark is not.
+            x, side = (8, "start") if axis(own["estimate"]) > WIDTH / 2 else (WIDTH - 8, "end")
+            found.append(text(x, y + 4, "no interval", side, 11, SOFT))
+            found.append(mark("square", axis(own["estimate"]), y, 5, INK))
+        return found
     numbers = f"{signed(own['estimate'])} [{signed(own['low'])}, {signed(own['high'])}]"
     smallest = own["smallest_difference"]
     return [
