@@ -19,7 +19,8 @@ from adapter_stilts.schema import Task
 from adapter_stilts.training.api import train
 from adapter_stilts.training.data import TrainingData
 from adapter_stilts.training.inference import INFERENCE_TOKENS
-from adapter_stilts.training.job import Job, make_job
+from adapter_stilts.training.job import Job
+from adapter_stilts.training.request import make_job
 from benchmarks.measuring import Contender, Sample, Variant
 from benchmarks.ours import EXECUTIONS, our_inference, our_training
 from benchmarks.peer_models import peer_model

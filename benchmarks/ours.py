@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from adapter_stilts.model.arrangement import count_parameters
 from adapter_stilts.model.compiled import is_compiled
@@ -64,6 +65,12 @@ class WatchedStep:
 
     def weights(self) -> list[torch.nn.Parameter]:
         return self.step.weights()
+
+    def state(self) -> dict[str, Tensor]:
+        return self.step.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.step.load_state(state)
 
     def in_float32(self) -> AbstractContextManager[None]:
         return self.step.in_float32()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizerFast
+from transformers import XLMRobertaTokenizerFast
+
+from benchmarks.random_backbone import LARGE, write_random
 
 WORDS = [f"{first}{rest}" for first in "bdfgk" for rest in ("a", "eli", "onu", "irat", "ulemo", "ovanita")]
 LABELS = ("A", "B", "C")
+SIZES = {**LARGE, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+SIZES["initializer_range"] = 0.1
 TASKS = {"target": 0, "first": 1, "second": 2}
 TASK = """\
 name: {name}
@@ -84,19 +87,6 @@ def write_tiny_backbone(folder: Path) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    XLMRobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=512).save_pretrained(folder)
-    config = XLMRobertaConfig(
-        vocab_size=len(scored),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        max_position_embeddings=514,
-        type_vocab_size=1,
-        layer_norm_eps=1e-5,
-        initializer_range=0.1,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    XLMRobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=512).save_pretrained(folder / "tokenizer")
+    write_random(folder, {**SIZES, "vocab_size": len(scored)}, folder / "tokenizer")
     return folder

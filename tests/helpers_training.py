@@ -16,7 +16,8 @@ from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.sequences import EncodedSequence
 from adapter_stilts.training.api import execute, train
-from adapter_stilts.training.job import Job, make_job
+from adapter_stilts.training.job import Job
+from adapter_stilts.training.request import make_job
 
 Sentence = Sequence[tuple[str, str]]
 

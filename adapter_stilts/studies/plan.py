@@ -19,8 +19,9 @@ from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
 from adapter_stilts.studies.grid import Cell, Training, expand, tasks_of, training_of
 from adapter_stilts.study_schema import Study
 from adapter_stilts.training.device import default_device, default_precision
-from adapter_stilts.training.job import Job, make_job
+from adapter_stilts.training.job import Job
 from adapter_stilts.training.remembered import Remembered
+from adapter_stilts.training.request import make_job
 
 State = Literal["done", "to do", "not needed"]
 

@@ -26,8 +26,9 @@ from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.describe import manifest_of, record_of
 from adapter_stilts.training.device import default_device, default_precision, peak_memory_bytes, reset_peak_memory
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.training.job import Job, check_control, check_request, make_job, present_languages
+from adapter_stilts.training.job import Job
 from adapter_stilts.training.leaks import TRAINED_ON, refuse_leaks, trained_on
+from adapter_stilts.training.request import check_control, check_request, make_job, present_languages
 from adapter_stilts.training.trainer import fit
 
 

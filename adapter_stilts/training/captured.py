@@ -25,7 +25,7 @@ from adapter_stilts.model.half import HalfPrecision
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.schema import Recipe
 from adapter_stilts.training.batches import Batch, divide, first_position
-from adapter_stilts.training.step import Regularisation, Update, parameter_groups, training_logits
+from adapter_stilts.training.step import Regularisation, Update, Updated, parameter_groups, training_logits
 
 CAPACITIES = (256, 512, 1_024, 2_048, 4_096, 8_192, 16_384)
 # A sentence has two special tokens and one piece at least; a filling one is no longer than XLM-R's positions.
@@ -141,7 +141,7 @@ class Graph:
             self.function()
 
 
-class CapturedStep:
+class CapturedStep(Updated):
     """`Step` by replay. `averaged`: units read several pieces; `capture` False runs the same functions unrecorded.
 
     With `precision` "bf16" the model computes in bf16 throughout, on copies of the float32 weights that the optimizer
@@ -188,17 +188,8 @@ class CapturedStep:
         self.update.taken += 1
         self._update(frozenset(batch.head for batch in batches))()
 
-    def losses(self) -> list[float]:
-        return self.update.losses()
-
-    def weights(self) -> list[torch.nn.Parameter]:
-        return self.update.parameters
-
-    def state(self) -> dict[str, Tensor]:
-        return self.update.state()
-
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.update.load_state(state)
+        super().load_state(state)
         if self.half is not None:
             self.half.publish()
 

@@ -73,8 +73,9 @@ class Checkpoints:
         # The last step of an epoch has two: before the epoch is scored, and after.
         target = self.folder / f"step-{state['steps']:09d}-{len(state['history']):04d}"
         shutil.rmtree(target, ignore_errors=True)
-        self._make_folder()
-        with atomic_folder(target) as beside:
+        # Without claims two processes may train one run: the other's checkpoint of a step is as good, and it removes
+        # the folder when it is done.
+        with suppress(FileExistsError, FileNotFoundError), atomic_folder(target) as beside:
             save_file({name: own.contiguous().cpu() for name, own in tensors.items()}, beside / TENSORS)
             content = {"format": FORMAT, "seconds": seconds, "tensors": sha256_file(beside / TENSORS), **state}
             atomic_write_text(beside / STATE, json.dumps({**content, "sha256": _content_sha256(content)}))
@@ -101,13 +102,6 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):  # other runs have theirs there
             self.folder.parent.rmdir()
-
-    def _make_folder(self) -> None:
-        """Another process may take the folder above away, empty as it is, between our two steps."""
-        for _ in range(10):
-            with suppress(FileNotFoundError):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                return
 
     def _folders(self) -> list[Path]:
         # What a killed process leaves half-written begins with a dot.

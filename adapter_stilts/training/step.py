@@ -86,7 +86,25 @@ class Step(Protocol):
         """Leave the trained weights in the model, and the frozen ones as they were."""
 
 
-class EagerStep:
+class Updated:
+    """What a step tells of its update."""
+
+    update: Update
+
+    def losses(self) -> list[float]:
+        return self.update.losses()
+
+    def weights(self) -> list[torch.nn.Parameter]:
+        return self.update.parameters
+
+    def state(self) -> dict[str, Tensor]:
+        return self.update.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.update.load_state(state)
+
+
+class EagerStep(Updated):
     """The step as PyTorch runs it, operation by operation; `precision` "bf16" computes under autocast. On a CPU the
     parts of a batch are computed side by side (`Streams`)."""
 
@@ -135,18 +153,6 @@ class EagerStep:
                 logits = training_logits(self.model, batch, self.checkpointing)
             loss = cross_entropy(logits.float(), batch.labels, reduction="sum") / units
             return loss.detach(), torch.autograd.grad(loss, self.update.parameters, allow_unused=True)
-
-    def losses(self) -> list[float]:
-        return self.update.losses()
-
-    def weights(self) -> list[torch.nn.Parameter]:
-        return self.update.parameters
-
-    def state(self) -> dict[str, Tensor]:
-        return self.update.state()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.update.load_state(state)
 
     def in_float32(self) -> AbstractContextManager[None]:
         return nullcontext()

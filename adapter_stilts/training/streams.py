@@ -2,7 +2,8 @@
 
 An operation on a thousand pieces is too short to be shared among threads: they wait for each other after each of some
 hundreds of them, and for longer where the machine does something else besides. A batch is divided into parts, by its
-tokens alone and never by the number of threads, so that threads change the time and not the result.
+tokens alone and never by the number of threads: up to as many threads as there are parts change the time and no bit.
+More of them divide products inside a part, which may round otherwise.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from adapter_stilts.runs.store import RunStore
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.catalog import find_task, recipe_for
 from adapter_stilts.training.api import train
-from adapter_stilts.training.job import resolve_recipe
+from adapter_stilts.training.request import resolve_recipe
 from adapter_stilts.training.step import NotFinite
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.bottleneck import fusion_regularisation
-from adapter_stilts.training import api, trainer
+from adapter_stilts.training import api, checkpoint, trainer
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.captured import CapturedStep
 from adapter_stilts.training.checkpoint import CHECKPOINTS, STATE, TENSORS, Checkpoints
@@ -214,3 +214,31 @@ def test_when_a_checkpoint_is_due(place: Place, monkeypatch: pytest.MonkeyPatch)
     now[0] += 20
     assert (checkpoints.due(), checkpoints.due(epoch_ended=True)) == (True, True)
     assert api.checkpoints_of("name", place.store, Execution(checkpoint_seconds=None)) is None
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_two_trainings_of_one_run_do_not_trip_over_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    """While one writes a step's checkpoint the other writes the same, or is done and removes the folder."""
+    one, other = (Checkpoints(tmp_path / "all" / "run", 0) for _ in range(2))
+    state, tensors = {"steps": 3, "history": []}, {"step.weight.0": torch.arange(4.0)}
+    write = checkpoint.atomic_write_text
+
+    def meanwhile(path: Path, text: str) -> None:
+        write(path, text)
+        monkeypatch.setattr(checkpoint, "atomic_write_text", write)
+        if removed:
+            other.remove()
+        else:
+            other.save(tensors, state)
+
+    monkeypatch.setattr(checkpoint, "atomic_write_text", meanwhile)
+    one.save(tensors, state)
+    if removed:
+        assert one.load() is None
+        one.save(tensors, state)
+    found = one.load()
+    assert found is not None
+    assert found.tensors["step.weight.0"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert [path.name for path in (tmp_path / "all" / "run").iterdir()] == ["step-000000003-0000"]
