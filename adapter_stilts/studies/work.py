@@ -88,14 +88,17 @@ def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Out
                     _evaluate(run, site, store)
         # Those of a run that ended between being written down and being tidied up.
         shutil.rmtree(store.folder / CHECKPOINTS / order.name, ignore_errors=True)
+        (store.folder / FAILURES / f"{order.name}.txt").unlink(missing_ok=True)
         cost = run.record.cost
         return Outcome(order.name, "done", tokens=round(cost.tokens_per_second * cost.train_seconds))
     except StiltsError as error:
+        _write_failure(store, order.name, _one_line(error))
         return Outcome(order.name, "failed", _one_line(error))
     except Exception as error:
         if is_full_disk(error):
             return Outcome(order.name, "disk full", _one_line(error))
-        return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{_trace(store, order.name)}")
+        place = _write_failure(store, order.name, traceback.format_exc())
+        return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{place}")
 
 
 def _train(order: Order, site: Site, store: RunStore, backbone: Backbone) -> Run:
@@ -152,11 +155,12 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:500]
 
 
-def _trace(store: RunStore, name: str) -> str:
-    """Where the traceback of an error that nobody foresaw is written."""
+def _write_failure(store: RunStore, name: str, text: str) -> str:
+    """Write down why a run failed, for reports: one line, or the traceback of an error that nobody foresaw. Returns
+    where that is, in words; nothing where it cannot be written."""
     path = store.folder / FAILURES / f"{name}.txt"
     with suppress(OSError):
-        atomic_write_text(path, traceback.format_exc())
+        atomic_write_text(path, text)
         return f" (see {path})"
     return ""
 

@@ -15,6 +15,7 @@ from helpers_training import Place
 from safetensors import SafetensorError
 
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.report.content import missing_runs
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.studies import execute as executing
 from adapter_stilts.studies import work
@@ -22,7 +23,7 @@ from adapter_stilts.studies.claims import Claims
 from adapter_stilts.studies.execute import Interrupted, Result, duration, execute
 from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
-from adapter_stilts.studies.work import Order, Outcome, is_full_disk
+from adapter_stilts.studies.work import FAILURES, Order, Outcome, is_full_disk
 from adapter_stilts.training.execution import Execution
 
 FULL = """\
@@ -207,7 +208,11 @@ def test_weights_are_kept_for_a_run_that_failed(place: Place, monkeypatch: pytes
     assert sorted(own.record.task.name for own in place.store.runs() if own.has_weights) == ["other", "third"]
     monkeypatch.setattr(work, "train", call)
     trained = count_trainings(monkeypatch)
+    # A report says why.
+    reasons = [(own.state, own.reason) for own in missing_runs(runs_of(plan), place.store)]
+    assert reasons == [("failed", "broken")] * 2
     assert not here(plan).failed
+    assert not list((place.store.folder / FAILURES).iterdir())
     assert trained == ["tags", "tags"]
     assert not any(own.has_weights for own in place.store.runs())
 
