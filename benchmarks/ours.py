@@ -40,7 +40,7 @@ class WatchedStep:
     """
 
     def __init__(self, step: Step, device: str) -> None:
-        self.step, self.cuda = step, device == "cuda"
+        self.step, self.cuda, self.batches_on = step, device == "cuda", step.batches_on
         self.waiting = 0.0
         self.done: torch.cuda.Event | None = None
         self.left = time.perf_counter()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,13 +40,12 @@ class PackedLayout:
     """Borders of the sentences in a packed row.
 
     `lengths` in tokens, `longest` at least the longest of them; `cu_seqlens` (sentences + 1,) int32, cumulative lengths
-    for the variable-length kernel; `groups` for the padded attention of devices without that kernel.
+    for the variable-length kernel.
     """
 
     lengths: tuple[int, ...]
     longest: int
     cu_seqlens: Tensor
-    groups: tuple[AttentionGroup, ...] = field(repr=False)
 
     @classmethod
     def from_lengths(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> PackedLayout:
@@ -58,8 +58,15 @@ class PackedLayout:
             tuple(int(length) for length in lengths),
             max(int(length) for length in lengths),
             torch.from_numpy(cumulative).to(device),
-            tuple(_make_group(lengths, cumulative, first, last, device) for first, last in _cut_groups(lengths)),
         )
+
+    @cached_property
+    def groups(self) -> tuple[AttentionGroup, ...]:
+        """For the padded attention of devices and precisions without that kernel; made when first asked for."""
+        cumulative = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+        device = self.cu_seqlens.device
+        cuts = _cut_groups(self.lengths)
+        return tuple(_make_group(self.lengths, cumulative, first, last, device) for first, last in cuts)
 
 
 def _cut_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:

@@ -57,22 +57,25 @@ def pack(
     sequences, lengths = sequences[order], lengths[order]
     units = np.diff(split.unit_offsets)[sequences]
     begin = np.cumsum(lengths) - lengths
-    ids = split.ids[_ranges(split.id_offsets[sequences], lengths)]
-    unit_index = _ranges(split.unit_offsets[sequences], units)
+    ids = split.ids[ranges(split.id_offsets[sequences], lengths)]
+    unit_index = ranges(split.unit_offsets[sequences], units)
     shift = np.repeat(begin, units)
     starts, ends = split.starts[unit_index] + shift, split.ends[unit_index] + shift
     widths = ends - starts
     single = bool((widths == 1).all())
+    on_cuda = torch.device(device).type == "cuda"
 
     def tensor(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(device)
+        made = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+        # From pinned memory the host does not wait for the copy, nor for what the device does before it.
+        return made.pin_memory().to(device, non_blocking=True) if on_cuda else made.to(device)
 
     return Batch(
         head,
         tensor(ids),
-        tensor(_ranges(np.full(len(lengths), first), lengths)),
+        tensor(ranges(np.full(len(lengths), first), lengths)),
         PackedLayout.from_lengths(lengths.tolist(), device),
-        tensor(starts if single else _ranges(starts, widths)),
+        tensor(starts if single else ranges(starts, widths)),
         None if single else tensor(np.repeat(np.arange(len(widths)), widths)),
         None if single else tensor(widths),
         tensor(split.labels[unit_index] if len(split.labels) else np.full(len(unit_index), -100)),
@@ -134,7 +137,7 @@ def _part(batch: Batch, first: int, last: int, begin: int, end: int) -> Batch:
     )
 
 
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """`starts[0], starts[0]+1, ... (lengths[0] of them), starts[1], ...`"""
     begin = np.cumsum(lengths) - lengths
     return np.arange(int(lengths.sum())) + np.repeat(starts - begin, lengths)

@@ -1,10 +1,8 @@
 """The step as a CUDA graph: recorded once for each of a few token capacities, then replayed without Python.
 
 At a thousand tokens a step an eager loop spends its time on launching kernels. Here forward and backward are recorded
-for buffers of a fixed capacity, and clipping, AdamW and the schedule once more; a step copies its batch into the
-smallest buffers that hold it and replays. What is left of a capacity is filled with sentences that nothing reads: they
-attend to themselves alone, no unit points to them, and no gradient comes from them. A batch above the largest capacity
-is divided.
+for buffers of a fixed size (`buffers`), and clipping, AdamW and the schedule once more; a step copies its batch into the
+smallest buffers that hold it and replays. A batch above the largest capacity is divided.
 
 Without CUDA the same functions run as they are, on the same buffers: that is how the logic is tested.
 """
@@ -13,103 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from adapter_stilts.model.half import HalfPrecision
-from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.schema import Recipe
 from adapter_stilts.training.batches import Batch, divide, first_position
+from adapter_stilts.training.buffers import CAPACITIES, IGNORED, Buffers, BufferSize
 from adapter_stilts.training.step import Regularisation, Update, Updated, parameter_groups, training_logits
 
-CAPACITIES = (256, 512, 1_024, 2_048, 4_096, 8_192, 16_384)
-# A sentence has two special tokens and one piece at least; a filling one is no longer than XLM-R's positions.
-SHORTEST, LONGEST = 3, 512
-IGNORED = -100
 # Runs before recording, on a stream of their own, as PyTorch asks for: kernels are chosen, workspaces allocated.
-WARM_UP_RUNS = 3
-
-
-@dataclass(frozen=True)
-class Buffers:
-    """Tensors of one capacity, which every replay reads; `batch` has them as its own, `units` () is what the step's
-    loss is divided by."""
-
-    batch: Batch
-    units: Tensor
-
-    @classmethod
-    def allocate(cls, head: str, capacity: int, averaged: bool, device: torch.device) -> Buffers:
-        """Zeros for `capacity` pieces under a head; `averaged` units read several pieces each."""
-
-        def zeros(length: int, dtype: torch.dtype = torch.long) -> Tensor:
-            return torch.zeros(length, dtype=dtype, device=device)
-
-        # The last unit takes what no unit reads.
-        units = capacity + 1
-        borders = zeros(capacity // SHORTEST + capacity // LONGEST + 3, torch.int32)
-        layout = PackedLayout((), LONGEST, borders, ())
-        batch = Batch(
-            head,
-            zeros(capacity),
-            zeros(capacity),
-            layout,
-            zeros(capacity if averaged else units),
-            zeros(capacity) if averaged else None,
-            zeros(units) if averaged else None,
-            zeros(units),
-            np.arange(0),
-        )
-        return cls(batch, torch.ones((), device=device))
-
-    def fill(self, batch: Batch, first: int, units: int) -> Buffers:
-        """Copy a batch in, and fill up. `first` is the position id of a sentence's first piece, `units` the number of
-        units in the whole step. Returns buffers whose layout knows the lengths, which only CPU attention needs."""
-        own, capacity = self.batch, len(self.batch.input_ids)
-        left = filling(capacity - batch.tokens)
-        positions = [np.arange(first, first + length) for length in left]
-        _copy(own.input_ids, batch.input_ids, int(batch.input_ids[0]))
-        _copy(own.position_ids, torch.cat([batch.position_ids, _tensor(positions, batch.position_ids)]))
-        lengths = (*batch.layout.lengths, *left)
-        cumulative = torch.from_numpy(np.cumsum([0, *lengths]).astype(np.int32))
-        _copy(own.layout.cu_seqlens, cumulative, int(cumulative[-1]))
-        unread = len(own.labels) - 1
-        _copy(own.pieces, batch.pieces, 0)
-        if own.unit_of_piece is not None and own.pieces_of_unit is not None:
-            of_piece, of_unit = batch.unit_of_piece, batch.pieces_of_unit
-            single = torch.arange(len(batch.labels))
-            _copy(own.unit_of_piece, single if of_piece is None else of_piece, unread)
-            _copy(own.pieces_of_unit, torch.ones_like(single) if of_unit is None else of_unit, 1)
-        _copy(own.labels, batch.labels, IGNORED)
-        self.units.fill_(units)
-        if self.units.is_cuda:
-            return self
-        return replace(self, batch=replace(own, layout=PackedLayout.from_lengths(lengths)))
-
-
-def filling(pieces: int) -> list[int]:
-    """Lengths of the sentences that fill so many pieces."""
-    return [LONGEST] * (pieces // LONGEST) + ([pieces % LONGEST] if pieces % LONGEST else [])
-
-
-def capacity_for(tokens: int, capacities: Sequence[int] = CAPACITIES) -> int | None:
-    """The smallest capacity that holds so many tokens; None where none does."""
-    return next((capacity for capacity in sorted(capacities) if capacity >= tokens), None)
-
-
-def _copy(target: Tensor, source: Tensor, rest: int = 0) -> None:
-    """The source into the beginning of the target, and `rest` behind it."""
-    target[: len(source)].copy_(source, non_blocking=True)
-    target[len(source) :].fill_(rest)
-
-
-def _tensor(arrays: Sequence[np.ndarray], like: Tensor) -> Tensor:
-    return torch.from_numpy(np.concatenate([np.arange(0), *arrays])).to(like)
+WARM_UP_RUNS = 2
 
 
 class Graph:
@@ -165,6 +80,7 @@ class CapturedStep(Updated):
         self.device = next(model.parameters()).device
         self.capture = self.device.type == "cuda" if capture is None else capture
         self.capacities = capacities
+        self.batches_on = torch.device("cpu")
         self.first = first_position(model.config)
         groups = parameter_groups(model, recipe)
         self.half = HalfPrecision(model) if precision == "bf16" else None
@@ -174,8 +90,8 @@ class CapturedStep(Updated):
         self.update = Update(groups, recipe, steps)
         self.total = torch.zeros((), device=self.device)
         self.pool = torch.cuda.graph_pool_handle() if self.capture else None
-        self.buffers: dict[tuple[str, int], Buffers] = {}
-        self.passes: dict[tuple[str, int], Graph] = {}
+        self.buffers: dict[BufferSize, Buffers] = {}
+        self.passes: dict[BufferSize, Graph] = {}
         self.updates: dict[frozenset[str], Graph] = {}
         for parameter in self.trained:
             parameter.grad = torch.zeros_like(parameter)
@@ -204,15 +120,20 @@ class CapturedStep(Updated):
         self.passes.clear()
         self.updates.clear()
 
+    def _buffers(self, batch: Batch) -> Buffers:
+        """The smallest buffers that are there and hold the batch, else new ones."""
+        needed = BufferSize.smallest(batch, self.capacities)
+        there = [own for own in self.buffers if own.holds(needed)]
+        size = min(there, key=lambda own: (own.longest, own.sentences)) if there else needed
+        if not there:
+            self.buffers[size] = Buffers(size, self.averaged, self.device)
+        return self.buffers[size]
+
     def _backward(self, batch: Batch, units: int) -> None:
-        capacity = capacity_for(batch.tokens, self.capacities)
-        assert capacity is not None
-        key = batch.head, capacity
-        if key not in self.buffers:
-            self.buffers[key] = Buffers.allocate(batch.head, capacity, self.averaged, self.device)
-        filled = self.buffers[key].fill(batch, self.first, units)
+        buffers = self._buffers(batch)
+        filled, key = buffers.fill(batch, self.first, units), buffers.size
         if not self.capture:
-            self._forward_backward(filled)
+            self._forward_backward(filled, buffers.units)
             return
         if key not in self.passes:
             kept = [own.grad.clone() for own in self.trained if own.grad is not None]
@@ -224,15 +145,14 @@ class CapturedStep(Updated):
                         own.grad.copy_(before)
                 self.total.copy_(total)
 
-            graph = Graph(lambda: self._forward_backward(filled), self.pool)
+            graph = Graph(lambda: self._forward_backward(filled, buffers.units), self.pool)
             graph.record(lambda: None, undo)
             self.passes[key] = graph
         self.passes[key]()
 
-    def _forward_backward(self, buffers: Buffers) -> None:
-        logits = training_logits(self.model, buffers.batch, self.checkpointing).float()
-        labels = buffers.batch.labels
-        loss = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / buffers.units
+    def _forward_backward(self, batch: Batch, units: Tensor) -> None:
+        logits = training_logits(self.model, batch, self.checkpointing).float()
+        loss = cross_entropy(logits, batch.labels, ignore_index=IGNORED, reduction="sum") / units
         loss.backward()
         self.total += loss.detach()
 

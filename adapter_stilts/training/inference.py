@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from adapter_stilts.evaluation.metrics import compute
 from adapter_stilts.model.compiled import plain_layers
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.training.batches import Batch, first_position, inference_batches, pack
+from adapter_stilts.training.batches import Batch, first_position, inference_batches, pack, ranges
 from adapter_stilts.training.step import batch_logits
 from adapter_stilts.training.streams import Streams
 
@@ -43,25 +44,40 @@ def predict_labels(
     """
     device = next(model.parameters()).device
     first = first_position(model.config)
-    predicted: dict[int, np.ndarray] = {}
-    batches = inference_batches(split, split.sequences_of(examples), INFERENCE_TOKENS[device.type])
+    sequences = split.sequences_of(examples)
+    batches = inference_batches(split, sequences, INFERENCE_TOKENS[device.type])
 
-    def labels_of(sequences: np.ndarray) -> tuple[Batch, np.ndarray]:
-        batch = pack(split, sequences, head, first, device)
+    def labels_of(own: np.ndarray) -> tuple[Batch, Tensor]:
+        batch = pack(split, own, head, first, device)
         with torch.no_grad():  # each thread has its own
-            return batch, batch_logits(model, batch).argmax(dim=1).cpu().numpy()
+            return batch, batch_logits(model, batch).argmax(dim=1)
 
+    order: list[np.ndarray] = []
+    found: list[Tensor] = []
     with predicting(model), closing(Streams(device)) as streams:
         for batch, labels in streams.map(labels_of, batches):
-            ends = np.cumsum(np.diff(split.unit_offsets)[batch.sequences])
-            for sequence, own in zip(batch.sequences, np.split(labels, ends[:-1]), strict=True):
-                predicted[int(sequence)] = own
+            order.append(batch.sequences)
+            found.append(labels)  # left where they are: fetching them would wait for the device
             if on_batch:
                 on_batch(batch.tokens)
-    units: dict[int, list[str]] = {int(example): [] for example in examples}
-    for sequence in split.sequences_of(examples):
-        units[int(split.example[sequence])].extend(split.label_names[label] for label in predicted[int(sequence)])
-    return [units[int(example)] for example in examples]
+    return _names_of_units(split, examples, sequences, order, found)
+
+
+def _names_of_units(
+    split: EncodedSplit, examples: np.ndarray, sequences: np.ndarray, order: list[np.ndarray], found: list[Tensor]
+) -> list[list[str]]:
+    """The label names of each example's units; `found` are the labels of the units of the sequences of `order`."""
+    labels = np.zeros(split.unit_offsets[-1], dtype=np.int64)
+    units = np.diff(split.unit_offsets)
+    if found:
+        place = np.concatenate(order)
+        labels[ranges(split.unit_offsets[place], units[place])] = torch.cat(found).cpu().numpy()
+    names = [split.label_names[label] for label in labels[ranges(split.unit_offsets[sequences], units[sequences])]]
+    named: dict[int, list[str]] = {int(example): [] for example in examples}
+    ends = np.cumsum(units[sequences])
+    for example, begin, end in zip(split.example[sequences], ends - units[sequences], ends, strict=True):
+        named[int(example)].extend(names[begin:end])
+    return [named[int(example)] for example in examples]
 
 
 def score(

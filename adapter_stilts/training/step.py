@@ -58,7 +58,10 @@ class Step(Protocol):
     The loss is the mean cross-entropy over all units of the step's batches, however the step is divided into batches:
     accumulation changes memory, not the gradient; `regularisation` (a function of the model, or None) is added to it.
     A loss or gradient that is not finite changes no weight, in that step or in any after it; `losses` tells of it.
+    `batches_on` is the device on which it wants its batches.
     """
+
+    batches_on: torch.device
 
     def __call__(self, batches: Sequence[Batch]) -> None:
         """Take one step."""
@@ -120,7 +123,7 @@ class EagerStep(Updated):
         self.model, self.precision, self.regularisation = model, precision, regularisation
         self.checkpointing = checkpointing
         self.update = Update(parameter_groups(model, recipe), recipe, steps)
-        self.device = next(model.parameters()).device
+        self.device = self.batches_on = next(model.parameters()).device
         self.total = torch.zeros((), device=self.device)
         self.streams = Streams(self.device)
 

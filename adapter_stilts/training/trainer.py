@@ -131,7 +131,7 @@ def train_epoch(
     first, started = fitted.steps - done, time.perf_counter()
     for place, planned in enumerate(steps[done:], done + 1):
         rng = np.random.default_rng([job.seed, _MASKING, fitted.steps])
-        batches = [make_batch(job, planned.part, own, device, rng) for own in planned.batches]
+        batches = [make_batch(job, planned.part, own, step.batches_on, rng) for own in planned.batches]
         step(batches)
         tokens = sum(batch.tokens for batch in batches)
         fitted.tokens += tokens

@@ -1,0 +1,163 @@
+"""Tensors of a fixed size for packed batches of any smaller one, filled by a single copy to the device.
+
+What a recorded step reads must stay where it is. A batch is packed on the host, written into pinned memory behind one
+another with everything else that the step reads, and copied in one transfer that the host does not wait for. What is
+left of a capacity is filled with sentences that nothing reads: they attend to themselves alone, no unit points to them,
+and no gradient comes from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapter_stilts.model.layout import PackedLayout
+from adapter_stilts.training.batches import Batch
+
+# Each step of two is divided once more, so that a quarter of a capacity is the most that filling takes on average.
+CAPACITIES = (256, 384, 512, 768, 1_024, 1_536, 2_048, 3_072, 4_096, 6_144, 8_192, 12_288, 16_384)
+# The attention kernel starts its work for so many sentences of so many pieces, whether they are there or not: a few
+# sizes keep that small. XLM-R's positions end at 512.
+LONGEST = (128, 512)
+FEWEST_SENTENCES = 16
+IGNORED = -100
+# Transfers under way at a time, before the host waits for the oldest: the device never waits for the host.
+TRANSFERS = 4
+
+
+@dataclass(frozen=True)
+class BufferSize:
+    """What a graph is recorded for: so many pieces, in at most so many sentences of at most so many pieces, under a
+    head."""
+
+    head: str
+    pieces: int
+    sentences: int
+    longest: int
+
+    @classmethod
+    def smallest(cls, batch: Batch, capacities: Sequence[int]) -> BufferSize:
+        """The smallest that holds the batch. Raises ValueError where none does."""
+        pieces = capacity_for(batch.tokens, capacities)
+        longest = capacity_for(batch.layout.longest, LONGEST)
+        if pieces is None or longest is None:
+            raise ValueError(f"{batch.tokens} pieces, longest sentence {batch.layout.longest}: no buffer holds that")
+        sentences = len(batch.layout.lengths) + len(filling(pieces - batch.tokens, longest))
+        return cls(batch.head, pieces, max(FEWEST_SENTENCES, 1 << (sentences - 1).bit_length()), longest)
+
+    def holds(self, other: BufferSize) -> bool:
+        """Whether a batch of the other size fits here, without more pieces than it needs: those cost time, room for
+        sentences hardly any."""
+        same = (self.head, self.pieces) == (other.head, other.pieces)
+        return same and self.sentences >= other.sentences and self.longest >= other.longest
+
+
+class Buffers:
+    """Device tensors of one size, which every replay reads: `batch` has them as its own; `units` () is what the step's
+    loss is divided by. `averaged` units read several pieces each."""
+
+    def __init__(self, size: BufferSize, averaged: bool, device: torch.device) -> None:
+        self.size, self.averaged = size, averaged
+        # The last unit takes what no unit reads.
+        units = size.pieces + 1
+        sections = {"units": 1, "input_ids": size.pieces, "position_ids": size.pieces, "labels": units}
+        sections |= {"borders": size.sentences + 1, "pieces": size.pieces if averaged else units}
+        if averaged:
+            sections |= {"unit_of_piece": size.pieces, "pieces_of_unit": units}
+        ends = np.cumsum(list(sections.values())).tolist()
+        self.places = {name: slice(end - own, end) for (name, own), end in zip(sections.items(), ends, strict=True)}
+        self.flat = torch.zeros(ends[-1], dtype=torch.long, device=device)
+        self.borders = torch.zeros(size.sentences + 1, dtype=torch.int32, device=device)
+        self.units = self.flat[self.places["units"]].squeeze(0)
+        self.host = [_Transfer(self.flat) for _ in range(TRANSFERS if device.type == "cuda" else 1)]
+        self.filled = 0
+
+        def part(name: str) -> Tensor | None:
+            return self.flat[self.places[name]] if name in self.places else None
+
+        self.batch = Batch(
+            size.head,
+            self.flat[self.places["input_ids"]],
+            self.flat[self.places["position_ids"]],
+            PackedLayout((), size.longest, self.borders),
+            self.flat[self.places["pieces"]],
+            part("unit_of_piece"),
+            part("pieces_of_unit"),
+            self.flat[self.places["labels"]],
+            np.arange(0),
+        )
+
+    def fill(self, batch: Batch, first: int, units: int) -> Batch:
+        """Copy a batch that lies on the host, and fill up. `first` is the position id of a sentence's first piece,
+        `units` the number of units in the whole step. Returns the batch as the device has it; on a CPU its layout knows
+        the lengths, which attention needs there."""
+        transfer = self.host[self.filled % len(self.host)]
+        self.filled += 1
+        lengths = (*batch.layout.lengths, *filling(self.size.pieces - batch.tokens, self.size.longest))
+        row = transfer.row()
+        for name, (values, rest) in self._contents(batch, lengths, first, units).items():
+            section = row[self.places[name]]
+            section[:] = rest
+            section[: len(values)] = values
+        transfer.send(self.flat)
+        self.borders.copy_(self.flat[self.places["borders"]])
+        if self.flat.is_cuda:
+            return self.batch
+        return replace(self.batch, layout=PackedLayout.from_lengths(lengths))
+
+    def _contents(
+        self, batch: Batch, lengths: Sequence[int], first: int, units: int
+    ) -> dict[str, tuple[np.ndarray, int | np.ndarray]]:
+        """What each section begins with, and what fills it up: one value, or one for each place."""
+        own, unread = len(batch.labels), self.size.pieces
+        borders = np.cumsum([0, *lengths])
+        filled = [np.arange(first, first + length) for length in lengths[len(batch.layout.lengths) :]]
+        # Unread units read a place each: the gradients of many for one place would wait for each other.
+        spread = np.arange(self.places["pieces"].stop - self.places["pieces"].start) % self.size.pieces
+        contents: dict[str, tuple[np.ndarray, int | np.ndarray]] = {
+            "units": (np.array([units]), 0),
+            "input_ids": (batch.input_ids.numpy(), int(batch.input_ids[0])),
+            "position_ids": (np.concatenate([batch.position_ids.numpy(), *filled]), 0),
+            "labels": (batch.labels.numpy(), IGNORED),
+            "borders": (borders, int(borders[-1])),
+            "pieces": (batch.pieces.numpy(), spread),
+        }
+        if self.averaged:
+            of_piece, of_unit = batch.unit_of_piece, batch.pieces_of_unit
+            contents["unit_of_piece"] = np.arange(own) if of_piece is None else of_piece.numpy(), unread
+            contents["pieces_of_unit"] = np.ones(own, np.int64) if of_unit is None else of_unit.numpy(), 1
+        return contents
+
+
+class _Transfer:
+    """Host memory of a buffer's size, pinned where the device is CUDA, and when the device had last read it."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.memory = torch.zeros(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
+        self.read = torch.cuda.Event() if like.is_cuda else None
+
+    def row(self) -> np.ndarray:
+        """The memory, to be written: the device has read what was in it."""
+        if self.read is not None:
+            self.read.synchronize()
+        return self.memory.numpy()
+
+    def send(self, target: Tensor) -> None:
+        """Begin to copy it to the device."""
+        target.copy_(self.memory, non_blocking=True)
+        if self.read is not None:
+            self.read.record()
+
+
+def filling(pieces: int, longest: int) -> list[int]:
+    """Lengths of the sentences that fill so many pieces."""
+    return [longest] * (pieces // longest) + ([pieces % longest] if pieces % longest else [])
+
+
+def capacity_for(tokens: int, capacities: Sequence[int] = CAPACITIES) -> int | None:
+    """The smallest capacity that holds so many tokens; None where none does."""
+    return next((capacity for capacity in sorted(capacities) if capacity >= tokens), None)
