@@ -1,4 +1,5 @@
-"""Attention within the sentences of a packed row.
+"""Attention within the sentences of a packed row: on CUDA by kernels of its own (`attention_cuda`), elsewhere padded
+within groups of near-equal length.
 
 PyTorch's fused CPU kernel calls a matrix product for every sentence and head, which costs more than the product itself
 where sentences are short. Here a group of short sentences is a few batched products, forward and backward.
@@ -6,6 +7,7 @@ where sentences are short. Here a group of short sentences is a few batched prod
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from typing import Any
 
@@ -18,19 +20,20 @@ from adapter_stilts.model.layout import AttentionGroup, PackedLayout
 # Pieces of a padded sentence up to which batched products are faster than the fused kernel: on two CPU cores, forward
 # and backward of 22 pieces take a third of its time, of 60 as long. Longer ones would also keep too many scores.
 SHORT = 64
+# PyTorch's builds for CUDA bring Triton, but for those of Windows.
+HAS_KERNELS = importlib.util.find_spec("triton") is not None
 
 
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout) -> Tensor:
     """Attention within the sentences of a packed row; all tensors are (T, heads, size of a head).
 
-    On CUDA in half precision this is one call of the variable-length kernel; elsewhere near-equal sentences are padded
-    to groups inside attention only.
+    On CUDA, where PyTorch brings Triton, this is one kernel; elsewhere near-equal sentences are padded to groups inside
+    attention only.
     """
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
-        from torch.nn.attention.varlen import varlen_attn
+    if query.is_cuda and HAS_KERNELS:
+        from adapter_stilts.model.attention_cuda import BlockAttention
 
-        borders, longest = layout.cu_seqlens, layout.longest
-        return varlen_attn(query, key, value, borders, borders, longest, longest)  # type: ignore[return-value]
+        return BlockAttention.apply(query, key, value, *layout.spans)
     # Not slices: a slice's backward fills a whole row with zeros, and adds it to the others.
     rows = [group.stop - group.start for group in layout.groups]
     parts = zip(query.split(rows), key.split(rows), value.split(rows), layout.groups, strict=True)

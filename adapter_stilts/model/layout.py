@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -37,36 +37,48 @@ class AttentionGroup:
 
 @dataclass(frozen=True)
 class PackedLayout:
-    """Borders of the sentences in a packed row.
+    """Borders of the sentences in a packed row: their `lengths` in tokens, in the order in which they lie in it.
 
-    `lengths` in tokens, `longest` at least the longest of them; `cu_seqlens` (sentences + 1,) int32, cumulative lengths
-    for the variable-length kernel.
+    Sorting a pack by length before packing gives few groups and little padding; any order is correct. Where `fixed` is
+    given, these tensors are the spans, whatever the lengths: their values may change, as a recorded graph's do.
     """
 
     lengths: tuple[int, ...]
-    longest: int
-    cu_seqlens: Tensor
+    device: torch.device = torch.device("cpu")
+    fixed: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
 
     @classmethod
     def from_lengths(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> PackedLayout:
-        """Layout of sentences of the given lengths, in the order in which they lie in the row.
+        """Layout of sentences of the given lengths."""
+        return cls(tuple(int(length) for length in lengths), torch.device(device))
 
-        Sorting a pack by length before packing gives few groups and little padding; any order is correct.
-        """
-        cumulative = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        return cls(
-            tuple(int(length) for length in lengths),
-            max(int(length) for length in lengths),
-            torch.from_numpy(cumulative).to(device),
-        )
+    @cached_property
+    def spans(self) -> tuple[Tensor, Tensor]:
+        """Where each place's sentence begins and ends in the row, (T,) each; made when first asked for."""
+        if self.fixed is not None:
+            return self.fixed
+        starts, ends = sentence_spans(self.lengths)
+        return to_device(starts, self.device), to_device(ends, self.device)
 
     @cached_property
     def groups(self) -> tuple[AttentionGroup, ...]:
-        """For the padded attention of devices and precisions without that kernel; made when first asked for."""
-        cumulative = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
-        device = self.cu_seqlens.device
+        """For the padded attention of a CPU; made when first asked for."""
+        cumulative = np.cumsum([0, *self.lengths])
         cuts = _cut_groups(self.lengths)
-        return tuple(_make_group(self.lengths, cumulative, first, last, device) for first, last in cuts)
+        return tuple(_make_group(self.lengths, cumulative, first, last, self.device) for first, last in cuts)
+
+
+def sentence_spans(lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each place's sentence begins and ends, for sentences that lie one after another."""
+    ends = np.cumsum(lengths)
+    return np.repeat(ends - lengths, lengths), np.repeat(ends, lengths)
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """The array as int64 on the device. Through pinned memory the host does not wait for the copy, nor for what the
+    device does before it."""
+    made = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
 
 
 def _cut_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:

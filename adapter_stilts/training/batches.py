@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapter_stilts.model.layout import PackedLayout
+from adapter_stilts.model.layout import PackedLayout, to_device
 from adapter_stilts.tasks.encode import EncodedSplit
 
 
@@ -63,12 +63,10 @@ def pack(
     starts, ends = split.starts[unit_index] + shift, split.ends[unit_index] + shift
     widths = ends - starts
     single = bool((widths == 1).all())
-    on_cuda = torch.device(device).type == "cuda"
+    device = torch.device(device)
 
     def tensor(array: np.ndarray) -> Tensor:
-        made = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
-        # From pinned memory the host does not wait for the copy, nor for what the device does before it.
-        return made.pin_memory().to(device, non_blocking=True) if on_cuda else made.to(device)
+        return to_device(array, device)
 
     return Batch(
         head,

@@ -9,85 +9,53 @@ and no gradient comes from them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from adapter_stilts.model.layout import PackedLayout
+from adapter_stilts.model.layout import PackedLayout, sentence_spans
 from adapter_stilts.training.batches import Batch
 
 # Each step of two is divided once more, so that a quarter of a capacity is the most that filling takes on average.
 CAPACITIES = (256, 384, 512, 768, 1_024, 1_536, 2_048, 3_072, 4_096, 6_144, 8_192, 12_288, 16_384)
-# The attention kernel starts its work for so many sentences of so many pieces, whether they are there or not: a few
-# sizes keep that small. XLM-R's positions end at 512.
-LONGEST = (128, 512)
-FEWEST_SENTENCES = 16
+# XLM-R's positions end there.
+LONGEST = 512
 IGNORED = -100
 # Transfers under way at a time, before the host waits for the oldest: the device never waits for the host.
 TRANSFERS = 4
 
 
-@dataclass(frozen=True)
-class BufferSize:
-    """What a graph is recorded for: so many pieces, in at most so many sentences of at most so many pieces, under a
-    head."""
-
-    head: str
-    pieces: int
-    sentences: int
-    longest: int
-
-    @classmethod
-    def smallest(cls, batch: Batch, capacities: Sequence[int]) -> BufferSize:
-        """The smallest that holds the batch. Raises ValueError where none does."""
-        pieces = capacity_for(batch.tokens, capacities)
-        longest = capacity_for(batch.layout.longest, LONGEST)
-        if pieces is None or longest is None:
-            raise ValueError(f"{batch.tokens} pieces, longest sentence {batch.layout.longest}: no buffer holds that")
-        sentences = len(batch.layout.lengths) + len(filling(pieces - batch.tokens, longest))
-        return cls(batch.head, pieces, max(FEWEST_SENTENCES, 1 << (sentences - 1).bit_length()), longest)
-
-    def holds(self, other: BufferSize) -> bool:
-        """Whether a batch of the other size fits here, without more pieces than it needs: those cost time, room for
-        sentences hardly any."""
-        same = (self.head, self.pieces) == (other.head, other.pieces)
-        return same and self.sentences >= other.sentences and self.longest >= other.longest
-
-
 class Buffers:
-    """Device tensors of one size, which every replay reads: `batch` has them as its own; `units` () is what the step's
-    loss is divided by. `averaged` units read several pieces each."""
+    """Device tensors for so many pieces under a head, which every replay reads: `batch` has them as its own; `units` ()
+    is what the step's loss is divided by. `averaged` units read several pieces each."""
 
-    def __init__(self, size: BufferSize, averaged: bool, device: torch.device) -> None:
-        self.size, self.averaged = size, averaged
+    def __init__(self, head: str, capacity: int, averaged: bool, device: torch.device) -> None:
+        self.capacity, self.averaged = capacity, averaged
         # The last unit takes what no unit reads.
-        units = size.pieces + 1
-        sections = {"units": 1, "input_ids": size.pieces, "position_ids": size.pieces, "labels": units}
-        sections |= {"borders": size.sentences + 1, "pieces": size.pieces if averaged else units}
+        units = capacity + 1
+        sections = {"units": 1, "labels": units, "pieces": capacity if averaged else units}
+        sections |= dict.fromkeys(("input_ids", "position_ids", "starts", "ends"), capacity)
         if averaged:
-            sections |= {"unit_of_piece": size.pieces, "pieces_of_unit": units}
+            sections |= {"unit_of_piece": capacity, "pieces_of_unit": units}
         ends = np.cumsum(list(sections.values())).tolist()
         self.places = {name: slice(end - own, end) for (name, own), end in zip(sections.items(), ends, strict=True)}
         self.flat = torch.zeros(ends[-1], dtype=torch.long, device=device)
-        self.borders = torch.zeros(size.sentences + 1, dtype=torch.int32, device=device)
-        self.units = self.flat[self.places["units"]].squeeze(0)
         self.host = [_Transfer(self.flat) for _ in range(TRANSFERS if device.type == "cuda" else 1)]
         self.filled = 0
 
-        def part(name: str) -> Tensor | None:
-            return self.flat[self.places[name]] if name in self.places else None
-
+        parts = {name: self.flat[own] for name, own in self.places.items()}
+        self.units = parts["units"].squeeze(0)
         self.batch = Batch(
-            size.head,
-            self.flat[self.places["input_ids"]],
-            self.flat[self.places["position_ids"]],
-            PackedLayout((), size.longest, self.borders),
-            self.flat[self.places["pieces"]],
-            part("unit_of_piece"),
-            part("pieces_of_unit"),
-            self.flat[self.places["labels"]],
+            head,
+            parts["input_ids"],
+            parts["position_ids"],
+            PackedLayout((), device, (parts["starts"], parts["ends"])),
+            parts["pieces"],
+            parts.get("unit_of_piece"),
+            parts.get("pieces_of_unit"),
+            parts["labels"],
             np.arange(0),
         )
 
@@ -97,14 +65,13 @@ class Buffers:
         the lengths, which attention needs there."""
         transfer = self.host[self.filled % len(self.host)]
         self.filled += 1
-        lengths = (*batch.layout.lengths, *filling(self.size.pieces - batch.tokens, self.size.longest))
+        lengths = (*batch.layout.lengths, *filling(self.capacity - batch.tokens))
         row = transfer.row()
         for name, (values, rest) in self._contents(batch, lengths, first, units).items():
             section = row[self.places[name]]
             section[:] = rest
             section[: len(values)] = values
         transfer.send(self.flat)
-        self.borders.copy_(self.flat[self.places["borders"]])
         if self.flat.is_cuda:
             return self.batch
         return replace(self.batch, layout=PackedLayout.from_lengths(lengths))
@@ -113,17 +80,18 @@ class Buffers:
         self, batch: Batch, lengths: Sequence[int], first: int, units: int
     ) -> dict[str, tuple[np.ndarray, int | np.ndarray]]:
         """What each section begins with, and what fills it up: one value, or one for each place."""
-        own, unread = len(batch.labels), self.size.pieces
-        borders = np.cumsum([0, *lengths])
+        own, unread = len(batch.labels), self.capacity
+        starts, ends = sentence_spans(lengths)
         filled = [np.arange(first, first + length) for length in lengths[len(batch.layout.lengths) :]]
         # Unread units read a place each: the gradients of many for one place would wait for each other.
-        spread = np.arange(self.places["pieces"].stop - self.places["pieces"].start) % self.size.pieces
+        spread = np.arange(self.places["pieces"].stop - self.places["pieces"].start) % self.capacity
         contents: dict[str, tuple[np.ndarray, int | np.ndarray]] = {
             "units": (np.array([units]), 0),
             "input_ids": (batch.input_ids.numpy(), int(batch.input_ids[0])),
             "position_ids": (np.concatenate([batch.position_ids.numpy(), *filled]), 0),
             "labels": (batch.labels.numpy(), IGNORED),
-            "borders": (borders, int(borders[-1])),
+            "starts": (starts, 0),
+            "ends": (ends, 0),
             "pieces": (batch.pieces.numpy(), spread),
         }
         if self.averaged:
@@ -153,9 +121,9 @@ class _Transfer:
             self.read.record()
 
 
-def filling(pieces: int, longest: int) -> list[int]:
+def filling(pieces: int) -> list[int]:
     """Lengths of the sentences that fill so many pieces."""
-    return [longest] * (pieces // longest) + ([pieces % longest] if pieces % longest else [])
+    return [LONGEST] * (pieces // LONGEST) + ([pieces % LONGEST] if pieces % LONGEST else [])
 
 
 def capacity_for(tokens: int, capacities: Sequence[int] = CAPACITIES) -> int | None:

@@ -1,8 +1,8 @@
 """The step as a CUDA graph: recorded once for each of a few token capacities, then replayed without Python.
 
 At a thousand tokens a step an eager loop spends its time on launching kernels. Here forward and backward are recorded
-for buffers of a fixed size (`buffers`), and clipping, AdamW and the schedule once more; a step copies its batch into the
-smallest buffers that hold it and replays. A batch above the largest capacity is divided.
+for buffers of a fixed size (`buffers`), and clipping, AdamW and the schedule once more; a step copies its batch into
+the smallest buffers that hold it and replays. A batch above the largest capacity is divided.
 
 Without CUDA the same functions run as they are, on the same buffers: that is how the logic is tested.
 """
@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from adapter_stilts.model.half import HalfPrecision
 from adapter_stilts.schema import Recipe
 from adapter_stilts.training.batches import Batch, divide, first_position
-from adapter_stilts.training.buffers import CAPACITIES, IGNORED, Buffers, BufferSize
+from adapter_stilts.training.buffers import CAPACITIES, IGNORED, Buffers, capacity_for
 from adapter_stilts.training.step import Regularisation, Update, Updated, parameter_groups, training_logits
 
 # Runs before recording, on a stream of their own, as PyTorch asks for: kernels are chosen, workspaces allocated.
@@ -90,8 +90,8 @@ class CapturedStep(Updated):
         self.update = Update(groups, recipe, steps)
         self.total = torch.zeros((), device=self.device)
         self.pool = torch.cuda.graph_pool_handle() if self.capture else None
-        self.buffers: dict[BufferSize, Buffers] = {}
-        self.passes: dict[BufferSize, Graph] = {}
+        self.buffers: dict[tuple[str, int], Buffers] = {}
+        self.passes: dict[tuple[str, int], Graph] = {}
         self.updates: dict[frozenset[str], Graph] = {}
         for parameter in self.trained:
             parameter.grad = torch.zeros_like(parameter)
@@ -120,18 +120,14 @@ class CapturedStep(Updated):
         self.passes.clear()
         self.updates.clear()
 
-    def _buffers(self, batch: Batch) -> Buffers:
-        """The smallest buffers that are there and hold the batch, else new ones."""
-        needed = BufferSize.smallest(batch, self.capacities)
-        there = [own for own in self.buffers if own.holds(needed)]
-        size = min(there, key=lambda own: (own.longest, own.sentences)) if there else needed
-        if not there:
-            self.buffers[size] = Buffers(size, self.averaged, self.device)
-        return self.buffers[size]
-
     def _backward(self, batch: Batch, units: int) -> None:
-        buffers = self._buffers(batch)
-        filled, key = buffers.fill(batch, self.first, units), buffers.size
+        capacity = capacity_for(batch.tokens, self.capacities)
+        assert capacity is not None
+        key = batch.head, capacity
+        if key not in self.buffers:
+            self.buffers[key] = Buffers(batch.head, capacity, self.averaged, self.device)
+        buffers = self.buffers[key]
+        filled = buffers.fill(batch, self.first, units)
         if not self.capture:
             self._forward_backward(filled, buffers.units)
             return

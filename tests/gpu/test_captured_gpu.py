@@ -47,7 +47,7 @@ def losses(job: Job, step_class: Any, **options: Any) -> tuple[list[float], list
     step = step_class(model, job.recipe, len(planned), job.precision, fusion_regularisation, **options)
     for number, own in enumerate(planned):
         rng = np.random.default_rng(number)
-        step([make_batch(job, own.part, each, torch.device("cuda"), rng) for each in own.batches])
+        step([make_batch(job, own.part, each, step.batches_on, rng) for each in own.batches])
     found = step.losses()
     step.close()
     return found, [own.detach().cpu() for own in model.parameters()]

@@ -162,7 +162,9 @@ def test_padded_behaviour_of_an_installed_model_is_unchanged(backbone: Backbone,
 def test_layout_by_hand() -> None:
     """Lengths within a ratio of 1.5 and four tokens share a group; equal ones need no padding."""
     layout = PackedLayout.from_lengths([4, 4, 5, 50])
-    assert layout.cu_seqlens.tolist() == [0, 4, 8, 13, 63]
+    starts, ends = layout.spans
+    assert starts.tolist() == [0] * 4 + [4] * 4 + [8] * 5 + [13] * 50
+    assert ends.tolist() == [4] * 4 + [8] * 4 + [13] * 5 + [63] * 50
     assert [(own.start, own.stop, own.count, own.length) for own in layout.groups] == [(0, 13, 3, 5), (13, 63, 1, 50)]
     group = layout.groups[0]
     assert group.index is not None

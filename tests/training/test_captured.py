@@ -15,7 +15,7 @@ from adapter_stilts.model.half import HalfPrecision
 from adapter_stilts.runs.store import Run
 from adapter_stilts.training.batches import divide, pack
 from adapter_stilts.training.build import build_model
-from adapter_stilts.training.buffers import CAPACITIES, IGNORED, Buffers, BufferSize, capacity_for, filling
+from adapter_stilts.training.buffers import CAPACITIES, IGNORED, Buffers, capacity_for, filling
 from adapter_stilts.training.captured import CapturedStep
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.job import Job
@@ -158,44 +158,21 @@ def test_the_smallest_capacity_that_fits(tokens: int, capacity: int | None) -> N
 
 @pytest.mark.parametrize(("pieces", "lengths"), [(0, []), (5, [5]), (512, [512]), (1_030, [512, 512, 6])])
 def test_filling_sentences_fit_positions(pieces: int, lengths: Sequence[int]) -> None:
-    assert filling(pieces, 512) == lengths
-
-
-@pytest.mark.parametrize(
-    ("lengths", "size"),
-    [
-        ([9, 5, 20], BufferSize("t", 256, 16, 128)),  # 34 pieces, and two sentences that fill up
-        ([130, 5], BufferSize("t", 256, 16, 512)),
-        ([10] * 100, BufferSize("t", 1_024, 128, 128)),
-    ],
-)
-def test_the_smallest_buffers_that_hold_a_batch(lengths: list[int], size: BufferSize) -> None:
-    batch = pack(random_split(lengths), np.arange(len(lengths)), "t", 2)
-    assert BufferSize.smallest(batch, CAPACITIES) == size
-    with pytest.raises(ValueError, match="no buffer holds that"):
-        BufferSize.smallest(batch, (batch.tokens - 1,))
-
-
-def test_buffers_that_are_there_are_used_again(place: Place) -> None:
-    job = job_of(place, "none")
-    model = build_model(job, load_training_data(job)).train()
-    step = CapturedStep(model, job.recipe, 10, "float32", capacities=(256, 512))
-    split = random_split([5] * 40 + [150, 100])
-    for own in (np.arange(40), np.arange(3), np.array([40]), np.array([41, 1])):
-        step([pack(split, own, "t", 2)])
-    assert list(step.buffers) == [BufferSize("t", 256, 64, 128), BufferSize("t", 256, 16, 512)]
+    assert filling(pieces) == lengths
 
 
 def test_buffers_by_hand() -> None:
     batch = pack(random_split([4, 6]), np.arange(2), "t", 2)
-    buffers = Buffers(BufferSize("t", 16, 20, 512), averaged=False, device=torch.device("cpu"))
+    buffers = Buffers("t", 16, averaged=False, device=torch.device("cpu"))
     # A longer batch before must leave no trace.
     buffers.fill(pack(random_split([5, 6, 5]), np.arange(3), "t", 2), 2, 7)
     own = buffers.fill(batch, 2, 5)
     assert own.input_ids.tolist() == [*batch.input_ids.tolist(), *[0] * 6]
     assert own.position_ids.tolist() == [2, 3, 4, 5, 2, 3, 4, 5, 6, 7, 2, 3, 4, 5, 6, 7]
     assert own.layout.lengths == (4, 6, 6)
-    assert buffers.batch.layout.cu_seqlens.tolist() == [0, 4, 10, *[16] * 18]
+    starts, ends = buffers.batch.layout.spans
+    assert starts.tolist() == [0] * 4 + [4] * 6 + [10] * 6
+    assert ends.tolist() == [4] * 4 + [10] * 6 + [16] * 6
     units = len(batch.labels)
     assert own.labels.tolist() == [*batch.labels.tolist(), *[IGNORED] * (17 - units)]
     # Unread units read places that differ.
@@ -207,7 +184,7 @@ def test_what_fills_up_changes_no_logit(place: Place) -> None:
     job = job_of(place, "mean")
     model = build_model(job, load_training_data(job)).eval()
     batch = pack(random_split([9, 5, 20], width=3), np.arange(3), "t", 2)
-    filled = Buffers(BufferSize("t", 64, 16, 128), averaged=True, device=torch.device("cpu")).fill(batch, 2, 1)
+    filled = Buffers("t", 64, averaged=True, device=torch.device("cpu")).fill(batch, 2, 1)
     logits = batch_logits(model, filled)[: len(batch.labels)]
     torch.testing.assert_close(logits, batch_logits(model, batch), atol=1e-6, rtol=1e-5)
 
