@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,12 +23,13 @@ from typing import Any
 from adapter_stilts.evaluation.zero_shot import SCORES, evaluation_name
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.paths import atomic_write_text
-from adapter_stilts.runs.bundle import stored_backbone
-from adapter_stilts.runs.record import Cost, Record, write_record
+from adapter_stilts.runs.record import Cost, read_record, write_record
 from adapter_stilts.runs.store import EVALUATIONS, Run
 from adapter_stilts.studies.plan import Node, Plan, make_plan, states
 from adapter_stilts.studies.reading import read_study
-from adapter_stilts.training.describe import stored_task
+from adapter_stilts.training.data import TrainingData, load_training_data
+from adapter_stilts.training.describe import record_of
+from adapter_stilts.training.trainer import Fitted
 from benchmarks.machine import describe_machine
 from benchmarks.tiny_study import write_study, write_tiny_backbone
 
@@ -40,6 +42,7 @@ controls: [none, random, shuffled]
 layers: [all, '0', '1']
 seeds: {seeds}
 """
+COST = Cost(train_seconds=1.0, seconds=2.0, steps=1, tokens_per_second=1.0, peak_memory_bytes=1, bundle_bytes=1)
 
 
 def timed(function: Callable[[], Any], repeats: int = 5) -> tuple[Any, dict[str, Any]]:
@@ -64,42 +67,13 @@ def plan_of(folder: Path, runs: int, backbone: Any) -> Callable[[], Plan]:
     return lambda: make_plan(read_study(path), folder / "runs", backbone=backbone, device="cpu")
 
 
-def make_up(plan: Plan, node: Node) -> None:
-    """A finished run without weights, scored where it is a target."""
-    job, folder = node.job, plan.store.folder / node.name
+def make_up(plan: Plan, node: Node, data: TrainingData) -> None:
+    """A finished run without weights, over runs that are there, scored where it is a target."""
+    folder = plan.store.folder / node.name
     (folder / EVALUATIONS).mkdir(parents=True)
-    record = Record(
-        name=node.name,
-        identity=dict(job.identity),
-        task=stored_task(job.tasks),
-        method=job.method,
-        composition=job.composition,
-        variant=job.variant,
-        control=job.control,
-        languages=("en",),
-        match_tokens=None,
-        over=(),
-        backbone=stored_backbone(plan.backbone),
-        seed=job.seed,
-        limit=job.limit,
-        recipe=job.recipe,
-        word_piece=job.task.word_piece,
-        labels=("A", "B", "C"),
-        data=(),
-        parts=(),
-        trainable_parameters=1,
-        total_parameters=1,
-        history=(),
-        selected_epoch=1,
-        development=50.0,
-        cost=Cost(train_seconds=1.0, seconds=2.0, steps=1, tokens_per_second=1.0, peak_memory_bytes=1, bundle_bytes=1),
-        device="CPU, 1 threads",
-        threads=1,
-        precision="float32",
-        packages={},
-        python="3.11",
-        created="2026-01-01",
-    )
+    below = [plan.store.folder / name for name in node.over]
+    job = replace(node.job, intermediates=tuple(Run(own, read_record(own)) for own in below))
+    record = record_of(job, data, Fitted(selected_epoch=1, development=50.0), COST, plan.device)
     if node.cells:
         identities = dict(plan.evaluations[node.cells[0].target])
         name = evaluation_name(Run(folder, record), plan.study.split, plan.study.test_limit, identities)
@@ -116,8 +90,12 @@ def planning(folder: Path) -> dict[str, Any]:
     large, large_seconds = timed(plan_of(folder / "study", 5_000, backbone))
     plan = plan_of(folder / "study", 500, backbone)
     small = plan()
+    data: dict[str, TrainingData] = {}
     for node in small.nodes.values():
-        make_up(small, node)
+        # Of a task's runs the first decides: what was used of the data makes no difference here.
+        if node.job.title not in data:
+            data[node.job.title] = load_training_data(node.job)
+        make_up(small, node, data[node.job.title])
     now, small_seconds = timed(lambda: states(plan()))
     if set(now.values()) != {"done"}:
         raise SystemExit("a finished study was not recognised")

@@ -141,7 +141,7 @@ def confounded() -> dict[str, Any]:
     """A study whose syntactic tasks are all token tasks, its semantic ones sentence tasks, and what is said of it."""
     cells = (("syntactic", "token"),) * 4 + (("semantic", "sentence"),) * 4
     own = fit_effects(simulate(replace(Truth(knowledge=1.5), cells=cells), np.random.default_rng(0)), resamples=0)
-    return {"answer": answer(own), "limits": own.limits, "knowledge": asdict(own.contrast("knowledge"))}
+    return {"answer": str(answer(own)), "limits": own.limits, "knowledge": asdict(own.contrast("knowledge"))}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,12 +3,14 @@ read back and used."""
 
 import json
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from helpers_cli import command, failed, make_cli_place, on_tiny, succeeded, train_arguments, yaml_of
+from helpers_curves import curves_in
 from helpers_training import GERMAN, Place, draw_sentences, english_task, write_conllu, write_task
 
 from adapter_stilts.cli import training
@@ -96,6 +98,18 @@ def test_methods_and_compositions_reach_the_run(place: Place) -> None:
     assert (lora.recipe.rank, lora.recipe.targets) == (2, ("query",))
     # 2 layers x (32 x 2 + 2 x 32).
     assert (parts(lora)["adapter tags"], lora.parts[1].parameters) == (True, 256)
+
+
+def test_tensorboard_logs_a_run_that_keeps_its_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = place.folder / "logs"
+    record = trained(place, "--seed", 7, "--tensorboard", logs)
+    assert trained(place, "--seed", 7).name == record.name
+    losses = list(curves_in(logs / record.name)["train/loss"].values())
+    epochs = [losses[:3], losses[3:]]
+    assert [sum(own) / 3 for own in epochs] == pytest.approx([own.loss for own in record.history])
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    line = failed(2, *train_arguments(place), "--seed", 8, "--tensorboard", logs)
+    assert line == "--tensorboard: TensorBoard is not installed; install it with: pip install tensorboard"
 
 
 def test_match_tokens_is_for_intermediates(place: Place) -> None:

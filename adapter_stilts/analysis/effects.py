@@ -122,16 +122,6 @@ def fit_effects(observations: Iterable[Observation], reference: str = "none", re
     )
 
 
-def effects_by_row(
-    observations: Iterable[Observation], reference: str = "none", resamples: int = RESAMPLES
-) -> tuple[Effects, ...]:
-    """`fit_effects` for every method and composition among the observations, in their order."""
-    rows: dict[tuple[str, str], list[Observation]] = {}
-    for one in observations:
-        rows.setdefault((one.method, one.composition), []).append(one)
-    return tuple(fit_effects(own, reference, resamples) for own in rows.values())
-
-
 @dataclass(frozen=True)
 class _Scope:
     """The model of one target or of all, where there is one; cell means by (target, cell), and which of these are the

@@ -41,6 +41,15 @@ MirrorOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or cuda:N.", show_default="cuda where there is one")
 ]
+TensorboardOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard",
+        metavar="DIR",
+        help="Write TensorBoard logs of what trains now, a folder a run: losses, learning rates, development scores.",
+        show_default="none",
+    ),
+]
 SplitOption = Annotated[str, typer.Option("--split", help=f"{', '.join(SPLITS)}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

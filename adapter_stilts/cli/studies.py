@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from adapter_stilts.cli.options import DeviceOption, JsonOption, MirrorOption, RunsOption, print_json, usable_device
+from adapter_stilts.cli.options import (
+    DeviceOption,
+    JsonOption,
+    MirrorOption,
+    RunsOption,
+    TensorboardOption,
+    print_json,
+    usable_device,
+)
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.progress import quiet_libraries, say, show
 
@@ -68,6 +76,7 @@ def run(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each worker.", show_default="its share of the cores")
     ] = None,
+    tensorboard: TensorboardOption = None,
     backbone: StudyBackboneOption = None,
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
@@ -82,9 +91,11 @@ def run(
     """
     with quiet_libraries():
         from adapter_stilts.studies.execute import execute
+        from adapter_stilts.training.execution import Execution
 
+        execution = Execution(tensorboard=tensorboard)
         made = _plan(file, backbone, runs, hub_mirror, device)
-        result = execute(made, workers, threads=threads)
+        result = execute(made, workers, threads=threads, execution=execution)
     if as_json:
         print_json({"study": made.study.name, "done": result.done, "before": result.before, "failed": result.failed})
     _tell(made, result)

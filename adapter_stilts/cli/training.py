@@ -19,6 +19,7 @@ from adapter_stilts.cli.options import (
     RunsOption,
     SeedOption,
     SetOption,
+    TensorboardOption,
     accept,
     assignments,
     language_codes,
@@ -105,6 +106,7 @@ def train(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Less memory, more time: compute each layer twice.")
     ] = False,
+    tensorboard: TensorboardOption = None,
     out: Annotated[Path | None, typer.Option(help="Copy the run's folder here.")] = None,
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
@@ -144,7 +146,7 @@ def train(
             mirror=hub_mirror,
             out=out,
             device=usable_device(device),
-            execution=Execution(step, compile_, checkpointing),  # type: ignore[arg-type]
+            execution=Execution(step, compile_, checkpointing, tensorboard=tensorboard),  # type: ignore[arg-type]
         )
     if as_json:
         print_json({"folder": str(run.folder), **run.record.model_dump(mode="json")})

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adapter_stilts.analysis.answer import answer
+from adapter_stilts.analysis.answer import Answer, answer
 from adapter_stilts.analysis.compare import Scored, compare_scored
 from adapter_stilts.analysis.frame import score_rows
 from adapter_stilts.analysis.resample import RESAMPLES
@@ -60,7 +60,7 @@ class Below:
 class Report:
     """A report at one moment: `done` of `planned` target runs are in it.
 
-    `answers` are sentences, the first of them the study's own: its first method and composition against no
+    `answers` has the study's own first: that of its first method and composition against no
     intermediate. `rows` are those of load_study.
     """
 
@@ -68,7 +68,7 @@ class Report:
     done: int
     planned: int
     written: str
-    answers: tuple[str, ...]
+    answers: tuple[Answer, ...]
     missing: tuple[Missing, ...]
     tables: tuple[Table, ...]
     observed: tuple[Observed, ...]
@@ -122,9 +122,9 @@ def make_report(
     )
 
 
-def _answer(own: Fitted) -> str:
+def _answer(own: Fitted) -> Answer:
     if own.effects is None:
-        return f"Nothing can be said yet of {own.method} {own.composition}: {own.reason}."
+        return Answer(f"Nothing can be said yet of {own.method} {own.composition}: {own.reason}.")
     return answer(own.effects)
 
 

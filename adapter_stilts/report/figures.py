@@ -59,7 +59,7 @@ def forest(title: str, rows: Rows) -> str:
     body = [line(axis(tick), _TOP, axis(tick), bottom, INK if tick == 0 else PALE) for tick in axis.ticks()]
     for place, own in enumerate(rows):
         body += _contrast(own, axis, _TOP + _ROW * place)
-    body += [text(axis(tick), bottom + 14, signed(tick), "middle", 11, SOFT) for tick in axis.ticks()]
+    body += [text(axis(tick), bottom + 14, label, "middle", 11, SOFT) for tick, label in axis.labels()]
     body.append(text(WIDTH / 2, bottom + 30, "points", "middle", 11, SOFT))
     return figure(title, "; ".join(_said(own) for own in rows), bottom + 36, body)
 
@@ -118,7 +118,7 @@ def languages(title: str, rows: Rows) -> str:
         y += 5
     grid = [line(axis(tick), 16, axis(tick), y - 8, INK if tick == 0 else PALE) for tick in axis.ticks(4)]
     ends = [
-        text(axis(tick), place, signed(tick), "middle", 11, SOFT) for tick in axis.ticks(4) for place in (11, y + 6)
+        text(axis(tick), place, label, "middle", 11, SOFT) for tick, label in axis.labels(4) for place in (11, y + 6)
     ]
     heads = [text(WIDTH, 11, "script", "end", 11, SOFT)]
     said = "; ".join(

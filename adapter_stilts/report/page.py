@@ -68,9 +68,10 @@ def _answer(report: Report) -> list[str]:
     if not report.answers:
         return _section("answer", "Answer", [_paragraph("No run that could answer is finished yet.", "answer")])
     early = "" if report.whole else "So far: "
-    parts = [_paragraph(early + report.answers[0], "answer")]
+    first = report.answers[0]
+    parts = [_paragraph(early + first.sentence, "answer"), _paragraph(" ".join(first.limits))]
     if more := report.answers[1:]:
-        parts.append("<p>The same of the other methods and compositions:</p>" + _list(more))
+        parts.append("<p>The same of the other methods and compositions:</p>" + _list([str(own) for own in more]))
     return _section("answer", "Answer", parts)
 
 

@@ -87,12 +87,21 @@ class Axis:
         """Round values on the axis, few enough to stand beside each other."""
         return self._log_ticks(most) if self.log else self._linear_ticks(most)
 
+    def labels(self, most: int = 6) -> list[tuple[float, str]]:
+        """Each tick of a linear axis with its number, signed, with as many decimals as its step has, one at least."""
+        ticks = self._linear_ticks(most)
+        digits = max(1, -math.floor(math.log10(self._step(most)) + 1e-9))
+        return [(tick, signed(tick, digits)) for tick in ticks]
+
     def _linear_ticks(self, most: int) -> list[float]:
-        rough = (self.high - self.low) / most
-        power = 10 ** math.floor(math.log10(rough))
-        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+        step = self._step(most)
         first = math.ceil(self.low / step - 1e-9)
         return [count * step for count in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+    def _step(self, most: int) -> float:
+        rough = (self.high - self.low) / most
+        power = 10 ** math.floor(math.log10(rough))
+        return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
 
     def _log_ticks(self, most: int) -> list[float]:
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)

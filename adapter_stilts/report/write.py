@@ -38,7 +38,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "written": report.written,
         "done": report.done,
         "planned": report.planned,
-        "answers": list(report.answers),
+        "answers": [str(own) for own in report.answers],
         "left_out": {own.reference: {"runs": own.runs, **own.left_out} for own in report.observed},
         "fits": [asdict(own) for own in report.fits],
         "tables": [asdict(own) for own in report.tables],

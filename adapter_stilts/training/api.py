@@ -28,7 +28,8 @@ from adapter_stilts.training.device import default_device, default_precision, pe
 from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.leaks import TRAINED_ON, refuse_leaks, trained_on
-from adapter_stilts.training.request import check_control, check_request, make_job, present_languages
+from adapter_stilts.training.refusals import check_control
+from adapter_stilts.training.request import check_request, make_job, present_languages
 from adapter_stilts.training.trainer import fit
 
 

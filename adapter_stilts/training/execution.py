@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.compiled import PAYS_FROM_TOKENS, compile_layers
 from adapter_stilts.training.captured import CapturedStep
+from adapter_stilts.training.curves import check_tensorboard
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.step import EagerStep, Step
 
@@ -18,12 +20,18 @@ class Execution:
     """`step`: eager, captured, or auto (captured on CUDA); `compile`: on, off, or auto (on CUDA where the run is long
     enough to pay); `checkpointing`: compute each layer twice instead of keeping what is inside it.
     `checkpoint_seconds`: how often the state of training is written down, so that a killed run goes on where it was (0:
-    after every step; None: never)."""
+    after every step; None: never). `tensorboard`: the folder that gets a folder of TensorBoard logs for each run that
+    trains (None: no logs); raises UsageError where TensorBoard is not installed."""
 
     step: Literal["auto", "eager", "captured"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     checkpointing: bool = False
     checkpoint_seconds: float | None = 60.0
+    tensorboard: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.tensorboard is not None:
+            check_tensorboard()
 
 
 def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Execution) -> Step:

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import (
     MERGES,
-    SHAPE,
     USED_BY_COMPOSITION,
     USED_BY_METHOD,
     Composition,
@@ -20,14 +17,20 @@ from adapter_stilts.model.composition import (
     choose_composition,
     unused_fields,
 )
-from adapter_stilts.runs.bundle import check_backbone
 from adapter_stilts.runs.record import Control
 from adapter_stilts.runs.store import Run, content_hash
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.catalog import recipe_for
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of, tokenizer_hash
-from adapter_stilts.training.job import MASKED_LM_HEAD, MERGED, NULL, Job, MaskedLM, adapter_name
+from adapter_stilts.training.job import Job, MaskedLM
+from adapter_stilts.training.refusals import (
+    check_amount,
+    check_control,
+    check_equal_shapes,
+    check_intermediate,
+    check_names,
+)
 from adapter_stilts.training.remembered import Remembered
 
 # Raise it when training gives other weights for the same request: run names change with it.
@@ -79,9 +82,9 @@ def make_job(
         control,
     )
     for run in intermediates:
-        _check_intermediate(run, method, composition, recipe, backbone)
+        check_intermediate(run, method, composition, recipe, backbone)
     if composition == "merge":
-        _check_equal_shapes(intermediates, method)
+        check_equal_shapes(intermediates, method)
     masked_lm = None
     if masked_lm_task is not None:
         masked_lm = MaskedLM(masked_lm_task, present_languages(masked_lm_task, mirror), masked_lm_head)
@@ -141,8 +144,8 @@ def check_request(
     if composition == "fuse" and recipe.fusion_learning_rate is None:
         recipe = recipe.model_copy(update={"fusion_learning_rate": recipe.learning_rate / FUSION_RATE_DIVISOR})
     check_recipe(recipe, method, composition, intermediates, backbone)
-    _check_names(tasks)
-    _check_amount(limit, match_tokens)
+    check_names(tasks)
+    check_amount(limit, match_tokens)
     check_control(control, intermediates)
     return composition, recipe
 
@@ -217,71 +220,6 @@ def _masked_lm_identity(masked_lm: MaskedLM, mirror: Path | None) -> dict[str, A
         "text": {code: data_identity(task, code, "train", mirror) for code in masked_lm.languages},
         "head": "checkpoint" if run is None else content_hash(run.record.identity),
     }
-
-
-def _check_names(tasks: Sequence[Task]) -> None:
-    """Names of adapters and heads are attributes of PyTorch modules, some of which are taken."""
-    for task in tasks:
-        name = adapter_name(task.name)
-        if name in (MERGED, NULL, MASKED_LM_HEAD) or hasattr(nn.ModuleDict, name):
-            raise UsageError(f"task {task.name}: found a name that a model's parts have, accepted another name")
-
-
-def _check_amount(limit: int | None, match_tokens: int | None) -> None:
-    """Raise UsageError where the amount of training data is none, or is said twice."""
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit: found {limit}, accepted: at least 1 example")
-    if match_tokens is not None and match_tokens < 1:
-        raise UsageError(f"--match-tokens: found {match_tokens}, accepted: at least 1 piece")
-    if match_tokens is not None and limit is not None:
-        raise UsageError("--match-tokens and --limit: found both for one run, accepted one of them")
-
-
-def check_control(control: str | None, intermediates: int) -> None:
-    """Raise UsageError for a control that there is not, or that is asked for where something lies underneath."""
-    if control is not None and control not in ("random", "shuffled"):
-        raise UsageError(f"--control: found {control!r}, accepted: random, shuffled")
-    if control is not None and intermediates:
-        raise UsageError(
-            "--control with --over: a control is an intermediate; give it as --over TASK@random or TASK@shuffled"
-        )
-
-
-def _check_intermediate(run: Run, method: str, composition: str, recipe: Recipe, backbone: Backbone) -> None:
-    record, place = run.record, f"--over {run.name}"
-    if record.method != method:
-        raise UsageError(f"{place}: a {record.method} run, accepted under --method {method}: {method}")
-    check_backbone(run.folder, record.backbone, backbone)
-    if record.composition in ("fuse", "bake"):
-        raise UsageError(
-            f"{place}: composed by {record.composition}, accepted underneath: none, stack, continue, merge"
-        )
-    adapters = [part.name for part in record.parts if part.name.startswith("adapter ")]
-    if composition not in ("stack", "bake") and len(adapters) > 1:
-        raise UsageError(f"{place}: a stack of {len(adapters)} adapters, accepted under {composition}: runs of one")
-    if composition == "fuse":
-        # AdapterFusion sits where all fused adapters do, and the target's adapter on top of it.
-        for field in ("adapter", "layers"):
-            theirs, ours = getattr(record.recipe, field), getattr(recipe, field)
-            if theirs != ours:
-                found = theirs or "all"
-                raise UsageError(f"{place}: found {field} {found}, accepted to fuse: {ours or 'all'}, as the target")
-    if composition == "continue" and method in SHAPE:
-        for field in SHAPE[method]:
-            theirs, ours = getattr(record.recipe, field), getattr(recipe, field)
-            if theirs != ours and not (record.composition == "merge" and field in ("rank", "alpha")):
-                raise UsageError(
-                    f"--set {field}: found {ours}, accepted {theirs}, the shape of {run.name}, to continue"
-                )
-
-
-def _check_equal_shapes(intermediates: Sequence[Run], method: str) -> None:
-    first = intermediates[0].record
-    for run in intermediates[1:]:
-        for field in SHAPE[method]:
-            theirs, ours = getattr(run.record.recipe, field), getattr(first.recipe, field)
-            if theirs != ours:
-                raise UsageError(f"--over {run.name}: {field} {theirs}, accepted {ours}, as of {first.name}, to merge")
 
 
 def _variant(

@@ -17,6 +17,7 @@ from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.record import EpochScore
 from adapter_stilts.training.batches import Batch, first_position, inference_batches, pack
 from adapter_stilts.training.checkpoint import Checkpoints, Saver
+from adapter_stilts.training.curves import Curves
 from adapter_stilts.training.data import TrainingData, TrainingPart
 from adapter_stilts.training.embedding_rows import reachable_rows
 from adapter_stilts.training.execution import Execution, make_step
@@ -66,6 +67,7 @@ def fit(
     changed.
     """
     recipe, fitted, frozen = job.recipe, Fitted(), FrozenWeights(model)
+    execution = execution or Execution()
     fitted.parts = parts_of(model)
     fitted.trainable_parameters, fitted.total_parameters = count_parameters(model)
     if job.control == "random":
@@ -77,18 +79,23 @@ def fit(
     with ExitStack() as stack:
         if job.method == "full":
             stack.enter_context(reachable_rows(model, reachable_ids(job, data)))
-        reporter = stack.enter_context(progress(job.name, sum(map(len, epochs)), "steps"))
-        step = make_step(job, model, sum(map(len, epochs)), planned_tokens(epochs), execution or Execution())
+        total = sum(map(len, epochs))
+        reporter = stack.enter_context(progress(job.name, total, "steps"))
+        step = make_step(job, model, total, planned_tokens(epochs), execution)
         stack.callback(step.close)
+        curves = Curves(execution.tensorboard, job, total)
+        stack.callback(curves.close)
         best = Best(step.weights())
         saver = Saver(checkpoints, fitted, step, best, recipe.selection == "best", next(model.parameters()).device)
         saver.restore()
         reporter.advance(fitted.steps, tokens=fitted.tokens)
+        curves.begin(fitted.steps, fitted.losses)
         for epoch, steps in enumerate(epochs[len(fitted.history) :], len(fitted.history) + 1):
-            loss = train_epoch(job, step, model, steps, fitted, reporter, saver)
+            loss = train_epoch(job, step, model, steps, fitted, reporter, saver, curves)
             with step.in_float32():
                 scores = development_scores(job, model, data)
             fitted.history.append(EpochScore(epoch=epoch, loss=loss, scores=scores))
+            curves.add_scores(fitted.steps, scores)
             selection = scores[job.task.selection_metric]
             reporter.say(f"epoch {epoch}: development {job.task.selection_metric} {selection:.2f}")
             if recipe.selection == "last" or best.improved(selection):
@@ -121,6 +128,7 @@ def train_epoch(
     fitted: Fitted,
     reporter: Reporter,
     saver: Saver | None = None,
+    curves: Curves | None = None,
 ) -> float:
     """One epoch, or what is left of it; returns the mean loss of its steps, in nats, and adds steps, tokens and seconds
     to `fitted`."""
@@ -139,7 +147,10 @@ def train_epoch(
         # Asking waits for the device, so a fast one is asked now and then.
         save = saver is not None and saver.due()
         if save or place % ASK_EVERY[device.type] == 0 or place == len(steps):
-            losses += _losses(step, steps, first)
+            asked = _losses(step, steps, first)
+            if curves is not None:
+                curves.add_losses(first + len(losses), asked)
+            losses += asked
         reporter.advance(tokens=tokens, loss=losses[-1] if losses else None)
         if saver is not None and save:
             fitted.train_seconds += time.perf_counter() - started

@@ -13,13 +13,14 @@ import pytest
 from scipy import stats
 
 from adapter_stilts.analysis.answer import answer
-from adapter_stilts.analysis.effects import Effects, effects_by_row, fit_effects
+from adapter_stilts.analysis.effects import Effects, fit_effects
 from adapter_stilts.analysis.inference import holm, smallest_difference, t_interval, t_p_value
 from adapter_stilts.analysis.observations import CELLS, Observation
 from adapter_stilts.errors import StiltsError, UsageError
 from benchmarks.study_statistics import Truth, analysed, confounded, measured, simulate
 
 SMALL = Truth(languages=(5, 7))
+SCOPE = "Measured zero-shot on target0 (5 languages) and target1 (7 languages), 3 seeds, bottleneck stack against none."
 
 
 def study(seed: int = 0, **truth: Any) -> list[Observation]:
@@ -150,7 +151,7 @@ def test_three_cells_answer_what_a_pair_can() -> None:
     own = [one for one in study() if (one.knowledge, one.granularity) != ("syntactic", "sentence")]
     effects = fitted(own)
     assert effects.contrast("knowledge").estimate is None
-    assert "no intermediate under target0 and target1 is syntactic and sentence-level" in answer(effects)
+    assert "no intermediate under target0 and target1 is syntactic and sentence-level" in answer(effects).sentence
     pair = effects.contrast("knowledge of token tasks", "target0")
     means = [cell_mean(own, "target0", knowledge, "token") for knowledge in ("syntactic", "semantic")]
     assert pair.estimate == pytest.approx(means[0] - means[1])
@@ -174,7 +175,15 @@ def test_one_intermediate_a_kind_has_an_estimate_and_no_interval() -> None:
     one, two, three, four = (cell_mean(own, "target1", *cell) for cell in CELLS)
     assert found.estimate == pytest.approx((one + two - three - four) / 2)
     assert (found.low, found.df, found.p, found.holm_p, found.smallest_difference) == (None,) * 5
-    assert "cannot be answered" in answer(effects)
+    assert answer(effects).sentence == (
+        "Whether syntactic and semantic intermediate tasks differ cannot be answered: no kind of intermediate task has "
+        "two members, so there is no measure of chance."
+    )
+    tried = effects.contrast("knowledge").estimate
+    assert answer(effects).limits == (
+        f"Those that were tried differ by {tried:+.1f} points (syntactic minus semantic, n = 4 tasks).",
+        SCOPE,
+    )
     assert effects.components == ()
 
 
@@ -239,22 +248,29 @@ def test_bootstrap_has_the_spread_of_intermediates() -> None:
 
 def test_answers_say_what_was_found() -> None:
     quiet: dict[str, Any] = {"intermediate": 0.2, "intermediate_by_target": 0.1}
-    assert "tasks differ zero-shot" in answer(fitted(study(knowledge=3.0, **quiet)))
-    none = fitted(study(4))
+
+    def points(effects: Effects, target: str | None = None) -> str:
+        own = effects.contrast("knowledge", target)
+        return f"{own.estimate:+.1f} points [{own.low:+.1f}, {own.high:+.1f}]"
+
+    who, of = "syntactic and semantic intermediate tasks", "(syntactic minus semantic, n = 8 tasks)"
+    some, none = fitted(study(knowledge=3.0, **quiet)), fitted(study(4))
+    assert answer(some).sentence == f"{who.capitalize()} differ by {points(some)} {of}."
     found = none.contrast("knowledge")
-    assert answer(none).startswith("No difference between syntactic and semantic intermediate tasks was seen")
-    assert f"{found.estimate:+.1f} points [{found.low:+.1f}, {found.high:+.1f}]" in answer(none)
-    assert f"a true difference of {found.smallest_difference:.1f} points" in answer(none)
+    assert answer(none).sentence == f"No difference between {who} was seen: {points(none)} {of}."
+    by_target, scope, test, could = answer(none).limits
+    assert by_target == f"By target: target0 {points(none, 'target0')}, target1 {points(none, 'target1')}."
+    assert scope == SCOPE
+    p = f"p = {found.p:.2g}, {found.holm_p:.2g} after Holm"
+    assert test == f"The interval is at 95% (t, {found.df:.1f} degrees of freedom); {p}."
+    seen = f"Four of five such studies would see a true difference of {found.smallest_difference:.1f} points"
+    assert could == f"{seen}; a smaller one is not ruled out."
     between = replace(found, p=0.02, holm_p=0.18)
-    assert "is not established" in answer(replace(none, contrasts=(between, *none.contrasts[1:])))
-
-
-def test_each_method_and_composition_has_its_own_effects() -> None:
-    own = study()
-    other = [replace(one, composition="continue", delta=2 * one.delta) for one in study(1)]
-    rows = effects_by_row([*own, *other], resamples=0)
-    assert [(row.method, row.composition) for row in rows] == [("bottleneck", "stack"), ("bottleneck", "continue")]
-    assert rows == (fitted(own), fitted(other))
+    said = answer(replace(none, contrasts=(between, *none.contrasts[1:])))
+    assert said.sentence == f"A difference between {who} is not established: {points(none)} {of}."
+    assert said.limits[0] == "The interval leaves out zero, but not after correction for the other contrasts."
+    assert str(said) == " ".join([said.sentence, *said.limits])
+    assert max(len(answer(own).sentence) for own in (some, none)) < 140
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from helpers_fake_study import GRID, LANGUAGES, fake_runs, no_noise, noisy, study_of
 
 from adapter_stilts.analysis.compare import Scored, compare_scored
-from adapter_stilts.analysis.effects import effects_by_row
+from adapter_stilts.analysis.effects import fit_effects
 from adapter_stilts.analysis.frame import COLUMNS, score_rows
 from adapter_stilts.analysis.study import MEANING, fit_rows, observe, scored_runs
 from adapter_stilts.studies.grid import Cell
@@ -106,7 +106,12 @@ def test_statistics_are_those_of_the_observations(tmp_path: Path) -> None:
     observed = observe(scored_runs(runs).values())
     fits = fit_rows(observed, resamples=0)
     assert [(own.method, own.composition) for own in fits] == [("bottleneck", "stack"), ("full", "continue")]
-    assert tuple(own.effects for own in fits) == effects_by_row(observed.observations, MEANING["none"], resamples=0)
+    for own in fits:
+        of_row = [
+            one for one in observed.observations if (one.method, one.composition) == (own.method, own.composition)
+        ]
+        assert own.effects == fit_effects(of_row, MEANING["none"], resamples=0)
+    assert fits[0].effects != fits[1].effects
 
 
 def test_what_cannot_be_fitted_says_why(scored: dict[str, Scored]) -> None:

@@ -31,6 +31,15 @@ def test_linear_ticks_are_round_and_inside() -> None:
     assert Axis([3.0, 5.0], 0, 100, zero=True)(0.0) == pytest.approx(0.3 / 5.6 * 100)
 
 
+def test_ticks_have_as_many_decimals_as_their_step() -> None:
+    assert [own for _, own in Axis([-1.0, 2.0], 0, 100).labels()] == ["−1.0", "0.0", "+1.0", "+2.0"]
+    small = Axis([-0.04, 0.16], 0, 100).labels()
+    assert [own for own, _ in small] == pytest.approx([-0.05, 0, 0.05, 0.1, 0.15])
+    assert [own for _, own in small] == ["−0.05", "0.00", "+0.05", "+0.10", "+0.15"]
+    assert [own for _, own in Axis([0.0, 0.004], 0, 100).labels()] == ["0.000", "+0.001", "+0.002", "+0.003", "+0.004"]
+    assert [own for _, own in Axis([-30.0, 40.0], 0, 100).labels()] == ["−20.0", "0.0", "+20.0", "+40.0"]
+
+
 def test_log_ticks_are_powers_where_they_are_far_apart() -> None:
     assert Axis([4e5, 1.2e8], 0, 100, log=True).ticks() == pytest.approx([3e5, 1e6, 3e6, 1e7, 3e7, 1e8])
     assert Axis([110.0, 330.0], 0, 100, log=True).ticks() == pytest.approx([150, 200, 300])
@@ -62,6 +71,13 @@ def test_forest_draws_estimate_interval_and_what_could_not_be_seen() -> None:
     assert float(grey.get("width", 0)) == pytest.approx(axis(2.0) - axis(-2.0), abs=0.1)
     assert "+1.0 [−1.0, +3.0]" in drawn
     assert "knowledge, all targets: +1.0 points, −1.0 to +3.0, smallest difference 2.0" in drawn
+
+
+def test_forest_of_small_differences_has_no_label_twice() -> None:
+    small = {"estimate": 0.04, "low": -0.04, "high": 0.12, "smallest_difference": 0.08}
+    drawn = parts(figures.forest("one", [CONTRAST | small]), "text")
+    labels = [own.text for own in drawn if own.get("font-size") == "11"]
+    assert labels == ["−0.05", "0.00", "+0.05", "+0.10", "points"]
 
 
 def test_forest_without_an_interval_says_so() -> None:

@@ -126,7 +126,7 @@ def test_every_table_is_markdown_and_latex(folder: Path, whole: Report) -> None:
 
 def test_the_whole_of_it_is_json_as_well(folder: Path, whole: Report) -> None:
     plain = json.loads((folder / "data/report.json").read_text(encoding="utf-8"))
-    assert plain["answers"] == list(whole.answers)
+    assert plain["answers"] == [str(own) for own in whole.answers]
     assert plain["fits"][0]["effects"]["contrasts"][0]["name"] == "knowledge"
 
 

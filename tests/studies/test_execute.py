@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers_cli import command, failed, succeeded
+from helpers_curves import curves_in
 from helpers_studies import SMALL, make_study_place, plan_of, write_study
 from helpers_training import Place
 from safetensors import SafetensorError
@@ -252,7 +253,12 @@ def test_command_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert planned[-1].startswith(f"the speed of 0 of 6 was measured in {place.store.folder}; the speed of the others")
     assert succeeded("study", "plan", *options, "--dot").startswith("digraph study {")
     assert '"done": 0,\n  "to_do": 6,' in succeeded("study", "plan", *options, "--json")
-    succeeded("study", "run", *options)
+    logs = place.folder / "logs"
+    succeeded("study", "run", *options, "--tensorboard", logs)
+    for own in place.store.runs():
+        found = list(curves_in(logs / own.name)["development/accuracy"].values())
+        assert found == pytest.approx([epoch.scores["accuracy"] for epoch in own.record.history])
+    assert {path.name for path in logs.iterdir()} == set(place.store.names())
     assert "6 runs for 4 cells; 6 done, 0 to do" in succeeded("study", "plan", *options)
     write_study(place, SMALL + BROKEN)
     result = failed_lines(1, "study", "run", *options)

@@ -1,0 +1,154 @@
+"""TensorBoard's own reader finds in a log what training computed, and training does not notice."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_curves import curves_in
+from helpers_training import Place, english_task, make_place
+from tensorboard.summary.writer import event_file_writer
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.training import trainer
+from adapter_stilts.training.checkpoint import Checkpoints
+from adapter_stilts.training.curves import Curves
+from adapter_stilts.training.execution import Execution
+from adapter_stilts.training.step import EagerStep, learning_rate_share
+
+STEPS = 6  # two epochs of 24 examples, eight a step
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    # Files are read in the order of their names, which of one second end with this number: 10 would come before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+    return make_place(tmp_path, monkeypatch)
+
+
+def elsewhere(place: Place) -> Place:
+    """The same place with another store."""
+    return replace(place, store=RunStore(place.folder / "elsewhere"))
+
+
+def weights_of(run: Run) -> dict[str, bytes]:
+    return {str(path.relative_to(run.folder)): path.read_bytes() for path in run.folder.rglob("*.safetensors")}
+
+
+def listened(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Gets every loss that the steps tell from now on."""
+    told: list[float] = []
+    losses = EagerStep.losses
+
+    def listening(self: Any) -> list[float]:
+        own = losses(self)
+        told.extend(own)
+        return own
+
+    monkeypatch.setattr(EagerStep, "losses", listening)
+    return told
+
+
+def test_curves_are_those_of_the_record(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, logs, told = english_task(place.folder), place.folder / "logs", listened(monkeypatch)
+    run = place.train(task, execution=Execution(tensorboard=logs))
+    found = curves_in(logs / run.name)
+    losses, history, recipe = found["train/loss"], run.record.history, run.record.recipe
+    assert losses == pytest.approx(dict(enumerate(told, 1)), rel=1e-6)
+    for own in history:
+        mean = sum(losses[step] for step in range(3 * own.epoch - 2, 3 * own.epoch + 1)) / 3
+        assert mean == pytest.approx(own.loss, rel=1e-6)
+    assert found["development/accuracy"] == pytest.approx({3 * own.epoch: own.scores["accuracy"] for own in history})
+    rates = {step + 1: recipe.learning_rate * learning_rate_share(step, STEPS, recipe.warmup) for step in range(STEPS)}
+    assert found["train/learning_rate"] == pytest.approx(rates, rel=1e-6)
+    assert set(found) == {"train/loss", "train/learning_rate", "development/accuracy"}
+
+
+def test_losses_that_are_asked_for_in_blocks_have_their_steps(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, told = english_task(place.folder), listened(monkeypatch)
+    monkeypatch.setattr(trainer, "ASK_EVERY", {"cpu": 2})
+    run = place.train(task, execution=Execution(tensorboard=place.folder / "logs"))
+    found = curves_in(place.folder / "logs" / run.name)
+    assert found["train/loss"] == pytest.approx(dict(enumerate(told, 1)), rel=1e-6)
+    assert len(told) == STEPS
+
+
+def test_name_weights_and_scores_are_those_without_a_log(place: Place) -> None:
+    task, logs = english_task(place.folder), place.folder / "logs"
+    run = place.train(task, execution=Execution(tensorboard=logs))
+    other = elsewhere(place).train(task)
+    assert other.name == run.name
+    assert other.folder != run.folder
+    assert weights_of(other) == weights_of(run) != {}
+    assert other.record.history == run.record.history
+    assert other.record.identity == run.record.identity
+
+
+def test_every_run_has_a_folder_and_fusion_a_rate_of_its_own(place: Place) -> None:
+    tasks = [english_task(place.folder / name, name, shift=shift) for shift, name in enumerate(("one", "two", "top"))]
+    logs = place.folder / "logs"
+    over = [str(task.path) for task in tasks[:2]]
+    run = place.train(tasks[2], over=over, compose="fuse", execution=Execution(tensorboard=logs))
+    names = {run.name, *(own.run for own in run.record.over)}
+    assert {path.name for path in logs.iterdir()} == names
+    assert len(names) == 3
+    found, recipe = curves_in(logs / run.name), run.record.recipe
+    assert recipe.fusion_learning_rate == pytest.approx(recipe.learning_rate / 10)
+    own = {step: rate / 10 for step, rate in found["train/learning_rate"].items()}
+    assert found["train/fusion_learning_rate"] == pytest.approx(own, rel=1e-5)
+
+
+class Cut(BaseException):
+    """Stands for the end of a process: nothing that handles errors handles it."""
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, STEPS])
+def test_a_training_that_was_cut_off_has_the_log_of_one_that_was_not(
+    place: Place, cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut before the next step: in an epoch, at its end, behind the last step once the run is in its store."""
+    task, logs = english_task(place.folder), place.folder / "logs"
+    whole = elsewhere(place).train(task, execution=Execution(tensorboard=place.folder / "whole"))
+    execution = Execution(checkpoint_seconds=0, tensorboard=logs)
+    with monkeypatch.context() as context:
+        cut_at(cut, context)
+        with pytest.raises(Cut):
+            place.train(task, execution=execution)
+    run = place.train(task, execution=execution)
+    assert run.name == whole.name
+    assert curves_in(logs / run.name) == curves_in(place.folder / "whole" / run.name)
+
+
+def cut_at(steps: int, context: pytest.MonkeyPatch) -> None:
+    """The process ends after so many steps, and closes nothing."""
+    calls = [0]
+    call = EagerStep.__call__
+
+    def counted(self: Any, batches: Sequence[Any]) -> None:
+        if calls[0] == steps:
+            raise Cut
+        calls[0] += 1
+        call(self, batches)
+
+    def last(self: Checkpoints) -> None:
+        raise Cut
+
+    context.setattr(EagerStep, "__call__", counted)
+    context.setattr(Checkpoints, "remove", last)
+    context.setattr(Curves, "close", lambda self: None)
+
+
+def test_without_tensorboard_one_line_says_what_to_install(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(UsageError, match="TensorBoard is not installed; install it with: pip install"):
+        Execution(tensorboard=place.folder)
+    assert place.train(english_task(place.folder)).record.cost.steps == STEPS
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(place: Place) -> None:
+    (place.folder / "logs").write_text("a file", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"logs/tags-.*accepted: a folder to write to"):
+        place.train(english_task(place.folder), execution=Execution(tensorboard=place.folder / "logs"))
