@@ -1,7 +1,9 @@
-"""Compiling encoder layers: each layer on its own, so that one compilation serves them all.
+"""Compiling what lies around attention in every encoder layer, so that one compilation serves all layers.
 
-A layer carries its number as an attribute; without telling PyTorch that such a number may vary, it compiles every layer
-anew (https://pytorch.org/docs/stable/torch.compiler.html, `allow_unspec_int_on_nn_module`).
+Attention itself is a kernel of its own, which a compiler could only call; what it makes faster are the chains of
+dropout, addition, layer norm and adapter behind the products. Modules carry their layer's number as an attribute;
+without telling PyTorch that such a number may vary, it compiles every layer anew
+(https://pytorch.org/docs/stable/torch.compiler.html, `allow_unspec_int_on_nn_module`).
 """
 
 from __future__ import annotations
@@ -20,16 +22,16 @@ PAYS_FROM_TOKENS = 25_000_000
 
 
 def compile_layers(model: Any, backend: str = "inductor") -> None:
-    """Compile the forward of every encoder layer of a packed model, at its first call."""
+    """Compile the encoder layers of a packed model around attention, each module at its first call."""
     torch._dynamo.config.allow_unspec_int_on_nn_module = True  # type: ignore[attr-defined]
-    for layer in model.roberta.encoder.layer:
-        layer.compile(backend=backend, dynamic=False)
+    for module in _modules(model):
+        module.compile(backend=backend, dynamic=False)
 
 
 def forget_compiled(model: Any, error: Exception) -> None:
     """Go on without: the layers run as they are, and the log says why."""
-    for layer in model.roberta.encoder.layer:
-        layer._compiled_call_impl = None
+    for module in _modules(model):
+        module._compiled_call_impl = None
     reason = " ".join(str(error).split())[:200]
     say(f"compiling failed, training goes on without it: {type(error).__name__}: {reason}")
 
@@ -37,16 +39,23 @@ def forget_compiled(model: Any, error: Exception) -> None:
 @contextmanager
 def plain_layers(model: Any) -> Iterator[None]:
     """The layers as they are for the time of the block: batches of every length would each be compiled for."""
-    compiled = [layer._compiled_call_impl for layer in model.roberta.encoder.layer]
-    for layer in model.roberta.encoder.layer:
-        layer._compiled_call_impl = None
+    modules = _modules(model)
+    compiled = [module._compiled_call_impl for module in modules]
+    for module in modules:
+        module._compiled_call_impl = None
     try:
         yield
     finally:
-        for layer, own in zip(model.roberta.encoder.layer, compiled, strict=True):
-            layer._compiled_call_impl = own
+        for module, own in zip(modules, compiled, strict=True):
+            module._compiled_call_impl = own
 
 
 def is_compiled(model: Any) -> bool:
     """Whether the layers will run, or have been, compiled."""
-    return any(layer._compiled_call_impl is not None for layer in model.roberta.encoder.layer)
+    return any(module._compiled_call_impl is not None for module in _modules(model))
+
+
+def _modules(model: Any) -> list[Any]:
+    """What is compiled of each layer: everything that has no need to know where sentences begin."""
+    layers = model.roberta.encoder.layer
+    return [own for layer in layers for own in (layer.attention.output, layer.intermediate, layer.output)]

@@ -33,10 +33,11 @@ class Buffers:
 
     def __init__(self, head: str, capacity: int, averaged: bool, device: torch.device) -> None:
         self.capacity, self.averaged = capacity, averaged
-        # The last unit takes what no unit reads.
-        units = capacity + 1
-        sections = {"units": 1, "labels": units, "pieces": capacity if averaged else units}
-        sections |= dict.fromkeys(("input_ids", "position_ids", "starts", "ends"), capacity)
+        # As many pieces are read as there are, so that the last layer has the others' shape. Where units are means of
+        # pieces, one more of them takes what no unit reads.
+        units = capacity + 1 if averaged else capacity
+        sections = {"units": 1, "labels": units}
+        sections |= dict.fromkeys(("input_ids", "position_ids", "starts", "ends", "pieces"), capacity)
         if averaged:
             sections |= {"unit_of_piece": capacity, "pieces_of_unit": units}
         ends = np.cumsum(list(sections.values())).tolist()
@@ -84,7 +85,6 @@ class Buffers:
         starts, ends = sentence_spans(lengths)
         filled = [np.arange(first, first + length) for length in lengths[len(batch.layout.lengths) :]]
         # Unread units read a place each: the gradients of many for one place would wait for each other.
-        spread = np.arange(self.places["pieces"].stop - self.places["pieces"].start) % self.capacity
         contents: dict[str, tuple[np.ndarray, int | np.ndarray]] = {
             "units": (np.array([units]), 0),
             "input_ids": (batch.input_ids.numpy(), int(batch.input_ids[0])),
@@ -92,7 +92,7 @@ class Buffers:
             "labels": (batch.labels.numpy(), IGNORED),
             "starts": (starts, 0),
             "ends": (ends, 0),
-            "pieces": (batch.pieces.numpy(), spread),
+            "pieces": (batch.pieces.numpy(), np.arange(self.capacity)),
         }
         if self.averaged:
             of_piece, of_unit = batch.unit_of_piece, batch.pieces_of_unit

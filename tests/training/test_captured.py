@@ -174,9 +174,9 @@ def test_buffers_by_hand() -> None:
     assert starts.tolist() == [0] * 4 + [4] * 6 + [10] * 6
     assert ends.tolist() == [4] * 4 + [10] * 6 + [16] * 6
     units = len(batch.labels)
-    assert own.labels.tolist() == [*batch.labels.tolist(), *[IGNORED] * (17 - units)]
+    assert own.labels.tolist() == [*batch.labels.tolist(), *[IGNORED] * (16 - units)]
     # Unread units read places that differ.
-    assert own.pieces.tolist() == [*batch.pieces.tolist(), *[*range(16), 0][units:]]
+    assert own.pieces.tolist() == [*batch.pieces.tolist(), *range(units, 16)]
     assert buffers.units.item() == 5
 
 
