@@ -14,6 +14,7 @@ from torch import Tensor
 # multiplications on padding, a narrower one wastes kernel launches.
 GROUP_RATIO = 1.5
 GROUP_SLACK = 4
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class PackedLayout:
     """
 
     lengths: tuple[int, ...]
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     fixed: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
 
     @classmethod

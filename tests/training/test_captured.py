@@ -14,8 +14,8 @@ from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.half import HalfPrecision
 from adapter_stilts.runs.store import Run
 from adapter_stilts.training.batches import divide, pack
-from adapter_stilts.training.build import build_model
 from adapter_stilts.training.buffers import CAPACITIES, IGNORED, Buffers, capacity_for, filling
+from adapter_stilts.training.build import build_model
 from adapter_stilts.training.captured import CapturedStep
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.job import Job
