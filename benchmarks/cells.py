@@ -57,6 +57,7 @@ class Cell:
 def run_cell(cell: Cell, arguments: argparse.Namespace, shared: dict[str, Any]) -> Run:
     """Train the cell's runs, where that has not been done, and score the target; drop a full target's weights."""
     settings = dict(own.split("=", 1) for own in arguments.set)
+    of_target = dict(own.partition(":")[2].split("=", 1) for own in arguments.target_set if _method(own) == cell.method)
     if arguments.development_limit:
         settings["development_examples"] = str(arguments.development_limit)
     common = {**shared, "method": cell.method, "seed": cell.seed}
@@ -78,7 +79,7 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, shared: dict[str, Any]) 
         cell.target,
         over=over,
         compose=cell.compose,
-        settings={**settings, **dict(cell.settings)},
+        settings={**settings, **of_target, **dict(cell.settings)},
         limit=arguments.limit,
         **common,
         weights=False,
@@ -86,6 +87,11 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, shared: dict[str, Any]) 
     keep: Keep = "adapters" if cell.method == "full" else "all"
     evaluate(run, limit=arguments.test_limit, runs=shared["runs"], mirror=shared["mirror"], keep=keep)
     return shared["runs"].get(run.name)
+
+
+def _method(setting: str) -> str:
+    """The method of METHOD:KEY=VALUE."""
+    return setting.partition(":")[0]
 
 
 def run_cells(todo: Sequence[Cell], arguments: argparse.Namespace, benchmark: str, command: str) -> None:
@@ -155,5 +161,8 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-limit", type=int, help="test sentences a language")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="recipe fields of every run")
+    parser.add_argument(
+        "--target-set", nargs="*", default=[], metavar="METHOD:KEY=VALUE", help="recipe fields of a method's targets"
+    )
     parser.add_argument("--device", help="cpu or cuda; CUDA where there is one")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")

@@ -75,7 +75,7 @@ class Comparison:
         part = timed.data.tasks[0]
         few = part.train_examples[: min(WARMUP_STEPS * (PREDICTION_SIZE.sentences or 1), len(part.train_examples))]
         arguments = self._arguments("float32", PREDICTION_SIZE.sentences or 1)
-        contenders = prediction_contenders(name, job, self.data, arguments, options.device)
+        contenders = prediction_contenders(name, job, self.data, arguments, options)
         return {
             "batch_tokens": INFERENCE_TOKENS[options.device],
             "languages": codes or [self.task.train_language],

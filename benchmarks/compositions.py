@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments,
         "compositions",
         ("limit", "match_tokens", "test_limit", "development_limit"),
-        ("seeds", "targets", "over", "peft_over", "methods", "set"),
+        ("seeds", "targets", "over", "peft_over", "methods", "set", "target_set"),
     )
     command += " --without-recipes" if arguments.without_recipes else ""
     peft_over = arguments.peft_over or arguments.over

@@ -18,7 +18,7 @@ from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Task
 from adapter_stilts.training.api import train
 from adapter_stilts.training.data import TrainingData
-from adapter_stilts.training.inference import INFERENCE_TOKENS
+from adapter_stilts.training.inference import INFERENCE_TOKENS, SCORING_PRECISION
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.request import make_job
 from benchmarks.measuring import Contender, Sample, Variant
@@ -155,9 +155,10 @@ def training_contenders(
 
 
 def prediction_contenders(
-    name: str, job: Job, data: TrainingData, arguments: Mapping[str, Any], device: str
+    name: str, job: Job, data: TrainingData, arguments: Mapping[str, Any], options: argparse.Namespace
 ) -> list[Contender]:
-    """Ours, then `Trainer.predict` in every order; in float32, as scores are computed."""
+    """Ours in every precision that runs are scored in, then `Trainer.predict` in every order, in float32."""
+    device = options.device
     labels = data.tasks[0].labels
 
     def peer(order: str) -> Any:
@@ -167,9 +168,15 @@ def prediction_contenders(
 
         return build
 
-    ours = Contender(f"ours_{name}_float32", name, True, "float32", lambda stack: our_inference(job, data, device))
+    def ours(precision: str) -> Contender:
+        def build(stack: ExitStack) -> Variant:
+            return our_inference(job, data, device, precision)
+
+        return Contender(f"ours_{name}_{precision}", name, True, precision, build)
+
     theirs = [
         Contender(f"trainer_predict_{name}_{order}_float32", name, False, "float32", peer(order))
         for order in PREDICTIONS[name]
+        if options.peer_orders != ["none"]
     ]
-    return [ours, *theirs]
+    return [*map(ours, dict.fromkeys(("float32", SCORING_PRECISION[device]))), *theirs]

@@ -102,7 +102,7 @@ def our_training(
     return Variant(run, parameters, pads=False, compiled=lambda: is_compiled(model))
 
 
-def our_inference(job: Job, data: TrainingData, device: str) -> Variant:
+def our_inference(job: Job, data: TrainingData, device: str, precision: str) -> Variant:
     """`predict_labels`, which sorts by length itself."""
     model: Any = build_model(job, data, device)
 
@@ -110,7 +110,7 @@ def our_inference(job: Job, data: TrainingData, device: str) -> Variant:
         (part,) = sample.data.tasks
         tokens: list[int] = []
         started = now(device)
-        predict_labels(model, part.head, part.train, part.train_examples, tokens.append)
+        predict_labels(model, part.head, part.train, part.train_examples, tokens.append, precision)
         return Measured(sum(tokens), sum(tokens), now(device) - started)
 
     return Variant(run, 0, pads=False)

@@ -154,7 +154,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--repeats", type=positive, default=3, help="rounds")
     add("--variants", nargs="+", choices=VARIANTS, default=list(DEFAULT_VARIANTS), help="what to measure")
     add("--precisions", nargs="+", choices=list(DTYPES), help="default: float32, on CUDA bf16 too")
-    add("--peer-orders", nargs="+", choices=list(TRAINING_ORDERS), help="of peers in training; default: all")
+    add("--peer-orders", nargs="+", choices=[*TRAINING_ORDERS, "none"], help="of peers; none: without; default: all")
     add("--executions", nargs="+", choices=list(EXECUTIONS), help="of ours; default: eager, on CUDA all")
     add("--inference-sentences", type=positive, default=6_400, help="at most so many for `inference`")
     add("--language-sentences", type=positive, help="at most so many of each language for `languages`")

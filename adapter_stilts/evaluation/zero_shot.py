@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.metrics import METRICS
@@ -24,7 +25,7 @@ from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split, reading_of
 from adapter_stilts.training.device import default_device
-from adapter_stilts.training.inference import predict_labels, score
+from adapter_stilts.training.inference import SCORING_PRECISION, predict_labels, score
 
 SCORES = "scores.json"
 # Which sentences are scored, where a part of a split is asked for: the same for every run, whatever its seed.
@@ -37,7 +38,7 @@ class Scores(Stored):
     `languages` maps a code to its metrics and `n` sentences (and `unseen_gold`, words whose gold label English training
     never showed, where there are any: they count as wrong); `mean` is the plain mean over the languages present,
     `mean_without_english` leaves English out (None where nothing else is present); `missing` maps the absent languages
-    to the reason. `labelling` is the piece of a word that was read.
+    to the reason. `labelling` is the piece of a word that was read, `precision` what predictions were computed in.
     """
 
     run: str
@@ -47,6 +48,7 @@ class Scores(Stored):
     metrics: tuple[str, ...]
     metric_versions: dict[str, str]
     labelling: str
+    precision: str = "float32"
     languages: dict[str, dict[str, float]]
     mean: dict[str, float]
     mean_without_english: dict[str, float] | None
@@ -69,7 +71,7 @@ def evaluate(
 
     `limit` takes so many sentences a language, the same for every run; `out` gets a copy of scores.json and
     predictions.parquet; `keep` says what of the run's weights stays afterwards. What was scored before is not scored
-    again. Scores are computed in float32.
+    again. Predictions are computed in float32, on CUDA in bf16 (`SCORING_PRECISION`).
 
     Raises UsageError for an unknown language or split, StiltsError where none of the languages has data.
     """
@@ -180,24 +182,29 @@ def _score_run(
     splits = [encode_split(task, code, split, backbone.tokenizer, manifest.labels, mirror) for code in codes]
     samples = [own.sample(limit, TEST_SEED) for own in splits]
     tokens = sum(int(own.lengths[own.sequences_of(sample)].sum()) for own, sample in zip(splits, samples, strict=True))
+    precision = SCORING_PRECISION[torch.device(device).type]
     with progress(f"{run.name} {split}", tokens, "pieces") as reporter:
-        predictions = _predict(model, manifest, splits, samples, reporter)
+        predictions = _predict(model, manifest, splits, samples, precision, reporter)
     scored = {own.language: _score(run, own, split) for own, split in zip(predictions, splits, strict=True)}
-    scores = summarise(run, task, split, limit, scored, missing)
+    scores = summarise(run, task, split, limit, scored, missing, precision)
     with atomic_folder(folder) as beside:
         write_predictions(beside, predictions)
         atomic_write_text(beside / SCORES, scores.model_dump_json(indent=2) + "\n")
 
 
 def _predict(
-    model: Any, manifest: Manifest, splits: list[EncodedSplit], samples: list[np.ndarray], reporter: Reporter
+    model: Any,
+    manifest: Manifest,
+    splits: list[EncodedSplit],
+    samples: list[np.ndarray],
+    precision: str,
+    reporter: Reporter,
 ) -> list[Predictions]:
     """Predictions of every split. All languages are one stream, sorted by length: its batches are full, and alike."""
     first = np.cumsum([0, *(own.examples for own in splits)])
     examples = np.concatenate([sample + shift for sample, shift in zip(samples, first, strict=False)])
-    predicted = predict_labels(
-        model, manifest.head, concatenate(splits), examples, lambda tokens: reporter.advance(tokens, tokens=tokens)
-    )
+    on_batch: Callable[[int], None] = lambda tokens: reporter.advance(tokens, tokens=tokens)  # noqa: E731
+    predicted = predict_labels(model, manifest.head, concatenate(splits), examples, on_batch, precision)
     ends = np.cumsum([len(sample) for sample in samples])
     return [
         Predictions(own.language, sample.tolist(), predicted[end - len(sample) : end], own.gold(sample))
@@ -220,6 +227,7 @@ def summarise(
     limit: int | None,
     languages: dict[str, dict[str, float]],
     missing: dict[str, str],
+    precision: str = "float32",
 ) -> Scores:
     """Scores with their means over the languages present."""
     names = [name for name in next(iter(languages.values())) if name not in ("n", "unseen_gold")]
@@ -236,6 +244,7 @@ def summarise(
         metrics=task.metrics,
         metric_versions={name: METRICS[name].version for name in task.metrics},
         labelling=run.record.word_piece,
+        precision=precision,
         languages=languages,
         mean=mean(list(languages)),
         mean_without_english=mean(others) if others else None,

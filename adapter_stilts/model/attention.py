@@ -27,10 +27,10 @@ HAS_KERNELS = importlib.util.find_spec("triton") is not None
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout) -> Tensor:
     """Attention within the sentences of a packed row; all tensors are (T, heads, size of a head).
 
-    On CUDA, where PyTorch brings Triton, this is one kernel; elsewhere near-equal sentences are padded to groups inside
-    attention only.
+    On CUDA in half precision, where PyTorch brings Triton, this is one kernel; elsewhere near-equal sentences are
+    padded to groups inside attention only.
     """
-    if query.is_cuda and HAS_KERNELS:
+    if query.is_cuda and query.dtype != torch.float32 and HAS_KERNELS:
         from adapter_stilts.model.attention_cuda import BlockAttention
 
         return BlockAttention.apply(query, key, value, *layout.spans)

@@ -58,14 +58,13 @@ class BlockAttention(torch.autograd.Function):
 def _constants(query: Tensor) -> dict[str, Any]:
     """What the kernels are compiled for."""
     size = query.shape[-1]
-    exact = query.dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
     return {
         "SIZE": size,
         # Products need 16 columns at least.
         "COLUMNS": max(16, triton.next_power_of_2(size)),
         "OWN": OWN_ROWS,
         "OTHER": OTHER_ROWS,
-        "PRECISION": "ieee" if exact else "tf32",
+        "PRECISION": "ieee" if query.dtype == torch.float32 else "tf32",
         "num_warps": WARPS,
     }
 
@@ -157,25 +156,25 @@ def _attend_backward(
         found += tl.dot(of_scores.to(keys.dtype), keys, input_precision=PRECISION)
     _put(of_query, found * scale, rows, head, heads, inside, SIZE, COLUMNS)
 
-    keys = _block(key, rows, head, heads, inside, SIZE, COLUMNS)
-    values = _block(value, rows, head, heads, inside, SIZE, COLUMNS)
+    own_keys = _block(key, rows, head, heads, inside, SIZE, COLUMNS)
+    own_values = _block(value, rows, head, heads, inside, SIZE, COLUMNS)
     found_key = tl.zeros([OWN, COLUMNS], tl.float32)
     found_value = tl.zeros([OWN, COLUMNS], tl.float32)
     for first in range(begin, last, OTHER):
         others = first + tl.arange(0, OTHER)
         there = others < last
-        queries = _block(query, others, head, heads, there, SIZE, COLUMNS)
+        asking = _block(query, others, head, heads, there, SIZE, COLUMNS)
         theirs = _block(gradient, others, head, heads, there, SIZE, COLUMNS)
-        results = _block(out, others, head, heads, there, SIZE, COLUMNS)
-        inner = tl.sum(theirs.to(tl.float32) * results.to(tl.float32), axis=1)
-        log = tl.load(logs + head * total + others, mask=there, other=0.0)
+        said = _block(out, others, head, heads, there, SIZE, COLUMNS)
+        their_inner = tl.sum(theirs.to(tl.float32) * said.to(tl.float32), axis=1)
+        their_log = tl.load(logs + head * total + others, mask=there, other=0.0)
         # A key's row knows which queries look at it: those of its own sentence.
         same = (others[None, :] >= start[:, None]) & (others[None, :] < end[:, None])
-        scores = tl.dot(keys, tl.trans(queries), input_precision=PRECISION) * to_log2
-        shares = tl.where(same, tl.exp2(scores - log[None, :]), 0.0)
+        scores = tl.dot(own_keys, tl.trans(asking), input_precision=PRECISION) * to_log2
+        shares = tl.where(same, tl.exp2(scores - their_log[None, :]), 0.0)
         found_value += tl.dot(shares.to(theirs.dtype), theirs, input_precision=PRECISION)
-        of_shares = tl.dot(values, tl.trans(theirs), input_precision=PRECISION)
-        of_scores = shares * (of_shares - inner[None, :])
-        found_key += tl.dot(of_scores.to(queries.dtype), queries, input_precision=PRECISION)
+        of_shares = tl.dot(own_values, tl.trans(theirs), input_precision=PRECISION)
+        of_scores = shares * (of_shares - their_inner[None, :])
+        found_key += tl.dot(of_scores.to(asking.dtype), asking, input_precision=PRECISION)
     _put(of_key, found_key * scale, rows, head, heads, inside, SIZE, COLUMNS)
     _put(of_value, found_value, rows, head, heads, inside, SIZE, COLUMNS)

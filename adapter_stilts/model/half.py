@@ -15,6 +15,20 @@ import torch
 from torch import Tensor
 
 
+@contextmanager
+def rounded_to_bf16(model: Any) -> Iterator[None]:
+    """The model in bf16 for the time of the block, to predict with; the float32 tensors stay where they are."""
+    tensors = [own for own in (*model.parameters(), *model.buffers()) if own.dtype == torch.float32]
+    before = [own.data for own in tensors]
+    try:
+        for own in tensors:
+            own.data = own.data.to(torch.bfloat16)
+        yield
+    finally:
+        for own, data in zip(tensors, before, strict=True):
+            own.data = data
+
+
 class HalfPrecision:
     """A model in bf16, the masters of its trained parameters, and its frozen tensors as they were (on the CPU)."""
 

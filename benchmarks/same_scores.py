@@ -1,0 +1,115 @@
+"""Do ways of computing change scores? Runs trained eagerly, captured and compiled, each scored in float32 and in bf16.
+
+    python -m benchmarks.same_scores --device cuda --backbone embedded --hub-mirror hub --out same_scores.json
+
+For each target: means over all languages of every execution and precision, by seed; how far apart the seeds of one
+execution are; and how far the executions' means over seeds, and the precisions, are from each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapter_stilts.evaluation.zero_shot import language_identities, load_run, task_of
+from adapter_stilts.paths import atomic_write_text, mirror_dir
+from adapter_stilts.progress import say
+from adapter_stilts.runs.store import Run
+from adapter_stilts.tasks.encode import encode_split
+from adapter_stilts.training.api import train
+from adapter_stilts.training.inference import predict_labels, score
+from benchmarks.machine import describe_machine
+from benchmarks.ours import EXECUTIONS
+
+PRECISIONS = ("float32", "bf16")
+SAMPLE_SEED = 0
+
+
+def mean_score(run: Run, mirror: Path | None, device: str, limit: int, precision: str) -> float:
+    """The mean over all languages of the task's own metric, in percent, of so many test sentences a language."""
+    model, manifest, backbone = load_run(run, mirror, device)
+    task = task_of(run)
+    scores = []
+    for code in language_identities(task, list(task.data.languages), "test", mirror)[0]:
+        split = encode_split(task, code, "test", backbone.tokenizer, manifest.labels, mirror)
+        examples = split.sample(limit, SAMPLE_SEED)
+        found = predict_labels(model, manifest.head, split, examples, precision=precision)
+        scores.append(score(task.kind, task.metrics, found, split.gold(examples))[task.selection_metric])
+    return float(np.mean(scores))
+
+
+def spread(values: Sequence[float]) -> float:
+    """Distance of the outermost values."""
+    return max(values) - min(values)
+
+
+def compare(options: argparse.Namespace, mirror: Path | None, target: str) -> dict[str, Any]:
+    """All executions, precisions and seeds of one target."""
+    means: dict[str, dict[str, list[float]]] = {}
+    settings = dict(own.split("=", 1) for own in options.set)
+    for execution in options.executions:
+        for seed in options.seeds:
+            say(f"{target}, {execution}, seed {seed}")
+            run = train(
+                target,
+                backbone=options.backbone,
+                seed=seed,
+                limit=options.limit,
+                settings=settings,
+                mirror=mirror,
+                # A run's name does not depend on how it was computed.
+                runs=options.runs / execution,
+                device=options.device,
+                execution=EXECUTIONS[execution],
+            )
+            for precision in PRECISIONS:
+                found = mean_score(run, mirror, options.device, options.test_limit, precision)
+                means.setdefault(execution, {}).setdefault(precision, []).append(found)
+    of_seeds = {name: float(np.mean(own["float32"])) for name, own in means.items()}
+    pairs = [zip(own["float32"], own["bf16"], strict=True) for own in means.values()]
+    return {
+        "means": means,
+        "mean_of_seeds": of_seeds,
+        "between_seeds": {name: spread(own["float32"]) for name, own in means.items()},
+        "between_executions": spread(list(of_seeds.values())),
+        "most_by_precision": max(abs(one - other) for own in pairs for one, other in own),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, score, write the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.same_scores", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--backbone", default="embedded")
+    add("--device", choices=["cpu", "cuda"], default="cuda")
+    add("--hub-mirror", type=Path)
+    add("--runs", type=Path, default=Path("runs/same_scores"))
+    add("--targets", nargs="+", default=["udpos", "wikiann"])
+    add("--executions", nargs="+", choices=list(EXECUTIONS), default=list(EXECUTIONS))
+    add("--seeds", type=int, nargs="+", default=[0, 1])
+    add("--limit", type=int, help="English training examples; default: all")
+    add("--test-limit", type=int, default=100, help="test sentences a language")
+    add("--set", nargs="*", default=[], metavar="KEY=VALUE", help="recipe fields of every run")
+    add("--out", type=Path, required=True)
+    options = parser.parse_args(argv)
+    mirror = mirror_dir(options.hub_mirror)
+    shown = {name: own for name, own in vars(options).items() if name not in ("out", "runs", "hub_mirror")}
+    result = {
+        "benchmark": "same_scores",
+        "options": shown,
+        "targets": {target: compare(options, mirror, target) for target in options.targets},
+        "machine": describe_machine(),
+        "date": datetime.date.today().isoformat(),
+    }
+    atomic_write_text(options.out, json.dumps(result, indent=1) + "\n")
+    print(json.dumps({name: own["mean_of_seeds"] for name, own in result["targets"].items()}))
+
+
+if __name__ == "__main__":
+    main()
