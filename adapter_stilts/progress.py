@@ -83,7 +83,8 @@ def progress(name: str, total: int, unit: str) -> Iterator[Reporter]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    # Bound to this terminal: work done in this process may silence standard error meanwhile.
+    with Progress(*columns, console=Console(file=console.file, highlight=False), transient=True) as bar:
         yield Reporter(name, total, unit, bar)
 
 

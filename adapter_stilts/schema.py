@@ -59,6 +59,8 @@ AdapterName = Literal["pfeiffer", "houlsby", "parallel", "compacter"]
 FusionName = Literal["full", "light"]
 MergeName = Literal["linear", "svd", "cat", "ties", "dare"]
 MixingName = Literal["proportional", "uniform", "temperature"]
+EMBEDDED_DATA = Path(__file__).resolve().parent / "embedded_data"
+EMBEDDED_PREFIX = "embedded:"
 CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
 
@@ -157,7 +159,7 @@ class Recipe(Strict):
 
 
 class Task(Strict):
-    """A task as its YAML says. `path` is the file it was read from (local data paths are relative to it)."""
+    """A task as its YAML says. `path` is the file it was read from."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     version: int = Field(ge=1)
@@ -182,6 +184,13 @@ class Task(Strict):
     @property
     def path(self) -> Path:
         return self._path
+
+    def file(self, name: str) -> Path:
+        """Where a data file is: relative to the task's YAML; after `embedded:`, among the data that come with the
+        package, wherever that is installed."""
+        if name.startswith(EMBEDDED_PREFIX):
+            return EMBEDDED_DATA / name.removeprefix(EMBEDDED_PREFIX)
+        return self._path.parent / name
 
 
 def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:

@@ -45,7 +45,7 @@ def test_help_and_tasks_need_no_heavy_module() -> None:
 
 
 def test_every_command_shows_an_example() -> None:
-    for name in ("tasks", "train", "tune", "evaluate", "predict", "compare"):
+    for name in ("quickstart", "tasks", "train", "tune", "evaluate", "predict", "compare"):
         assert f"Example: adapter-stilts {name}" in command(name, "--help").stdout
     assert succeeded("--version") == "adapter-stilts 0.1.0\n"
 

@@ -31,8 +31,8 @@ def summary(table: Table) -> Cells:
             row.label,
             f"{row.mean:.1f}",
             f"{row.mean_without_english:.1f}" + (f" ±{row.spread / 2:.1f}" if row.spread is not None else ""),
-            _interval(row.delta_none),
-            _interval(row.delta_full),
+            interval(row.delta_none),
+            interval(row.delta_full),
             f"{row.development:.1f}",
             ", ".join(f"{own:.1f}" for own in row.intermediate_development) or "-",
             f"{row.trainable_parameters:,}",
@@ -77,7 +77,7 @@ def _pair(table: Table, adapter: str | None, full: str | None, delta: Delta | No
     parts = [f"{family}: {label} {means[label]:.1f}" for family, label in named if label is not None]
     if delta is not None:
         shared = "" if delta.seeds == table.seeds else f" on seeds {', '.join(map(str, delta.seeds))}"
-        parts.append(f"difference{shared} {_interval(delta)}")
+        parts.append(f"difference{shared} {interval(delta)}")
     return ", ".join(parts)
 
 
@@ -107,19 +107,21 @@ def _versus(row: Row, keys: Sequence[str], scores: dict[str, float], part: str) 
     return [f"{deltas[key]:+.1f}" for key in keys]
 
 
-def _interval(delta: Delta | None) -> str:
+def interval(delta: Delta | None) -> str:
+    """A difference with its interval."""
     if delta is None:
         return "-"
-    interval = delta.interval
-    return f"{interval.value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+    own = delta.interval
+    return f"{own.value:+.1f} [{own.low:+.1f}, {own.high:+.1f}]"
 
 
 def rich_tables(table: Table) -> list[RichTable]:
     """The three tables for a terminal."""
-    return [_rich(cells) for cells in (summary(table), by_family(table), by_language(table))]
+    return [rich_table(cells) for cells in (summary(table), by_family(table), by_language(table))]
 
 
-def _rich(cells: Cells) -> RichTable:
+def rich_table(cells: Cells) -> RichTable:
+    """Cells for a terminal."""
     rich = RichTable(title=cells.title, caption=cells.note or None, title_justify="left", caption_justify="left")
     for place, head in enumerate(cells.heads):
         rich.add_column(head, justify="left" if place < cells.text_columns else "right", overflow="fold")

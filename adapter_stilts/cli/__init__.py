@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from adapter_stilts import __version__
 from adapter_stilts.cli.data import data
 from adapter_stilts.cli.listing import tasks
+from adapter_stilts.cli.quickstart import quickstart
 from adapter_stilts.cli.reports import report, watch
 from adapter_stilts.cli.scoring import compare, evaluate, predict
 from adapter_stilts.cli.studies import study
@@ -58,7 +59,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (tasks, train, tune, evaluate, predict, compare):
+for command in (quickstart, tasks, train, tune, evaluate, predict, compare):
     app.command()(command)
 study.command()(report)
 study.command()(watch)
@@ -85,5 +86,5 @@ def _root(
 ) -> None:
     """Intermediate-task training (STILTs) with adapters on a frozen multilingual encoder.
 
-    Example: adapter-stilts train udpos --over ud_deprel --backbone embedded --hub-mirror DIR
+    Example: adapter-stilts quickstart
     """

@@ -34,6 +34,7 @@ def tasks(
     for own in listed:
         codes = own["languages"]
         cells = {**own, "languages": codes[0] if len(codes) == 1 else len(codes)}
+        cells["dataset"] = own["dataset"] or "in the package"
         table.add_row(*map(str, cells.values()))
     show(table)
 

@@ -53,20 +53,16 @@ def plan(
     if dot and as_json:
         raise UsageError("--dot and --json: found both, accepted one of them")
     with quiet_libraries():
-        from adapter_stilts.studies.estimate import estimate
-        from adapter_stilts.studies.plan import as_dot, states
+        from adapter_stilts.studies.plan import as_dot
 
         made = _plan(file, backbone, runs, hub_mirror, device)
-        now = states(made)
-        estimates = estimate(made, [name for name, state in now.items() if state == "to do"])
+        now, estimates = _look_ahead(made)
     if dot:
         print(as_dot(made))
     elif as_json:
         print_json(_as_json(made, now, estimates, workers))
     else:
-        show(_table(made, now, estimates))
-        print()
-        print("\n".join(_sums(made, now, estimates, workers)))
+        _show_plan(made, now, estimates, workers)
 
 
 @study.command()
@@ -98,7 +94,7 @@ def run(
         result = execute(made, workers, threads=threads, execution=execution)
     if as_json:
         print_json({"study": made.study.name, "done": result.done, "before": result.before, "failed": result.failed})
-    _tell(made, result)
+    tell(made, result)
 
 
 def _plan(file: str, backbone: str | None, runs: Path | None, mirror: Path | None, device: str | None) -> Plan:
@@ -108,7 +104,7 @@ def _plan(file: str, backbone: str | None, runs: Path | None, mirror: Path | Non
     return make_plan(find_study(file), runs, backbone=backbone, mirror=mirror, device=usable_device(device))
 
 
-def _tell(made: Plan, result: Result) -> None:
+def tell(made: Plan, result: Result) -> None:
     """What was done, and what failed. Raises StiltsError where something did."""
     here, before = len(result.done), len(result.before)
     say(f"{made.study.name}: {here} runs done now, {before} before; they are in {made.store.folder}")
@@ -123,6 +119,28 @@ def _tell(made: Plan, result: Result) -> None:
 
 
 # --- what a plan says -------------------------------------------------------------------------------------------------
+
+
+def show_plan(made: Plan, workers: int = 1) -> None:
+    """Runs, what is done, time and disk, on standard output."""
+    with quiet_libraries():
+        now, estimates = _look_ahead(made)
+    _show_plan(made, now, estimates, workers)
+
+
+def _look_ahead(made: Plan) -> tuple[dict[str, Any], dict[str, Estimate]]:
+    """The state of every run, and what those that are to do will need."""
+    from adapter_stilts.studies.estimate import estimate
+    from adapter_stilts.studies.plan import states
+
+    now: dict[str, Any] = dict(states(made))
+    return now, estimate(made, [name for name, state in now.items() if state == "to do"])
+
+
+def _show_plan(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate], workers: int) -> None:
+    show(_table(made, now, estimates))
+    print()
+    print("\n".join(_sums(made, now, estimates, workers)))
 
 
 def _table(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate]) -> Table:

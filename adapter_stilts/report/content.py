@@ -13,6 +13,7 @@ import numpy as np
 from adapter_stilts.analysis.answer import Answer, answer
 from adapter_stilts.analysis.compare import Scored, compare_scored
 from adapter_stilts.analysis.frame import score_rows
+from adapter_stilts.analysis.majority import majority_scores
 from adapter_stilts.analysis.resample import RESAMPLES
 from adapter_stilts.analysis.study import REFERENCES, Fitted, Observed, fit_rows, observe, scored_runs
 from adapter_stilts.analysis.table import Row, Table
@@ -90,6 +91,10 @@ class Report:
     def under(self, row: Row) -> tuple[Underneath, ...]:
         """What lies underneath the runs of a row."""
         return self.scored[row.runs[0]].run.record.over
+
+    def majority(self, table: Table) -> dict[str, float]:
+        """What the majority class would score in each language of a table."""
+        return majority_scores(self.scored[table.rows[0].runs[0]])
 
 
 def make_report(

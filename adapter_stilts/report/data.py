@@ -114,6 +114,15 @@ def cost_rows(report: Report) -> Rows:
     ]
 
 
+def majority_rows(report: Report) -> Rows:
+    """One row a target and language: what the majority class would score there."""
+    return [
+        {"target": table.target, "language": code, "metric": table.metric, "majority": value}
+        for table in report.tables
+        for code, value in report.majority(table).items()
+    ]
+
+
 def below_rows(report: Report) -> Rows:
     """One row an intermediate, method and control: its own English development score."""
     return [asdict(own) for own in report.below]
@@ -145,6 +154,7 @@ def csv_files(report: Report) -> dict[str, str]:
         "contrasts.csv": contrast_rows(report),
         "languages.csv": language_rows(report),
         "cost.csv": cost_rows(report),
+        "majority.csv": majority_rows(report),
         "intermediates.csv": below_rows(report),
         "left_out.csv": left_out_rows(report),
         "missing.csv": [asdict(own) for own in report.missing],

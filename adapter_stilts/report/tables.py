@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
+from adapter_stilts.analysis.majority import numbered_rows, scores_by_language
 from adapter_stilts.analysis.render import Cells, by_family, by_language, summary
 from adapter_stilts.report.content import Report
 from adapter_stilts.report.data import contrast_rows, heatmap_rows, left_out_rows
@@ -190,6 +191,8 @@ def all_tables(report: Report) -> dict[str, Cells]:
         name = table.target if alone else f"{table.target}-{place + 1}"
         found |= {f"summary-{name}": summary(table), f"families-{name}": by_family(table)}
         found[f"languages-{name}"] = by_language(table)
+        majority = report.majority(table)
+        found |= {f"rows-{name}": numbered_rows(table, majority), f"scores-{name}": scores_by_language(table, majority)}
     found |= {"intermediates": intermediates(report), "left_out": left_out(report)}
     return {_file_name(name): cells for name, cells in found.items() if cells.rows}
 

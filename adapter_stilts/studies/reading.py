@@ -18,8 +18,9 @@ from adapter_stilts.study_schema import Study
 GRIDS = ("targets", "intermediates", "methods", "compositions", "layers", "controls", "seeds")
 
 
-def find_study(name_or_path: str | Path) -> Study:
-    """The study of that name among the shipped ones, or the study in a YAML file, checked.
+def find_study(name_or_path: str | Path, targets: Sequence[str] = ()) -> Study:
+    """The study of that name among the shipped ones, or the study in a YAML file, checked; `targets`, where there are
+    any, stand in for its own.
 
     Raises UsageError, one line with file, line, key, what was found and what is accepted.
     """
@@ -32,7 +33,7 @@ def find_study(name_or_path: str | Path) -> Study:
         raise UsageError(f"study '{name_or_path}': found no such study{hint}, accepted {accepted}")
     if not path.is_file():
         raise UsageError(f"{path}: found no such file, accepted a study's YAML file")
-    return read_study(path)
+    return read_study(path, targets)
 
 
 def shipped_studies() -> list[Path]:
@@ -42,10 +43,11 @@ def shipped_studies() -> list[Path]:
     return sorted((next((own for own in folders if own.is_dir()), package) / "studies").glob("*.yaml"))
 
 
-def read_study(path: Path) -> Study:
-    """The study in a YAML file, with what it includes. Raises UsageError."""
+def read_study(path: Path, targets: Sequence[str] = ()) -> Study:
+    """The study in a YAML file, with what it includes, on `targets` where they are given. Raises UsageError."""
     path = Path(path).resolve()
     values, places = _with_includes(path, ())
+    values |= {"targets": tuple(targets)} if targets else {}
     study = Study.model_validate({"name": _name_of(path), **values})
     study._path, study._places = path, places
     _check(study)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import gc
 import os
 import shutil
 import signal
@@ -84,6 +86,7 @@ def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Out
             sweep(store, order.name)
             with _silently():
                 run = _train(order, site, store, backbone or load_backbone(site.backbone, mirror=site.mirror))
+                give_back_memory()
                 if order.scored:
                     _evaluate(run, site, store)
         # Those of a run that ended between being written down and being tidied up.
@@ -99,6 +102,16 @@ def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Out
             return Outcome(order.name, "disk full", _one_line(error))
         place = _write_failure(store, order.name, traceback.format_exc())
         return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{place}")
+    finally:
+        give_back_memory()
+
+
+def give_back_memory() -> None:
+    """Free the models of a run that has ended. They hold references to themselves, and Python notices late: in one
+    process ten runs on the embedded backbone (0.5 GB) came to hold 7 GB, where 2 are enough."""
+    gc.collect()
+    with suppress(AttributeError, OSError):  # the C library keeps what was freed, unless it is glibc and is told
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _train(order: Order, site: Site, store: RunStore, backbone: Backbone) -> Run:

@@ -185,8 +185,8 @@ def _check_files(task: Task, at: Location, source: LanguageSource, file_format: 
     if not paths:
         _refuse(task, at, "no path", f"a path for one or more of {', '.join(SPLITS)} (format {file_format})")
     for split, path in paths.items():
-        if not (task.path.parent / path).is_file():
-            _refuse(task, (*at, split), f"no file {task.path.parent / path}", "an existing file")
+        if not task.file(path).is_file():
+            _refuse(task, (*at, split), f"no file {task.file(path)}", "an existing file")
     if task.labels is None and file_format != "parquet" and find_kind(task.kind).labels_column is not None:
         _refuse(task, ("labels",), "nothing", f"a list of labels, or `open` (a {file_format} file declares none)")
     for key in ("filter", "exclude"):

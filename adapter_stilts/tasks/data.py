@@ -153,7 +153,7 @@ def _locate_local(task: Task, source: LanguageSource, language: str, split: str)
     name = getattr(source, split)
     if name is None:
         raise MissingData(f"{task.name}: {language}: found no path for the {split} split in {task.path}")
-    path = task.path.parent / name
+    path = task.file(name)
     if not path.is_file():
         raise MissingData(f"{task.name}: {language}: found no file {path}")
     return _Located(source, (name,), (path,), None, name)

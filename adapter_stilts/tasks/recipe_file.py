@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.paths import atomic_write_text
-from adapter_stilts.schema import Recipe, Task
+from adapter_stilts.schema import EMBEDDED_PREFIX, Recipe, Task
 from adapter_stilts.strict_yaml import Loader, load_yaml
 from adapter_stilts.tasks.catalog import SPLITS
 
@@ -95,7 +95,8 @@ def _refuse_other_folder(task: Task, path: Path, out: Path) -> None:
     for code, source in task.data.languages.items():
         for split in SPLITS:
             value = getattr(source, split)
-            if value is not None and (source.format or task.data.format) and not Path(value).is_absolute():
+            anywhere = value is not None and (Path(value).is_absolute() or value.startswith(EMBEDDED_PREFIX))
+            if value is not None and (source.format or task.data.format) and not anywhere:
                 raise UsageError(
                     f"--out: found {out}, accepted a file in {path.resolve().parent}: data.languages.{code}.{split} is"
                     " relative to the task's file, so the copy must lie beside the original"

@@ -1,6 +1,7 @@
 """Carrying a study out: everything once, failures contained, interruptions clean."""
 
 import errno
+import gc
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapters import XLMRobertaAdapterModel
 from helpers_cli import command, failed, succeeded
 from helpers_curves import curves_in
 from helpers_studies import SMALL, make_study_place, plan_of, write_study
@@ -276,3 +278,16 @@ def failed_lines(code: int, *arguments: Any) -> list[str]:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (99, "99 s"), (720, "12 min"), (12_240, "3.4 h")])
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_run_that_has_ended_leaves_no_model_behind(place: Place) -> None:
+    """Models refer to themselves: without a collector's help they would pile up."""
+    plan = plan_of(place, FULL)
+    gc.collect()
+    gc.disable()
+    try:
+        here(plan)
+        left = [own for own in gc.get_objects() if isinstance(own, XLMRobertaAdapterModel)]
+    finally:
+        gc.enable()
+    assert left == []

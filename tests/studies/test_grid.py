@@ -126,7 +126,9 @@ def test_intermediates_have_the_seed_of_their_cell_unless_one_is_fixed(tmp_path:
     assert seeds == {(0, 0), (1, 1)}
 
 
-@pytest.mark.parametrize(("name", "cells"), [("quick", 7), ("syntax_vs_semantics", 189)])
+@pytest.mark.parametrize(
+    ("name", "cells"), [("quick", 7), ("quickstart", 7), ("quickstart_hub", 7), ("syntax_vs_semantics", 189)]
+)
 def test_size_of_the_shipped_studies(name: str, cells: int) -> None:
     """syntax_vs_semantics, by hand, for each of three seeds: udpos 1 + 8 stacked + 8 continued + 2 fused + 1 random + 4
     shuffled, full 1 + 8; wikiann one fewer of stack, continue and full continue: 63 together."""

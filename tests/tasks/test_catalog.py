@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+import adapter_stilts
 from adapter_stilts.errors import UsageError
 from adapter_stilts.languages import LANGUAGE_LISTS
 from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.catalog import all_tasks, find_task, recipe_for
+from adapter_stilts.tasks.data import load_split
 
 # XTREME-R's lists, as in evaluate.py of google-research/xtreme.
 UDPOS = (
@@ -52,6 +54,10 @@ def test_shipped_tasks() -> None:
     assert kinds == {
         "chunking": ("tagging", "intermediate", "syntactic", "token"),
         "cola": ("classification", "intermediate", "syntactic", "sentence"),
+        "embedded_deprel": ("tagging", "intermediate", "syntactic", "token"),
+        "embedded_entities": ("tagging", "target", "semantic", "token"),
+        "embedded_semtag": ("tagging", "intermediate", "semantic", "token"),
+        "embedded_udpos": ("tagging", "target", "syntactic", "token"),
         "mlm_text": ("masked_lm", "intermediate", "none", "token"),
         "mrpc": ("classification", "intermediate", "semantic", "sentence"),
         "pawsx_devtest": ("classification", "intermediate", "syntactic", "sentence"),
@@ -71,6 +77,17 @@ def test_shipped_tasks() -> None:
     assert len(tasks["mlm_text"].data.languages) == 49
     polish = tasks["udpos"].data.languages["pl"]
     assert (polish.dataset, polish.revision, polish.config) == ("commul/universal_dependencies", "2.17", "pl_lfg")
+
+
+def test_embedded_data_are_found_wherever_the_yaml_lies(tmp_path: Path) -> None:
+    text = MINE.replace("labels: [A, B]", "labels: open").replace("train.conllu", '"embedded:en-dev.conllu"')
+    task = find_task(str(mine(tmp_path, text)))
+    assert task.file("embedded:en-dev.conllu") == Path(adapter_stilts.__file__).parent / "embedded_data/en-dev.conllu"
+    assert task.file("train.conllu") == tmp_path / "train.conllu"
+    rows = load_split(task, "en", "train", None).columns
+    assert (len(rows["tokens"]), sum(map(len, rows["tokens"]))) == (66, 831)  # as the data's README has it
+    with pytest.raises(UsageError, match=r":17: data\.languages\.en\.train: found no file .*embedded_data/nothing"):
+        find_task(str(mine(tmp_path, text.replace("en-dev.conllu", "nothing"))))
 
 
 def test_unknown_name_lists_what_there_is() -> None:

@@ -352,3 +352,11 @@ def test_local_data_keep_the_copy_beside_the_original(tmp_path: Path) -> None:
     path.write_text(local.replace("en: en ", f"en: {{train: {tmp_path / 'train.conllu'}}} "))
     write_recipe(find_task(str(path)), "full", "embedded", TUNED, away)
     assert find_task(str(away)).recipes["full"]["embedded"] == TUNED
+
+
+def test_embedded_data_leave_the_copy_free(tmp_path: Path) -> None:
+    out = tmp_path / "embedded_semtag.yaml"
+    write_recipe(find_task("embedded_semtag"), "full", "embedded", Recipe(learning_rate=1e-3), out)
+    copy = find_task(str(out))
+    assert copy.recipes["full"]["embedded"].learning_rate == 1e-3
+    assert copy.file(copy.data.languages["en"].train) == CONFIGS.parent / "adapter_stilts/embedded_data/en-train.conllu"
