@@ -145,6 +145,7 @@ def training_contenders(
     mine = [
         Contender(f"ours_{name}_{execution}_{job.precision}", name, True, job.precision, ours(execution))
         for execution in options.executions
+        if job.precision == "bf16" or EXECUTIONS[execution].step == "eager"  # what is recorded is bf16
     ]
     theirs = [
         Contender(f"{shape.peer}_{name}_{order}_{job.precision}", name, False, job.precision, peer(grouped))

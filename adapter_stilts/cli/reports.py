@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapter_stilts.cli.options import DeviceOption, MirrorOption, RunsOption, usable_device
+from adapter_stilts.cli.options import MirrorOption, RunsOption, accept
 from adapter_stilts.cli.studies import FileArgument, StudyBackboneOption
 from adapter_stilts.progress import quiet_libraries, say
 
@@ -23,6 +23,14 @@ REST = 9
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder of the page and its data.", show_default="reports/NAME")
 ]
+# It decides the precision of the runs, and so their names; nothing is computed on it, so it need not be here.
+RanOnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device", help="What the study ran on: cpu or cuda, whether it is here or not.", show_default="as study run"
+    ),
+]
+RAN_ON = ("cpu", "cuda")
 
 
 def report(
@@ -31,7 +39,7 @@ def report(
     backbone: StudyBackboneOption = None,
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
-    device: DeviceOption = None,
+    device: RanOnOption = None,
 ) -> None:
     """Write a study's page, of the runs that are finished: index.html, data as CSV, tables as Markdown and LaTeX.
 
@@ -55,7 +63,7 @@ def watch(
     backbone: StudyBackboneOption = None,
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
-    device: DeviceOption = None,
+    device: RanOnOption = None,
 ) -> None:
     """Write the page anew as runs finish, until all are in; an open browser follows. Ctrl-C ends it.
 
@@ -84,7 +92,9 @@ def _plan(file: str, backbone: str | None, runs: Path | None, mirror: Path | Non
     from adapter_stilts.studies.plan import make_plan
     from adapter_stilts.studies.reading import find_study
 
-    return make_plan(find_study(file), runs, backbone=backbone, mirror=mirror, device=usable_device(device))
+    if device is not None:
+        accept("--device", device, RAN_ON)
+    return make_plan(find_study(file), runs, backbone=backbone, mirror=mirror, device=device)
 
 
 def _unfinished(missing: Sequence[Missing]) -> list[tuple[str, bool]]:

@@ -9,6 +9,7 @@ Without CUDA the same functions run as they are, on the same buffers: that is ho
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -25,6 +26,9 @@ from adapter_stilts.training.step import Regularisation, Update, Updated, parame
 
 # Runs before recording, on a stream of their own, as PyTorch asks for: kernels are chosen, workspaces allocated.
 WARM_UP_RUNS = 2
+# Recording takes as long as some tens of steps: a capacity is recorded when it is needed for this time. Until then a
+# larger one serves where there is one, so that an epoch's last batch, of any size, has no graph of its own.
+RECORD_FROM = 20
 
 
 class Graph:
@@ -91,6 +95,7 @@ class CapturedStep(Updated):
         self.total = torch.zeros((), device=self.device)
         self.pool = torch.cuda.graph_pool_handle() if self.capture else None
         self.buffers: dict[tuple[str, int], Buffers] = {}
+        self.needed: Counter[tuple[str, int]] = Counter()
         self.passes: dict[tuple[str, int], Graph] = {}
         self.updates: dict[frozenset[str], Graph] = {}
         for parameter in self.trained:
@@ -120,12 +125,21 @@ class CapturedStep(Updated):
         self.passes.clear()
         self.updates.clear()
 
-    def _backward(self, batch: Batch, units: int) -> None:
+    def _capacity(self, batch: Batch) -> int:
+        """The smallest capacity that holds the batch, or the next larger one that is there already."""
         capacity = capacity_for(batch.tokens, self.capacities)
         assert capacity is not None
-        key = batch.head, capacity
+        if (batch.head, capacity) not in self.buffers:
+            self.needed[batch.head, capacity] += 1
+            larger = [own for head, own in self.buffers if head == batch.head and own > capacity]
+            if larger and self.needed[batch.head, capacity] < RECORD_FROM:
+                return min(larger)
+        return capacity
+
+    def _backward(self, batch: Batch, units: int) -> None:
+        key = batch.head, self._capacity(batch)
         if key not in self.buffers:
-            self.buffers[key] = Buffers(batch.head, capacity, self.averaged, self.device)
+            self.buffers[key] = Buffers(*key, self.averaged, self.device)
         buffers = self.buffers[key]
         filled = buffers.fill(batch, self.first, units)
         if not self.capture:

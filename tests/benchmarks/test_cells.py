@@ -39,6 +39,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespa
         test_limit=5,
         development_limit=4,
         set=["epochs=1"],
+        target_set=["bottleneck:learning_rate=0.002"],
         device="cpu",
         out=tmp_path / "table.json",
     )
@@ -58,6 +59,9 @@ def test_a_table_is_written_and_repeated_from_the_store(tmp_path: Path, options:
     tokens = [own["data"][0]["tokens"] for own in first["intermediates"]]
     assert all(60 <= own < 60 + 40 for own in tokens)
     assert [own["limit"] for own in first["runs"]] == [12, 12, 12]
+    # What is set for a method's targets is set neither for their intermediates nor for another method.
+    rates = [own["recipe"]["learning_rate"] for own in (*first["runs"], *first["intermediates"])]
+    assert rates == [2e-3, 2e-3, 1e-3, 1e-2, 1e-3]
     assert first["command"] == "the command"
     names = RunStore(options.runs).names()
     created = [run.record.created for run in RunStore(options.runs).runs()]

@@ -290,6 +290,8 @@ def test_watched_step_counts_the_time_between_steps(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("benchmarks.ours.time.perf_counter", lambda: clock[0])
 
     class Slow:
+        batches_on = torch.device("cpu")
+
         def __init__(self) -> None:
             self.seconds = [5.0, 7.0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -184,3 +185,13 @@ def test_nothing_finished_is_a_page_as_well(early: Report) -> None:
     assert "0 of 60 target runs" in text
     assert "No run that could answer is finished yet." in text
     assert "<svg" not in text
+
+
+def test_an_intermediate_that_one_seed_did_not_learn_is_named(whole: Report) -> None:
+    first, *others = whole.below
+    uneven = replace(first, control=None, metric="accuracy", lowest=31.8, highest=62.0)
+    named = f"{first.task} ({first.method}) did not learn alike under every seed: its own development accuracy is 31.8"
+    assert named in page(replace(whole, below=(uneven, *others)), [])
+    assert "did not learn alike" not in page(
+        replace(whole, below=tuple(replace(own, highest=own.lowest + 5.0) for own in whole.below)), []
+    )

@@ -161,6 +161,22 @@ def test_filling_sentences_fit_positions(pieces: int, lengths: Sequence[int]) ->
     assert filling(pieces) == lengths
 
 
+def test_a_capacity_that_is_seldom_needed_borrows_a_larger_one(place: Place) -> None:
+    """What is there serves, until a smaller capacity has been needed twenty times; nothing serves that is too small."""
+    job = job_of(place, "none")
+    step = CapturedStep(build_model(job, load_training_data(job)).train(), job.recipe, 40, "float32")
+    split = random_split([100] * 3 + [20])
+    large, small = (pack(split, np.array(own), "t", 2) for own in ([0, 1, 2], [3]))
+    step([small])
+    step([large])
+    assert list(step.buffers) == [("t", 256), ("t", 384)]
+    step = CapturedStep(build_model(job, load_training_data(job)).train(), job.recipe, 40, "float32")
+    step([large])
+    for needed in range(1, 21):
+        step([small])
+        assert list(step.buffers) == ([("t", 384)] if needed < 20 else [("t", 384), ("t", 256)])
+
+
 def test_buffers_by_hand() -> None:
     batch = pack(random_split([4, 6]), np.arange(2), "t", 2)
     buffers = Buffers("t", 16, averaged=False, device=torch.device("cpu"))
