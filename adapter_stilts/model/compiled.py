@@ -16,9 +16,9 @@ import torch
 
 from adapter_stilts.progress import say
 
-# Compiling takes most of a minute; on one H100 it then saves about two microseconds a token (100,000 tokens a second
-# without, 122,800 with it), so it pays from so many tokens on.
-PAYS_FROM_TOKENS = 25_000_000
+# Compiling takes some twenty seconds; on one H100 it then saves 0.6 microseconds a token (4,096 pieces a step of XLM-R
+# Large: 198,000 tokens a second without, 226,000 with it), so it pays from so many tokens on.
+PAYS_FROM_TOKENS = 30_000_000
 
 
 def compile_layers(model: Any, backend: str = "inductor") -> None:

@@ -4,7 +4,7 @@ Linear layers, layer norms and adapters see `(1, T, H)` without a padding positi
 modules of a loaded `adapters` model into `PackedSelfAttention`; while a `PackedLayout` is set they attend within
 sentences, without one they do what they did before, so one model serves packed and padded input alike.
 
-Packed attention has no dropout on attention probabilities (the variable-length CUDA kernel has none; every method and
+Packed attention has no dropout on attention probabilities (the CUDA kernels have none; every method and
 device is trained alike).
 """
 

@@ -21,7 +21,7 @@ from adapter_stilts.training.trainer import make_batch
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: graphs and the variable-length kernel"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: graphs and the attention kernels"),
 ]
 
 
@@ -72,7 +72,7 @@ def test_recorded_steps_give_the_same_bits_twice(place: Place, method: str) -> N
     assert all(torch.equal(one, other) for one, other in zip(weights, again, strict=True))
 
 
-def test_variable_length_attention_equals_the_padded_groups(place: Place) -> None:
+def test_the_kernels_equal_the_padded_groups(place: Place) -> None:
     job = job_of(place, "bottleneck", "float32")
     data = load_training_data(job)
     model = build_model(job, data, "cuda").eval()
