@@ -11,7 +11,8 @@ import pytest
 import torch
 from adapters import AdapterConfig
 from adapters.composition import Fuse, Stack
-from adapters.configuration import StaticAdapterFusionConfig
+from adapters.configuration import DynamicAdapterFusionConfig, StaticAdapterFusionConfig
+from adapters.methods.modeling import BertFusion
 from helpers_padded import gradients, padded_logits
 from helpers_tiny import tiny_backbone_folder
 from helpers_training import random_split
@@ -23,6 +24,7 @@ from adapter_stilts.model.bottleneck import (
     NULL_LENGTH,
     NULL_SHARE,
     FactorisedLinear,
+    Fusion,
     add_bottleneck,
     add_fusion,
     add_null,
@@ -527,3 +529,25 @@ def test_folder_is_no_part_of_the_name(tmp_path: Path, backbone: Backbone) -> No
     assert {name.replace(".renamed.", ".t.") for name in found} == saved.keys()
     assert all(torch.equal(own, saved[name.replace(".renamed.", ".t.")]) for name, own in found.items())
     assert len(other.heads) == 0
+
+
+@pytest.mark.parametrize("kind", ["full", "light"])
+def test_fusion_equals_that_of_adapters_forward_and_backward(kind: str) -> None:
+    """The same module by both classes: outputs, and gradients of its weights and of everything that it reads."""
+    config = DynamicAdapterFusionConfig() if kind == "full" else StaticAdapterFusionConfig(key=False)
+    torch.manual_seed(0)
+    plain = BertFusion(config, 12, 0.0)
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter)
+    ours = copy.deepcopy(plain)
+    ours.__class__ = Fusion
+    drawn = torch.randn(1, 7, 12), torch.randn(1, 7, 3, 12), torch.randn(1, 7, 12), torch.randn(1, 7, 12)
+    found = []
+    for module in (ours, plain):
+        query, others, residual, gradient = (own.clone().requires_grad_() for own in drawn)
+        # `adapters` gives one tensor as key and value.
+        out = module(query, others, others, residual)
+        out.backward(gradient)
+        found.append([out, query.grad, others.grad, residual.grad, *(own.grad for own in module.parameters())])
+    for own, other in zip(*found, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-5)
