@@ -33,7 +33,8 @@ make_environment() { # EXTRAS: those of the package
 
 install() { # what pip is to install: its own words go to a file
     local log="$venv/install.log"
-    "$venv/bin/python" -m pip install --disable-pip-version-check "$@" >"$log" 2>&1 && return
+    # Builds are isolated: seqeval comes as source, and the setuptools that torch brings cannot fetch what it builds with.
+    "$venv/bin/python" -m pip install --disable-pip-version-check --use-pep517 "$@" >"$log" 2>&1 && return
     if grep -qi 'no space left' "$log"; then
         fail "the disk is full: make room for $needed_gib GiB in $PWD, and run it again"
     elif grep -qiE 'connection|timed out|resolution|from versions: none' "$log"; then
