@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,8 +203,14 @@ def _predict(
     """Predictions of every split. All languages are one stream, sorted by length: its batches are full, and alike."""
     first = np.cumsum([0, *(own.examples for own in splits)])
     examples = np.concatenate([sample + shift for sample, shift in zip(samples, first, strict=False)])
-    on_batch: Callable[[int], None] = lambda tokens: reporter.advance(tokens, tokens=tokens)  # noqa: E731
-    predicted = predict_labels(model, manifest.head, concatenate(splits), examples, on_batch, precision)
+    predicted = predict_labels(
+        model,
+        manifest.head,
+        concatenate(splits),
+        examples,
+        lambda tokens: reporter.advance(tokens, tokens=tokens),
+        precision,
+    )
     ends = np.cumsum([len(sample) for sample in samples])
     return [
         Predictions(own.language, sample.tolist(), predicted[end - len(sample) : end], own.gold(sample))

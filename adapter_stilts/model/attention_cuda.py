@@ -135,7 +135,7 @@ def _attend_backward(
     start = tl.load(starts + rows, mask=inside, other=total).to(tl.int32)
     end = tl.load(ends + rows, mask=inside, other=0).to(tl.int32)
     begin, last = tl.min(start, axis=0), tl.max(end, axis=0)
-    to_log2 = scale * 1.4426950408889634
+    to_log2 = scale * 1.4426950408889634  # log2(e), as a kernel sees no global that is not a constant
 
     queries = _block(query, rows, head, heads, inside, SIZE, COLUMNS)
     ours = _block(gradient, rows, head, heads, inside, SIZE, COLUMNS)

@@ -18,7 +18,7 @@ from torch import Tensor
 from adapter_stilts.model.layout import PackedLayout, sentence_spans
 from adapter_stilts.training.batches import Batch
 
-# Each step of two is divided once more, so that a quarter of a capacity is the most that filling takes on average.
+# Between powers of two stands one more, so that filling takes a third of a capacity at most (below 256 pieces, more).
 CAPACITIES = (256, 384, 512, 768, 1_024, 1_536, 2_048, 3_072, 4_096, 6_144, 8_192, 12_288, 16_384)
 # XLM-R's positions end there.
 LONGEST = 512

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapter_stilts.errors import UsageError
+from adapter_stilts.model.attention import HAS_KERNELS
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.compiled import PAYS_FROM_TOKENS, compile_layers
 from adapter_stilts.training.captured import CapturedStep
@@ -37,7 +38,7 @@ class Execution:
 def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Execution) -> Step:
     """The step of a job that will take so many steps over about so many tokens.
 
-    Raises UsageError for a captured step without CUDA, or in another precision than bf16.
+    Raises UsageError for a captured step without CUDA or Triton, or in another precision than bf16.
     """
     device = next(model.parameters()).device
     if execution.step == "captured" and device.type != "cuda":
@@ -46,13 +47,15 @@ def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Executio
         raise UsageError(
             f"--step captured: found precision {job.precision}, accepted: bf16 (else --step auto or eager)"
         )
+    if execution.step == "captured" and not HAS_KERNELS:
+        raise UsageError("--step captured: found PyTorch without Triton, accepted with it (else --step auto or eager)")
     if execution.compile == "on" or (
         execution.compile == "auto" and device.type == "cuda" and tokens >= PAYS_FROM_TOKENS
     ):
         compile_layers(model)
     shared: dict[str, Any] = {"checkpointing": execution.checkpointing, "regularisation": fusion_regularisation}
-    # Attention in float32 needs the sentences' lengths on the host, which a recorded graph does not have.
-    if execution.step == "eager" or device.type != "cuda" or job.precision != "bf16":
+    # Attention in float32, or without Triton, needs the sentences' lengths on the host: a recorded graph has none.
+    if execution.step == "eager" or device.type != "cuda" or job.precision != "bf16" or not HAS_KERNELS:
         return EagerStep(model, job.recipe, steps, job.precision, **shared)
     averaged = any(task.word_piece == "mean" for task in job.tasks)
     return CapturedStep(model, job.recipe, steps, job.precision, averaged=averaged, **shared)
