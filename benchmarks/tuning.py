@@ -28,9 +28,10 @@ from benchmarks.cells import command_of
 from benchmarks.machine import describe_machine
 
 
-def described(tuned: Tuned, limit: int | None) -> dict[str, Any]:
+def described(tuned: Tuned, limit: int | None, match_tokens: int | None) -> dict[str, Any]:
     """A search as it is written: its trials, and the recipe that it chose."""
-    return {**asdict(tuned), "recipe": tuned.recipe.model_dump(mode="json"), "limit": limit}
+    recipe = tuned.recipe.model_dump(mode="json")
+    return {**asdict(tuned), "recipe": recipe, "limit": limit, "match_tokens": match_tokens}
 
 
 def done_before(path: Path) -> list[dict[str, Any]]:
@@ -61,12 +62,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--search", nargs="*", default=[], metavar="KEY=SPACE", help="as of adapter-stilts tune")
     parser.add_argument("--rates", nargs="*", default=[], metavar="METHOD=RATE", help="middles of the searched ranges")
-    parser.add_argument("--limit", type=int, default=300, help="English training examples")
+    parser.add_argument("--limit", type=int, help="English training examples; default: all")
+    parser.add_argument("--match-tokens", type=int, help="training pieces, in place of --limit")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="a trial's score is the mean over them")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="fields that are not searched")
+    parser.add_argument("--device", help="cpu or cuda; CUDA where there is one")
     parser.add_argument("--development-limit", type=int, default=200, help="English development examples")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     options = parser.parse_args(argv)
     command = command_of(
-        options, "tuning", ("trials", "limit", "development_limit"), ("tasks", "methods", "search", "rates")
+        options,
+        "tuning",
+        ("trials", "limit", "match_tokens", "development_limit"),
+        ("tasks", "methods", "search", "rates", "seeds", "set"),
     )
     mirror = mirror_dir(options.hub_mirror)
     backbone = load_backbone(options.backbone, mirror=mirror)
@@ -78,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             if (find_task(task).name, method) in there:
                 say(f"{task} {method}: stands in {options.out}")
                 continue
-            settings = {"development_examples": str(options.development_limit)}
+            settings = dict(own.split("=", 1) for own in options.set)
+            settings["development_examples"] = str(options.development_limit)
             settings |= {"learning_rate": rates[method]} if method in rates else {}
             tuned = tune(
                 task,
@@ -86,12 +95,15 @@ def main(argv: Sequence[str] | None = None) -> None:
                 trials=options.trials,
                 search=dict(own.split("=", 1) for own in options.search) or None,
                 backbone=backbone,
+                seeds=options.seeds,
                 limit=options.limit,
+                match_tokens=options.match_tokens,
                 settings=settings,
                 runs=RunStore(options.runs),
                 mirror=mirror,
+                device=options.device,
             )
-            searches.append(described(tuned, options.limit))
+            searches.append(described(tuned, options.limit, options.match_tokens))
             write(options.out, searches, command)
             say(f"{task} {method}: learning rate {tuned.recipe.learning_rate:g}, {tuned.recipe.tuning}")
 

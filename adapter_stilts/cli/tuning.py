@@ -22,7 +22,6 @@ from adapter_stilts.cli.options import (
     MethodOption,
     MirrorOption,
     RunsOption,
-    SeedOption,
     SetOption,
     accept,
     assignments,
@@ -56,10 +55,23 @@ def tune(
         ),
     ] = None,
     backbone: BackboneOption = DEFAULT_BACKBONE,
-    seed: SeedOption = 0,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            max=2**32 - 1,
+            help="Seed of a trial's run. Repeatable: a trial's score is the mean. Example: --seed 0 --seed 1 --seed 2",
+            show_default="0",
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="English training examples of a trial, drawn with the seed.", show_default="all"),
+    ] = None,
+    match_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Training pieces of a trial, in place of --limit.", show_default="all"),
     ] = None,
     settings: SetOption = None,
     out: Annotated[
@@ -98,8 +110,9 @@ def tune(
             trials=trials,
             search=spaces,
             backbone=base,
-            seed=seed,
+            seeds=seeds or (0,),
             limit=limit,
+            match_tokens=match_tokens,
             settings=chosen,
             runs=runs,
             mirror=hub_mirror,
@@ -170,18 +183,21 @@ def _beside(file: Path) -> Iterator[Path]:
 
 def _described(tuned: Tuned) -> dict[str, Any]:
     described = asdict(tuned)
-    return {**described, "recipe": tuned.recipe.model_dump(mode="json"), "best": tuned.best.run}
+    return {**described, "recipe": tuned.recipe.model_dump(mode="json"), "best": tuned.trials.index(tuned.best)}
 
 
 def _table(tuned: Tuned, metric: str) -> Table:
     keys = list(tuned.trials[0].settings)
     table = Table("trial")
-    for name in (*keys, f"development {metric}", "seconds"):
+    several = len(tuned.best.attempts) > 1
+    for name in (*keys, f"development {metric}", *(["by seed"] if several else []), "seconds"):
         table.add_column(name, justify="right")
     table.add_column("")
     best = tuned.trials.index(tuned.best)
     for place, trial in enumerate(tuned.trials):
         cells = [trial.settings[key] for key in keys]
         mark = "best" if place == best else ""
-        table.add_row(str(place + 1), *cells, f"{trial.development:.2f}", f"{trial.seconds:.1f}", mark)
+        by_seed = [" ".join(f"{own.development:.1f}" for own in trial.attempts)] if several else []
+        seconds = sum(own.seconds for own in trial.attempts)
+        table.add_row(str(place + 1), *cells, f"{trial.development:.2f}", *by_seed, f"{seconds:.1f}", mark)
     return table

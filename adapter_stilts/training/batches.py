@@ -181,10 +181,10 @@ def inference_batches(split: EncodedSplit, sequences: np.ndarray, tokens: int) -
     lengths = split.lengths[sequences]
     order = np.argsort(lengths, kind="stable")
     filled, first = 0, 0
-    for place, index in enumerate(order):
-        if filled and filled + lengths[index] > tokens:
+    for place, length in enumerate(lengths[order].tolist()):
+        if filled and filled + length > tokens:
             yield sequences[order[first:place]]
             filled, first = 0, place
-        filled += lengths[index]
+        filled += length
     if len(order):
         yield sequences[order[first:]]

@@ -83,12 +83,15 @@ def _names_of_units(
     if found:
         place = np.concatenate(order)
         labels[ranges(split.unit_offsets[place], units[place])] = torch.cat(found).cpu().numpy()
-    names = [split.label_names[label] for label in labels[ranges(split.unit_offsets[sequences], units[sequences])]]
-    named: dict[int, list[str]] = {int(example): [] for example in examples}
-    ends = np.cumsum(units[sequences])
-    for example, begin, end in zip(split.example[sequences], ends - units[sequences], ends, strict=True):
-        named[int(example)].extend(names[begin:end])
-    return [named[int(example)] for example in examples]
+    # Whole arrays to lists at once: taking a NumPy number out of its array costs more than everything else here.
+    inventory = np.array(split.label_names, dtype=object)
+    names = inventory[labels[ranges(split.unit_offsets[sequences], units[sequences])]].tolist()
+    named: dict[int, list[str]] = {example: [] for example in examples.tolist()}
+    begin = 0
+    for example, end in zip(split.example[sequences].tolist(), np.cumsum(units[sequences]).tolist(), strict=True):
+        named[example] += names[begin:end]
+        begin = end
+    return [named[example] for example in examples.tolist()]
 
 
 def score(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from adapter_stilts.errors import StiltsError, UsageError
@@ -60,15 +61,30 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One trial: the recipe fields that it set, and the English development score in percent that it reached (0 where
-    its loss was not finite: then `run` is empty, for there is none)."""
+class Attempt:
+    """A trial under one seed: the English development score in percent that its run reached (0 where its loss was not
+    finite: then `run` is empty, for there is none)."""
 
-    settings: dict[str, str]
+    seed: int
     development: float
     by_epoch: tuple[float, ...]
     seconds: float
     run: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The recipe fields that a trial set, and its mean development score over the seeds: a rate under which one seed of
+    three learns nothing is not chosen for what the other two reach."""
+
+    settings: dict[str, str]
+    development: float
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether a seed kept its loss finite."""
+        return any(own.run for own in self.attempts)
 
 
 @dataclass(frozen=True)
@@ -95,8 +111,9 @@ def tune(
     trials: int = 5,
     search: Mapping[str, str] | None = None,
     backbone: str | Backbone = DEFAULT_BACKBONE,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     limit: int | None = None,
+    match_tokens: int | None = None,
     settings: Mapping[str, str] | None = None,
     runs: RunStore | Path | str | None = None,
     mirror: Path | str | None = None,
@@ -106,12 +123,13 @@ def tune(
 
     `method` is what `train` takes; the recipe of houlsby, parallel or compacter is one of `bottleneck` that says so.
     `search` maps recipe fields to 'LOW:HIGH' (logarithmic) or 'A,B,C'; by default the learning rate, from an eighth of
-    the present recipe's to four times it. `limit` is the number of English training examples of a trial, `settings`
-    replace fields that are not searched. The score is the selection metric on English development data; test data are
-    never read. Equal scores: the earlier trial. A trial whose loss is not finite counts as 0.
+    the present recipe's to four times it. `limit` is the number of English training examples of a trial, `match_tokens`
+    instead that of its training pieces, `settings` replace fields that are not searched. The score is the selection
+    metric on English development data, the mean over `seeds` (the first also seeds the search); test data are never
+    read. Equal scores: the earlier trial. A seed whose loss is not finite counts as 0.
 
-    Raises UsageError for fewer than one trial, or a field or range that cannot be searched; StiltsError where no trial
-    kept its loss finite.
+    Raises UsageError for fewer than one trial or seed, or a field or range that cannot be searched; StiltsError where
+    no trial kept its loss finite.
     """
     import optuna
 
@@ -128,27 +146,31 @@ def tune(
             _check_space(space, task, method, settings, base)
     if trials < 1:
         raise UsageError(f"--trials: found {trials}, accepted: at least 1")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seed: found {list(seeds)}, accepted: at least one, none twice")
     done: list[Trial] = []
 
-    shared = {"method": method, "backbone": base, "seed": seed, "limit": limit, "runs": runs, "mirror": mirror}
+    amount = {"limit": limit, "match_tokens": match_tokens}
+    shared = {"method": method, "backbone": base, "runs": runs, "mirror": mirror, "device": device, **amount}
 
     def objective(trial: optuna.trial.Trial) -> float:
         chosen = {space.key: space.suggest(trial) for space in spaces}
-        done.append(_attempt(task, chosen, {**shared, "settings": {**settings, **chosen}, "device": device}))
+        attempts = [_attempt(task, {**shared, "seed": seed, "settings": {**settings, **chosen}}) for seed in seeds]
+        done.append(Trial(chosen, fmean(own.development for own in attempts), tuple(attempts)))
         shown = ", ".join(f"{key} {value}" for key, value in chosen.items())
         say(f"trial {len(done)} of {trials}: {shown}: development {done[-1].development:.2f}")
         return done[-1].development
 
     # Its warning about a failed trial is a traceback; the error itself goes on to the caller.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    for start in _spread(spaces, min(trials, SPREAD_TRIALS), seed):
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seeds[0]))
+    for start in _spread(spaces, min(trials, SPREAD_TRIALS), seeds[0]):
         study.enqueue_trial(start)
     study.optimize(objective, n_trials=trials)
-    if not any(trial.run for trial in done):
+    if not any(trial.finite for trial in done):
         raise StiltsError(f"{task.name}: found no finite loss in {trials} trials; search lower learning rates")
     best = _best(done)
-    how = _how(task, recipe, spaces, done, best, limit, seed)
+    how = _how(task, recipe, spaces, done, best, limit, match_tokens)
     return Tuned(task.name, method, base.id, override(recipe, {**best.settings, "tuning": how}), tuple(done))
 
 
@@ -163,8 +185,8 @@ def _spread(spaces: Sequence[Space], trials: int, seed: int) -> list[dict[str, s
     ]
 
 
-def _attempt(task: Task, chosen: dict[str, str], options: dict[str, Any]) -> Trial:
-    """One trial; a loss that is not finite counts as 0."""
+def _attempt(task: Task, options: dict[str, Any]) -> Attempt:
+    """A trial under one seed; a loss that is not finite counts as 0."""
     try:
         run = train(task, keep="scores", **options)
     except StiltsError as error:
@@ -172,10 +194,10 @@ def _attempt(task: Task, chosen: dict[str, str], options: dict[str, Any]) -> Tri
         if not isinstance(error.__context__, NotFinite):
             raise
         say(str(error))
-        return Trial(chosen, 0.0, (), 0.0, "")
+        return Attempt(options["seed"], 0.0, (), 0.0, "")
     record = run.record
     by_epoch = tuple(epoch.scores[record.task.selection_metric] for epoch in record.history)
-    return Trial(chosen, record.development, by_epoch, record.cost.seconds, run.name)
+    return Attempt(record.seed, record.development, by_epoch, record.cost.seconds, run.name)
 
 
 def search_spaces(search: Mapping[str, str] | None, recipe: Recipe) -> list[Space]:
@@ -223,7 +245,7 @@ def _as_search(keys: Iterable[str]) -> Iterator[None]:
 
 
 def _best(trials: Sequence[Trial]) -> Trial:
-    return max((trial for trial in trials if trial.run), key=lambda trial: trial.development)
+    return max((trial for trial in trials if trial.finite), key=lambda trial: trial.development)
 
 
 def _how(
@@ -233,12 +255,15 @@ def _how(
     done: Sequence[Trial],
     best: Trial,
     limit: int | None,
-    seed: int,
+    match_tokens: int | None,
 ) -> str:
     """What a reader of the recipe must know of where it comes from."""
     examples: Any = "all" if limit is None else limit
+    amount = f"{match_tokens} English pieces" if match_tokens else f"{examples} English examples"
+    seeds, scores = [own.seed for own in best.attempts], [own.development for own in best.attempts]
+    several = len(seeds) > 1
     return (
-        f"best of {len(done)} trials over {'; '.join(map(str, spaces))} "
-        f"({examples} English examples, {recipe.epochs} epochs, seed {seed}: "
-        f"development {task.selection_metric} {best.development:.1f})"
+        f"best of {len(done)} trials over {'; '.join(map(str, spaces))} ({amount}, {recipe.epochs} epochs, "
+        f"seed{'s' if several else ''} {', '.join(map(str, seeds))}: development {task.selection_metric} "
+        f"{best.development:.1f}{f', {min(scores):.1f} to {max(scores):.1f}' if several else ''})"
     )

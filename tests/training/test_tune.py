@@ -39,12 +39,13 @@ def test_best_of_the_trials(place: Place, monkeypatch: pytest.MonkeyPatch) -> No
         f"development accuracy {best.development:.1f})"
     )
     for trial in found.trials:
-        run = place.store.find(trial.run)
+        (attempt,) = trial.attempts
+        run = place.store.find(attempt.run)
         assert not run.has_weights
         assert sorted(path.name for path in run.folder.iterdir()) == ["record.json", "trained_on.safetensors"]
         assert run.record.recipe.learning_rate == float(trial.settings["learning_rate"])
-        assert (run.record.limit, run.record.development, len(trial.by_epoch)) == (20, trial.development, 3)
-        assert trial.by_epoch == tuple(own.scores["accuracy"] for own in run.record.history)
+        assert (run.record.limit, run.record.development, len(attempt.by_epoch)) == (20, trial.development, 3)
+        assert attempt.by_epoch == tuple(own.scores["accuracy"] for own in run.record.history)
         assert run.record.scores == {}
     names = place.store.names()
     monkeypatch.setattr(api, "execute", lambda *_: pytest.fail("trained again"))
@@ -55,7 +56,7 @@ def test_best_of_the_trials(place: Place, monkeypatch: pytest.MonkeyPatch) -> No
 def test_trial_is_what_train_gives(place: Place) -> None:
     found = tuned(place, trials=1, search={"learning_rate": "1e-3"})
     run = place.train(english_task(place.folder / "data"), settings={"learning_rate": "1e-3"})
-    assert (run.name, run.record.development) == (found.trials[0].run, found.trials[0].development)
+    assert (run.name, run.record.development) == (found.trials[0].attempts[0].run, found.trials[0].development)
     assert run.has_weights
 
 
@@ -158,6 +159,36 @@ def test_refused_searches(place: Place, search: dict[str, str], complaint: str) 
     assert place.store.names() == []
 
 
+def test_seeds_are_averaged(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two rates the one that both seeds learn by is chosen, not the one that is best under the first seed."""
+    scores = iter([80.0, 10.0, 60.0, 70.0])
+    monkeypatch.setattr(trainer, "development_scores", lambda *_: {"accuracy": next(scores)})
+    found = tuned(
+        place, trials=2, seeds=(0, 1), search={"learning_rate": "1e-2,1e-3"}, match_tokens=60, settings={"epochs": "1"}
+    )
+    assert [own.development for own in found.trials] == [45.0, 65.0]
+    assert [[one.development for one in own.attempts] for own in found.trials] == [[80.0, 10.0], [60.0, 70.0]]
+    assert found.recipe.learning_rate == 1e-3
+    assert found.recipe.tuning == (
+        "best of 2 trials over learning_rate 1e-2, 1e-3 (60 English pieces, 1 epochs, seeds 0, 1: development accuracy "
+        "65.0, 60.0 to 70.0)"
+    )
+    records = [place.store.find(one.run).record for own in found.trials for one in own.attempts]
+    assert [(own.seed, own.recipe.learning_rate, own.match_tokens) for own in records] == [
+        (0, 1e-2, 60),
+        (1, 1e-2, 60),
+        (0, 1e-3, 60),
+        (1, 1e-3, 60),
+    ]
+
+
+@pytest.mark.parametrize("seeds", [(), (0, 1, 0)])
+def test_refused_seeds(place: Place, seeds: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"^--seed: found \[.*\], accepted: at least one, none twice$"):
+        tuned(place, seeds=seeds)
+    assert place.store.names() == []
+
+
 def test_no_trial(place: Place) -> None:
     with pytest.raises(UsageError, match=r"^--trials: found 0, accepted: at least 1$"):
         tuned(place, trials=0)
@@ -189,4 +220,4 @@ def test_no_trial_with_a_finite_loss(place: Place) -> None:
 def test_bottleneck_adapters_by_name(place: Place) -> None:
     found = tuned(place, method="houlsby", trials=1, settings={"epochs": "1"})
     assert (found.method, found.recipe.adapter) == ("bottleneck", "houlsby")
-    assert place.store.find(found.trials[0].run).record.recipe.adapter == "houlsby"
+    assert place.store.find(found.trials[0].attempts[0].run).record.recipe.adapter == "houlsby"
