@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     mirror = mirror_dir(options.hub_mirror)
     shown = {name: own for name, own in vars(options).items() if name not in ("out", "runs", "hub_mirror")}
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "same_scores",
         "options": shown,
         "targets": {target: compare(options, mirror, target) for target in options.targets},
