@@ -74,7 +74,8 @@ def test_train_prints_what_the_record_says(place: Place, trained: dict[str, Any]
     assert (record["trainable_parameters"], record["total_parameters"]) == (584 + 99, 57952 + 584 + 99)
     assert again.stdout == (
         f"run: {trained['name']}\nfolder: {folder}\ncomposition: none\n"
-        f"development accuracy: {record['development']:.2f} (epoch 2)\n"
+        f"development accuracy: {record['development']:.2f} (epoch 2, "
+        f"majority class {record['development_majority']:.2f})\n"
         f"trainable parameters: 683 of 58,635 ({share:.2f}%)\n"
         f"seconds: {record['cost']['seconds']:.1f} ({record['cost']['train_seconds']:.1f} in training steps)\n"
         f"tokens/s: {record['cost']['tokens_per_second']:,.0f}\n"

@@ -56,7 +56,7 @@ def test_several_tasks_share_an_adapter(place: Place) -> None:
     assert record.development == pytest.approx((first + second) / 2)
     assert (
         f"development accuracy: {record.development:.2f} (epoch 2, tags.accuracy {first:.2f}, "
-        f"other.accuracy {second:.2f})\n"
+        f"other.accuracy {second:.2f}, majority class {record.development_majority:.2f})\n"
     ) in printed
     assert printed.endswith(
         " part                    trains  tensors  parameters\n"

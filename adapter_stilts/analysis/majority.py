@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,21 +11,16 @@ from adapter_stilts.analysis.render import Cells, interval
 from adapter_stilts.analysis.table import Row, Table
 from adapter_stilts.evaluation.predictions import read_predictions
 from adapter_stilts.languages import language
-from adapter_stilts.training.inference import score
+from adapter_stilts.training.inference import majority_score
 
 MAJORITY = "majority class"
 
 
 def majority_scores(own: Scored) -> dict[str, float]:
     """By language, in percent and in the metric that the task selects by: the score of giving everything the label that
-    is most frequent in that language's own test data. No constant answer has a higher accuracy."""
-    task = own.run.record.task
-    found = {}
-    for code, predictions in read_predictions(own.folder).items():
-        label = Counter(label for labels in predictions.gold for label in labels).most_common(1)[0][0]
-        constant = [[label] * len(labels) for labels in predictions.gold]
-        found[code] = score(task.kind, task.metrics, constant, predictions.gold)[own.metric]
-    return found
+    is most frequent in that language's own test data."""
+    task, predictions = own.run.record.task, read_predictions(own.folder)
+    return {code: majority_score(task.kind, task.metrics, one.gold)[own.metric] for code, one in predictions.items()}
 
 
 def numbered_rows(table: Table, majority: Mapping[str, float]) -> Cells:

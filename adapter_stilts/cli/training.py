@@ -177,12 +177,14 @@ def _summary(record: Record) -> dict[str, str]:
 
 
 def _development(record: Record) -> str:
-    """The selected epoch's score, and where it is a mean over tasks, what each task scored."""
+    """The selected epoch's score; where it is a mean over tasks, what each task scored; and the majority class's."""
     if not record.history:
         return f"{record.development:.2f} (untrained)"
     scores = record.history[record.selected_epoch - 1].scores
     # Of several tasks the scores are keyed by task.metric.
     each = [f"{key} {value:.2f}" for key, value in scores.items() if "." in key]
+    majority = record.development_majority
+    each += [] if majority is None else [f"majority class {majority:.2f}"]
     return f"{record.development:.2f} ({', '.join([f'epoch {record.selected_epoch}', *each])})"
 
 

@@ -42,7 +42,8 @@ class Missing:
 @dataclass(frozen=True)
 class Below:
     """An intermediate as its target runs found it: its own English development score by method and control, the mean
-    over its runs, and the number of pieces that it was trained on, where their records are still there."""
+    over its runs; and where their records are still there, what the majority class would score, and the number of
+    pieces that it was trained on."""
 
     task: str
     method: str
@@ -54,6 +55,7 @@ class Below:
     lowest: float
     highest: float
     runs: int
+    majority: float | None
     pieces: int | None
 
 
@@ -160,7 +162,7 @@ def _below(scored: Iterable[Scored]) -> Iterator[Below]:
     for (task, method, control), runs in found.items():
         unders = [under for under, _ in runs.values()]
         scores = [under.development for under in unders]
-        metric, pieces = _trained(runs.values())
+        metric, majority, pieces = _trained(runs.values())
         yield Below(
             task=task,
             method=method,
@@ -172,16 +174,18 @@ def _below(scored: Iterable[Scored]) -> Iterator[Below]:
             lowest=min(scores),
             highest=max(scores),
             runs=len(scores),
+            majority=majority,
             pieces=pieces,
         )
 
 
-def _trained(runs: Iterable[tuple[Underneath, Path]]) -> tuple[str | None, int | None]:
-    """Metric and training pieces of an intermediate, by the first of its records that is still there."""
+def _trained(runs: Iterable[tuple[Underneath, Path]]) -> tuple[str | None, float | None, int | None]:
+    """Metric, majority score and training pieces of an intermediate, by the first of its records that is there."""
     for _, folder in runs:
         try:
             record = read_record(folder)
         except StiltsError:
             continue
-        return record.task.selection_metric, sum(own.tokens for own in record.data if own.split == "train")
-    return None, None
+        pieces = sum(own.tokens for own in record.data if own.split == "train")
+        return record.task.selection_metric, record.development_majority, pieces
+    return None, None, None

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from adapter_stilts.report import figures
+from adapter_stilts.report.cautions import cautions
 from adapter_stilts.report.content import Report
 from adapter_stilts.report.data import contrast_rows, cost_rows, language_rows
 from adapter_stilts.report.style import STYLE
@@ -64,10 +65,6 @@ def _progress(report: Report, refresh: int | None) -> str:
     )
 
 
-# Points between the development scores of an intermediate's seeds from which on a reader has to know of it.
-UNEVEN = 5.0
-
-
 def _answer(report: Report) -> list[str]:
     if not report.answers:
         return _section("answer", "Answer", [_paragraph("No run that could answer is finished yet.", "answer")])
@@ -85,12 +82,7 @@ def _list(items: Sequence[str]) -> str:
 
 def _limits(report: Report) -> list[str]:
     own = ["Under three seeds: no ranking follows."] if any(len(table.seeds) < 3 for table in report.tables) else []
-    own += [
-        f"{below.task} ({below.method}) did not learn alike under every seed: its own development {below.metric} is "
-        f"{below.lowest:.1f} to {below.highest:.1f}; rows over it are of a task that was learnt and of one that was not"
-        for below in report.below
-        if below.control is None and below.highest - below.lowest > UNEVEN
-    ]
+    own += cautions(report)
     found: dict[str, list[str]] = {}
     for fit in report.fits:
         for limit in fit.effects.limits if fit.effects else (fit.reason,):

@@ -150,7 +150,7 @@ def _kind(own: dict) -> tuple:
 def intermediates(report: Report) -> Cells:
     """Each intermediate's own English development score."""
     heads = ["intermediate", "control", "method", "knowledge", "granularity", "metric", "development"]
-    heads += ["lowest", "highest", "runs", "training pieces"]
+    heads += ["lowest", "highest", "majority class", "runs", "training pieces"]
     rows = [
         [
             own.task,
@@ -159,7 +159,7 @@ def intermediates(report: Report) -> Cells:
             own.knowledge,
             own.granularity,
             own.metric or "-",
-            *(f"{value:.1f}" for value in (own.development, own.lowest, own.highest)),
+            *(_number(value, ".1f") for value in (own.development, own.lowest, own.highest, own.majority)),
             str(own.runs),
             "-" if own.pieces is None else short(own.pieces),
         ]

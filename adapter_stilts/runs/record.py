@@ -119,8 +119,9 @@ class Record(Stored):
     never trained, `shuffled`: trained on shuffled labels); `match_tokens` the number of training pieces asked for;
     `variant` what sets the run apart from others of its method and composition; `parts` are those of the model;
     `selected_epoch` the epoch whose weights were kept, under the recipe's `selection`;
-    `development` its score in the task's selection metric. `scores` maps the name of an evaluation (a folder beside
-    this file) to its split, number of test sentences a language and means.
+    `development` its score in the task's selection metric, `development_majority` what the majority class would score
+    there (None: masked language modelling, or a record from before it was written down). `scores` maps the name of an
+    evaluation (a folder beside this file) to its split, number of test sentences a language and means.
     """
 
     format: Literal[2] = 2
@@ -147,6 +148,7 @@ class Record(Stored):
     history: tuple[EpochScore, ...]
     selected_epoch: int
     development: float
+    development_majority: float | None = None
     cost: Cost
     device: str
     threads: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from adapter_stilts.tasks.catalog import all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.training.data import TrainingData, TrainingPart
 from adapter_stilts.training.device import device_name
+from adapter_stilts.training.inference import majority_score
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.trainer import Fitted
 
@@ -76,6 +78,7 @@ def record_of(job: Job, data: TrainingData, fitted: Fitted, cost: Cost, device: 
         history=tuple(fitted.history),
         selected_epoch=fitted.selected_epoch,
         development=fitted.development,
+        development_majority=development_majority(data),
         cost=cost,
         device=device_name(device),
         threads=torch.get_num_threads(),
@@ -84,6 +87,18 @@ def record_of(job: Job, data: TrainingData, fitted: Fitted, cost: Cost, device: 
         python=python,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def development_majority(data: TrainingData) -> float | None:
+    """What the majority class would score on the development examples in percent, of several tasks the mean; None for
+    masked language modelling."""
+    found = []
+    for part in data.tasks:
+        if part.development is None or part.candidates is not None:
+            return None
+        gold = part.development.gold(part.development_examples)
+        found.append(majority_score(part.task.kind, part.task.metrics, gold)[part.task.selection_metric])
+    return fmean(found)
 
 
 def stored_task(tasks: Sequence[Task]) -> StoredTask:

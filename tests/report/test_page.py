@@ -195,3 +195,39 @@ def test_an_intermediate_that_one_seed_did_not_learn_is_named(whole: Report) -> 
     assert "did not learn alike" not in page(
         replace(whole, below=tuple(replace(own, highest=own.lowest + 5.0) for own in whole.below)), []
     )
+
+
+def test_an_intermediate_near_the_majority_class_is_named(whole: Report) -> None:
+    """From 3 points above it on nothing is said; where it is not known, nothing either."""
+    first, *others = whole.below
+    poor = replace(first, control=None, metric="accuracy", development=70.4, majority=67.8)
+    named = (
+        f"{first.task} ({first.method}) was hardly learnt: its own development accuracy is 70.4, the majority class "
+        "has 67.8; rows over it say little of its kind."
+    )
+    assert named in page(replace(whole, below=(poor, *others)), [])
+    for majority in (67.3, None):
+        assert "hardly learnt" not in page(replace(whole, below=(replace(poor, majority=majority), *others)), [])
+    shuffled = replace(poor, control="shuffled")
+    assert "hardly learnt" not in page(replace(whole, below=(shuffled, *others)), [])
+
+
+def test_a_target_that_collapsed_is_named(whole: Report) -> None:
+    """More than 20 points under the run of its method and seed without an intermediate, by its own score."""
+    stacked = (name for name, own in whole.scored.items() if own.run.record.composition == "stack")
+    name = next(name for name in stacked if whole.scored[name].run.record.seed)
+    own = whole.scored[name]
+    usual = own.run.record.development  # 90 of every run that is written by hand
+
+    def with_score(development: float) -> str:
+        record = own.run.record.model_copy(update={"development": development})
+        changed = replace(own, run=replace(own.run, record=record))
+        return page(replace(whole, scored={**whole.scored, name: changed}), [])
+
+    record = own.run.record
+    assert (
+        f"udpos, {record.method} stack over {record.over[0].label}, seed {record.seed} collapsed in training: its own "
+        f"development accuracy is 14.8, without an intermediate {usual:.1f}; it counts like any other run."
+    ) in with_score(14.8)
+    assert "collapsed" not in with_score(usual - 20.0)
+    assert "collapsed" not in page(whole, [])

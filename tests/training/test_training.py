@@ -1,12 +1,13 @@
 """Training as a whole: one seed one result, selection, limits, and what stops a run."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers_training import Place, english_task, make_place, pairs_task
+from helpers_training import ENGLISH, Place, draw_sentences, english_task, make_place, pairs_task
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from adapter_stilts.training import api, trainer
 from adapter_stilts.training.batches import epoch_order, pack
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.data import TrainingData, TrainingPart, load_training_data
+from adapter_stilts.training.describe import development_majority
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.step import batch_logits
 from adapter_stilts.training.trainer import fit
@@ -56,6 +58,20 @@ def test_one_seed_gives_the_same_weights(place: Place, method: str) -> None:
     head = "tags/heads.tags.1.weight"
     assert not torch.equal(first[head], other[head])
     assert runs[0].record.history != runs[1].record.history
+
+
+def test_majority_of_the_development_examples(place: Place) -> None:
+    """Counted by hand from the words: the share of the most frequent label; of two tasks the mean."""
+    tags, other = (english_task(place.folder / name, name, shift=shift) for name, shift in (("tags", 0), ("other", 1)))
+
+    def share(shift: int) -> float:
+        sentences = draw_sentences(ENGLISH, 10, 10 * shift + 2, shift=shift)
+        counts = Counter(label for sentence in sentences for _, label in sentence)
+        return 100 * max(counts.values()) / counts.total()
+
+    assert share(0) != share(1)
+    for tasks, expected in (([tags], share(0)), ([other], share(1)), ([tags, other], (share(0) + share(1)) / 2)):
+        assert development_majority(load_training_data(place.job(tasks))) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("selection", "epoch"), [("last", 4), ("best", 2)])
