@@ -1,9 +1,10 @@
-"""Do ways of computing change scores? Runs trained eagerly, captured and compiled, each scored in float32 and in bf16.
+"""Do ways of computing change scores? Runs trained eagerly, captured and compiled, each scored in several precisions.
 
     python -m benchmarks.same_scores --device cuda --backbone embedded --hub-mirror hub --out same_scores.json
 
 For each target: means over all languages of every execution and precision, by seed; how far apart the seeds of one
-execution are; and how far the executions' means over seeds, and the precisions, are from each other.
+execution are; and how far the executions' means over seeds, and the precisions, are from each other. `--of RUN` scores
+runs that exist in place of training any, which needs no GPU.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ import numpy as np
 from adapter_stilts.evaluation.zero_shot import language_identities, load_run, task_of
 from adapter_stilts.paths import atomic_write_text, mirror_dir
 from adapter_stilts.progress import say
-from adapter_stilts.runs.store import Run
+from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.tasks.encode import encode_split
 from adapter_stilts.training.api import train
-from adapter_stilts.training.inference import predict_labels, score
+from adapter_stilts.training.inference import HALF, predict_labels, score
 from benchmarks.machine import describe_machine
 from benchmarks.ours import EXECUTIONS
 
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("float32", *HALF)
 SAMPLE_SEED = 0
 
 
@@ -68,18 +69,37 @@ def compare(options: argparse.Namespace, mirror: Path | None, target: str) -> di
                 device=options.device,
                 execution=EXECUTIONS[execution],
             )
-            for precision in PRECISIONS:
+            for precision in options.precisions:
                 found = mean_score(run, mirror, options.device, options.test_limit, precision)
                 means.setdefault(execution, {}).setdefault(precision, []).append(found)
     of_seeds = {name: float(np.mean(own["float32"])) for name, own in means.items()}
-    pairs = [zip(own["float32"], own["bf16"], strict=True) for own in means.values()]
+    scored = [
+        dict(zip(own, values, strict=True)) for own in means.values() for values in zip(*own.values(), strict=True)
+    ]
     return {
         "means": means,
         "mean_of_seeds": of_seeds,
         "between_seeds": {name: spread(own["float32"]) for name, own in means.items()},
         "between_executions": spread(list(of_seeds.values())),
-        "most_by_precision": max(abs(one - other) for own in pairs for one, other in own),
+        "most_by_precision": most_by_precision(scored),
     }
+
+
+def most_by_precision(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """How far each precision moves the mean of any run from that in float32."""
+    return {name: max(abs(own[name] - own["float32"]) for own in scored) for name in scored[0] if name != "float32"}
+
+
+def compare_precisions(options: argparse.Namespace, mirror: Path | None) -> dict[str, Any]:
+    """Runs that exist, in every precision."""
+    means: dict[str, dict[str, float]] = {}
+    for name in options.of:
+        run = RunStore(options.runs).find(name)
+        for precision in options.precisions:
+            found = mean_score(run, mirror, options.device, options.test_limit, precision)
+            means.setdefault(run.name, {})[precision] = found
+            say(f"{run.name}, {precision}: {found:.3f}")
+    return {"means": means, "most_by_precision": most_by_precision(list(means.values()))}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -96,19 +116,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--limit", type=int, help="English training examples; default: all")
     add("--test-limit", type=int, default=100, help="test sentences a language")
     add("--set", nargs="*", default=[], metavar="KEY=VALUE", help="recipe fields of every run")
+    add("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    add("--of", nargs="+", metavar="RUN", help="runs of --runs to score, in place of training")
     add("--out", type=Path, required=True)
     options = parser.parse_args(argv)
+    options.precisions = list(dict.fromkeys(["float32", *options.precisions]))
     mirror = mirror_dir(options.hub_mirror)
     shown = {name: own for name, own in vars(options).items() if name not in ("out", "runs", "hub_mirror")}
-    result: dict[str, Any] = {
-        "benchmark": "same_scores",
-        "options": shown,
-        "targets": {target: compare(options, mirror, target) for target in options.targets},
-        "machine": describe_machine(),
-        "date": datetime.date.today().isoformat(),
-    }
+    if options.of:
+        found = {"runs": compare_precisions(options, mirror)}
+    else:
+        found = {"targets": {target: compare(options, mirror, target) for target in options.targets}}
+    about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    result: dict[str, Any] = {"benchmark": "same_scores", "options": shown, **found, **about}
     atomic_write_text(options.out, json.dumps(result, indent=1) + "\n")
-    print(json.dumps({name: own["mean_of_seeds"] for name, own in result["targets"].items()}))
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

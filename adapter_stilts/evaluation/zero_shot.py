@@ -71,7 +71,7 @@ def evaluate(
 
     `limit` takes so many sentences a language, the same for every run; `out` gets a copy of scores.json and
     predictions.parquet; `keep` says what of the run's weights stays afterwards. What was scored before is not scored
-    again. Predictions are computed in float32, on CUDA in bf16 (`SCORING_PRECISION`).
+    again. Predictions are computed in float32, on CUDA in fp16 (`SCORING_PRECISION`).
 
     Raises UsageError for an unknown language or split, StiltsError where none of the languages has data.
     """

@@ -16,13 +16,13 @@ from torch import Tensor
 
 
 @contextmanager
-def rounded_to_bf16(model: Any) -> Iterator[None]:
-    """The model in bf16 for the time of the block, to predict with; the float32 tensors stay where they are."""
+def rounded_to(model: Any, dtype: torch.dtype) -> Iterator[None]:
+    """The model in half precision for the time of the block, to predict with; the float32 tensors stay as they are."""
     tensors = [own for own in (*model.parameters(), *model.buffers()) if own.dtype == torch.float32]
     before = [own.data for own in tensors]
     try:
         for own in tensors:
-            own.data = own.data.to(torch.bfloat16)
+            own.data = own.data.to(dtype)
         yield
     finally:
         for own, data in zip(tensors, before, strict=True):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from adapter_stilts.analysis.rows import row_key
 from adapter_stilts.report.content import Report
+from adapter_stilts.runs.record import Record
 
 # Points between the development scores of an intermediate's seeds.
 UNEVEN = 5.0
@@ -41,14 +42,23 @@ def _uneven(report: Report) -> Iterator[str]:
 
 
 def _collapsed(report: Report) -> Iterator[str]:
-    """Targets are held against the run of their method and seed that has no intermediate."""
+    """Targets are held against the run of their method and seed that has no intermediate; a row is named once."""
     records = [own.run.record for own in report.scored.values()]
     alone = {(own.task.name, own.method, own.seed): own.development for own in records if own.composition == "none"}
-    for own in records:
+    fallen: dict[tuple[str, str], list[tuple[Record, float]]] = {}
+    for own in sorted(records, key=lambda record: record.seed):
         usual = alone.get((own.task.name, own.method, own.seed))
         if usual is not None and own.development < usual - COLLAPSED:
-            yield (
-                f"{own.task.name}, {row_key(own).label}, seed {own.seed} collapsed in training: its own development "
-                f"{own.task.selection_metric} is {own.development:.1f}, without an intermediate {usual:.1f}; it counts "
-                "like any other run"
-            )
+            fallen.setdefault((own.task.name, row_key(own).label), []).append((own, usual))
+    for (target, label), runs in fallen.items():
+        seeds = ", ".join(str(own.seed) for own, _ in runs)
+        yield (
+            f"{target}, {label} collapsed in training (seed {seeds}): its own development "
+            f"{runs[0][0].task.selection_metric} is {_range([own.development for own, _ in runs])}, without an "
+            f"intermediate {_range([usual for _, usual in runs])}; it counts like any other row"
+        )
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
+    return low if low == high else f"{low} to {high}"

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from adapter_stilts.evaluation.metrics import compute
 from adapter_stilts.model.compiled import plain_layers
-from adapter_stilts.model.half import rounded_to_bf16
+from adapter_stilts.model.half import rounded_to
+from adapter_stilts.progress import say
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.training.batches import Batch, first_position, inference_batches, pack, ranges
@@ -24,9 +25,11 @@ from adapter_stilts.training.streams import Streams
 INFERENCE_TOKENS = {"cpu": 1_024, "cuda": 65_536}
 
 
-# What predictions are computed in where a run is scored in all languages. On one H100 bf16 is nine times as fast as
-# float32, and moves the means of UDPOS and WikiANN by 0.01 points (`python -m benchmarks.same_scores`).
-SCORING_PRECISION = {"cpu": "float32", "cuda": "bf16"}
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+# What predictions are computed in where a run is scored in all languages. On one H100 half precision is nine times as
+# fast as float32; bf16 moves a mean by a tenth of a point, fp16, which rounds eight times as finely, by a hundredth
+# (`python -m benchmarks.same_scores`).
+SCORING_PRECISION = {"cpu": "float32", "cuda": "fp16"}
 
 
 @contextmanager
@@ -34,8 +37,9 @@ def predicting(model: Any, precision: str = "float32") -> Iterator[None]:
     """Evaluation mode without gradients for the time of the block, and without compiled layers."""
     training = model.training
     model.eval()
+    half = rounded_to(model, HALF[precision]) if precision in HALF else nullcontext()
     try:
-        with torch.no_grad(), plain_layers(model), rounded_to_bf16(model) if precision == "bf16" else nullcontext():
+        with torch.no_grad(), plain_layers(model), half:
             yield
     finally:
         model.train(training)
@@ -49,7 +53,8 @@ def predict_labels(
     on_batch: Callable[[int], None] | None = None,
     precision: str = "float32",
 ) -> list[list[str]]:
-    """Predicted label names of the units of each given example, in the examples' order; `precision` is float32 or bf16.
+    """Predicted label names of the units of each given example, in the examples' order; `precision` is float32, bf16 or
+    fp16, which gives way to float32 where a number grows too large for it.
 
     A sentence that was split into windows gets its words' labels in order, one each. `on_batch` hears the number of
     pieces of each finished batch.
@@ -59,19 +64,25 @@ def predict_labels(
     sequences = split.sequences_of(examples)
     batches = inference_batches(split, sequences, INFERENCE_TOKENS[device.type])
 
-    def labels_of(own: np.ndarray) -> tuple[Batch, Tensor]:
+    def labels_of(own: np.ndarray) -> tuple[Batch, Tensor, Tensor]:
         batch = pack(split, own, head, first, device)
         with torch.no_grad():  # each thread has its own
-            return batch, batch_logits(model, batch).argmax(dim=1)
+            logits = batch_logits(model, batch)
+            return batch, logits.argmax(dim=1), logits.isfinite().all()
 
     order: list[np.ndarray] = []
     found: list[Tensor] = []
+    finite: list[Tensor] = []
     with predicting(model, precision), closing(Streams(device)) as streams:
-        for batch, labels in streams.map(labels_of, batches):
+        for batch, labels, whole in streams.map(labels_of, batches):
             order.append(batch.sequences)
             found.append(labels)  # left where they are: fetching them would wait for the device
+            finite.append(whole)
             if on_batch:
                 on_batch(batch.tokens)
+    if precision == "fp16" and finite and not torch.stack(finite).all():
+        say(f"{split.source}: a number too large for fp16, predicted in float32")
+        return predict_labels(model, head, split, examples)
     return _names_of_units(split, examples, sequences, order, found)
 
 

@@ -21,6 +21,7 @@ def test_means_by_execution_seed_and_precision(tmp_path: Path, monkeypatch: pyte
     same_scores.main([*asked, "--runs", str(tmp_path / "same"), "--out", str(tmp_path / "same.json")])
     (found,) = json.loads((tmp_path / "same.json").read_text(encoding="utf-8"))["targets"].values()
     assert found["means"]["eager"] == found["means"]["captured"]
+    assert list(found["means"]["eager"]) == ["float32", "fp16", "bf16"]
     assert found["between_executions"] == 0.0
     eager = found["means"]["eager"]["float32"]
     assert found["between_seeds"]["eager"] == max(eager) - min(eager)
@@ -29,3 +30,15 @@ def test_means_by_execution_seed_and_precision(tmp_path: Path, monkeypatch: pyte
         run.record.seed: evaluate(run, limit=5, runs=store, device="cpu").mean["accuracy"] for run in store.runs()
     }
     assert eager == [scored[0], scored[1]]
+    for precision, moved in found["most_by_precision"].items():
+        pairs = zip(eager, found["means"]["eager"][precision], strict=True)
+        assert moved == max(abs(one - other) for one, other in pairs)
+
+    (name, *_) = store.names()
+    seed = store.find(name).record.seed
+    again = [*asked[2:4], "--of", name, "--runs", str(store.folder), "--test-limit", "5", "--precisions", "fp16"]
+    same_scores.main([*again, "--out", str(tmp_path / "of.json")])
+    runs = json.loads((tmp_path / "of.json").read_text(encoding="utf-8"))["runs"]
+    fp16 = found["means"]["eager"]["fp16"][seed]
+    assert runs["means"] == {name: {"float32": scored[seed], "fp16": fp16}}
+    assert runs["most_by_precision"] == {"fp16": abs(fp16 - scored[seed])}

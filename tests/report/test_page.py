@@ -226,8 +226,8 @@ def test_a_target_that_collapsed_is_named(whole: Report) -> None:
 
     record = own.run.record
     assert (
-        f"udpos, {record.method} stack over {record.over[0].label}, seed {record.seed} collapsed in training: its own "
-        f"development accuracy is 14.8, without an intermediate {usual:.1f}; it counts like any other run."
+        f"udpos, {record.method} stack over {record.over[0].label} collapsed in training (seed {record.seed}): its own "
+        f"development accuracy is 14.8, without an intermediate {usual:.1f}; it counts like any other row."
     ) in with_score(14.8)
     assert "collapsed" not in with_score(usual - 20.0)
     assert "collapsed" not in page(whole, [])

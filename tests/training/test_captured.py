@@ -11,7 +11,7 @@ from helpers_training import Place, english_task, make_place, pairs_task, random
 from torch import Tensor
 
 from adapter_stilts.model.bottleneck import fusion_regularisation
-from adapter_stilts.model.half import HalfPrecision, rounded_to_bf16
+from adapter_stilts.model.half import HalfPrecision, rounded_to
 from adapter_stilts.runs.store import Run
 from adapter_stilts.training.batches import divide, pack
 from adapter_stilts.training.buffers import CAPACITIES, IGNORED, Buffers, capacity_for, filling
@@ -127,18 +127,22 @@ def test_half_precision_gives_back_what_it_took(place: Place) -> None:
     assert {own.dtype for own in model.parameters()} == {torch.float32}
 
 
-def test_a_model_rounded_for_predictions_is_what_it_was_afterwards(place: Place) -> None:
+@pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 0.05), (torch.float16, 0.05 / 8)])
+def test_a_model_rounded_for_predictions_is_what_it_was_afterwards(
+    place: Place, dtype: torch.dtype, most: float
+) -> None:
+    """fp16 has three bits more than bf16: a rounding of an eighth."""
     job = job_of(place, "full")
     model = build_model(job, load_training_data(job)).eval()
     batch = pack(random_split([9, 5, 20]), np.arange(3), "t", 2)
     before = {name: (own.data_ptr(), own.detach().clone()) for name, own in model.named_parameters()}
     with torch.no_grad():
         expected = batch_logits(model, batch)
-        with rounded_to_bf16(model):
-            assert {own.dtype for own in model.parameters()} == {torch.bfloat16}
+        with rounded_to(model, dtype):
+            assert {own.dtype for own in model.parameters()} == {dtype}
             rounded = batch_logits(model, batch)
-    assert rounded.dtype == torch.bfloat16
-    assert 0 < (rounded.float() - expected).abs().max() < 0.05 * expected.abs().max()
+    assert rounded.dtype == dtype
+    assert 0 < (rounded.float() - expected).abs().max() < most * expected.abs().max()
     for name, own in model.named_parameters():
         address, values = before[name]
         assert own.data_ptr() == address
