@@ -33,7 +33,7 @@ def answer(effects: Effects) -> Answer:
         return Answer(f"Whether {WHO} differ cannot be answered: {own.reason}.", (*tried, _scope(effects)))
     found = f"{_points(own)}{_of(effects)}"
     test = f"The interval is at 95% (t, {own.df:.1f} degrees of freedom); p = {own.p:.2g}, {own.holm_p:.2g} after Holm."
-    limits = (*_by_target(effects), _scope(effects), test)
+    limits = (*_by_target(effects), *_by_level(effects), _scope(effects), test)
     if own.holm_p < ALPHA:
         return Answer(f"{WHO.capitalize()} differ by {found}.", limits)
     could = f"Four of five such studies would see a true difference of {own.smallest_difference:.1f} points"
@@ -58,6 +58,14 @@ def _of(effects: Effects) -> str:
 def _by_target(effects: Effects) -> list[str]:
     parts = [own for own in effects.contrasts if own.name == "knowledge" and own.target and own.p is not None]
     return [f"By target: {', '.join(f'{own.target} {_points(own)}' for own in parts)}."] if parts else []
+
+
+def _by_level(effects: Effects) -> list[str]:
+    """What the study found beside the question: whether the level of the tasks' labels matters."""
+    own = effects.contrast("granularity")
+    if own.p is None or own.holm_p is None:
+        return []
+    return [f"By level: token minus sentence {_points(own)}, p = {own.holm_p:.2g} after Holm."]
 
 
 def _scope(effects: Effects) -> str:

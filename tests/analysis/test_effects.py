@@ -258,8 +258,13 @@ def test_answers_say_what_was_found() -> None:
     assert answer(some).sentence == f"{who.capitalize()} differ by {points(some)} {of}."
     found = none.contrast("knowledge")
     assert answer(none).sentence == f"No difference between {who} was seen: {points(none)} {of}."
-    by_target, scope, test, could = answer(none).limits
+    by_target, by_level, scope, test, could = answer(none).limits
     assert by_target == f"By target: target0 {points(none, 'target0')}, target1 {points(none, 'target1')}."
+    level = none.contrast("granularity")
+    assert by_level == (
+        f"By level: token minus sentence {level.estimate:+.1f} points [{level.low:+.1f}, {level.high:+.1f}], "
+        f"p = {level.holm_p:.2g} after Holm."
+    )
     assert scope == SCOPE
     p = f"p = {found.p:.2g}, {found.holm_p:.2g} after Holm"
     assert test == f"The interval is at 95% (t, {found.df:.1f} degrees of freedom); {p}."
