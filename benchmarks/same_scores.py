@@ -3,8 +3,8 @@
     python -m benchmarks.same_scores --device cuda --backbone embedded --hub-mirror hub --out same_scores.json
 
 For each target: means over all languages of every execution and precision, by seed; how far apart the seeds of one
-execution are; and how far the executions' means over seeds, and the precisions, are from each other. `--of RUN` scores
-runs that exist in place of training any, which needs no GPU.
+execution are; how far the executions' means over seeds are from each other, and how far each precision moves any run's
+mean from float32. `--of RUN` scores runs that exist in place of training any, which needs no GPU.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def test_tune_writes_a_recipe_that_train_uses(place: Place) -> None:
     records = [place.store.find(trial["attempts"][0]["run"]).record for trial in printed["trials"]]
     assert [trial["development"] for trial in printed["trials"]] == [record.development for record in records]
     best = max(records, key=lambda record: record.development)
-    assert (records[printed["best"]].name, printed["file"]) == (best.name, str(task.path))
+    assert (printed["best"]["attempts"][0]["run"], printed["file"]) == (best.name, str(task.path))
 
     written = find_task(str(task.path)).recipes["bottleneck"]
     assert written == {"default": Recipe(learning_rate=1e-2, epochs=2, batch_examples=8), backbone: written[backbone]}
@@ -302,7 +302,7 @@ def test_trials_that_diverge_count_as_nothing(place: Place) -> None:
     )
     lost, found = printed["trials"]
     assert (lost["development"], lost["attempts"][0]["run"], found["development"] > 0) == (0.0, "", True)
-    assert (printed["best"], printed["recipe"]["learning_rate"]) == (1, 1e-2)
+    assert (printed["best"], printed["recipe"]["learning_rate"]) == (found, 1e-2)
     task.path.write_text(before, encoding="utf-8")
     result = command(*tune_arguments(place, "diverging", "--search", "learning_rate=1e29,1e30"))
     assert (result.exit_code, result.stdout) == (1, "")

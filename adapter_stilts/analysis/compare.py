@@ -154,6 +154,7 @@ def _table(group: list[Scored]) -> Table:
         oracle=oracle.label if oracle else None,
         oracle_full=oracle_full.label if oracle_full else None,
         oracle_delta=_delta(oracle, [oracle_full], by_row) if oracle and oracle_full else None,
+        precisions=tuple(sorted({own.scores.precision for own in group})),
     )
 
 

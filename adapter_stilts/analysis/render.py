@@ -50,8 +50,9 @@ def conditions(table: Table) -> str:
     tested = "all sentences" if table.test_examples is None else f"at most {table.test_examples} sentences a language"
     missing = f"; missing: {', '.join(table.missing)}" if table.missing else "; none missing"
     few = "" if len(table.seeds) >= 3 else " (under three seeds: no ranking follows)"
+    scored = "" if table.precisions == ("float32",) else f", predicted in {' and '.join(table.precisions)}"
     return (
-        f"{table.metric} in percent, backbone {table.backbone}, labels on {table.labelling}, "
+        f"{table.metric} in percent, backbone {table.backbone}, labels on {table.labelling}{scored}, "
         f"{table.train_examples:,} English training examples, {table.split}: {tested}, {len(table.languages)} languages"
         f"{missing}; seeds: {', '.join(map(str, table.seeds))}{few}. "
         "Deltas are points of the mean without English, with 95% intervals over test sentences only. "

@@ -61,6 +61,7 @@ class Table:
     chosen, `chosen_full` and `oracle_full` the rows of full STILTs chosen in the same way; None where there is none.
     All rows of the family stand for choice, those without an intermediate too, but no control: adapters are bottleneck
     and those of peft, a linear probe is neither. `chosen_delta`, `oracle_delta`: the adapter row against the full one.
+    `precisions` are what predictions were computed in.
     """
 
     target: str
@@ -80,3 +81,4 @@ class Table:
     oracle: str | None
     oracle_full: str | None
     oracle_delta: Delta | None
+    precisions: tuple[str, ...] = ("float32",)

@@ -183,7 +183,7 @@ def _beside(file: Path) -> Iterator[Path]:
 
 def _described(tuned: Tuned) -> dict[str, Any]:
     described = asdict(tuned)
-    return {**described, "recipe": tuned.recipe.model_dump(mode="json"), "best": tuned.trials.index(tuned.best)}
+    return {**described, "recipe": tuned.recipe.model_dump(mode="json"), "best": asdict(tuned.best)}
 
 
 def _table(tuned: Tuned, metric: str) -> Table:

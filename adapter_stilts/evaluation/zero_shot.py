@@ -30,6 +30,8 @@ from adapter_stilts.training.inference import SCORING_PRECISION, predict_labels,
 SCORES = "scores.json"
 # Which sentences are scored, where a part of a split is asked for: the same for every run, whatever its seed.
 TEST_SEED = 0
+# Raised where an unchanged run would get other scores. 2: on CUDA in fp16 in place of bf16.
+SCORING_VERSION = 2
 
 
 class Scores(Stored):
@@ -160,6 +162,7 @@ def evaluation_name(run: Run, split: str, limit: int | None, identities: dict[st
         "split": split,
         "limit": limit,
         "test_seed": TEST_SEED,
+        "scoring": SCORING_VERSION,
         "data": identities,
         "metrics": {name: METRICS[name].version for name in run.record.task.metrics},
     }

@@ -1,4 +1,4 @@
-"""Computing in bf16 on copies of float32 weights.
+"""Computing in half precision on copies of float32 weights: training in bf16, predictions in either.
 
 Autocast keeps layer norms in float32 and casts weights again in every layer of every step. Here the whole model is bf16
 for as long as it trains: frozen weights are rounded once; each trained weight has a float32 master that the optimizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -180,12 +181,13 @@ def _below(scored: Iterable[Scored]) -> Iterator[Below]:
 
 
 def _trained(runs: Iterable[tuple[Underneath, Path]]) -> tuple[str | None, float | None, int | None]:
-    """Metric, majority score and training pieces of an intermediate, by the first of its records that is there."""
+    """Metric, majority score and training pieces of an intermediate, by the first of its records that has them."""
+    records = []
     for _, folder in runs:
-        try:
-            record = read_record(folder)
-        except StiltsError:
-            continue
-        pieces = sum(own.tokens for own in record.data if own.split == "train")
-        return record.task.selection_metric, record.development_majority, pieces
-    return None, None, None
+        with suppress(StiltsError):
+            records.append(read_record(folder))
+    if not records:
+        return None, None, None
+    pieces = sum(own.tokens for own in records[0].data if own.split == "train")
+    majorities = (own.development_majority for own in records if own.development_majority is not None)
+    return records[0].task.selection_metric, next(majorities, None), pieces

@@ -46,7 +46,9 @@ def stated(report: Report) -> Cells:
         ]
         for table in report.tables
     ]
-    note = f"Backbone {', '.join(dict.fromkeys(table.backbone for table in report.tables))}. Scores in percent."
+    backbones = ", ".join(dict.fromkeys(table.backbone for table in report.tables))
+    precisions = sorted({own for table in report.tables for own in table.precisions})
+    note = f"Backbone {backbones}. Scores in percent, of predictions in {' and '.join(precisions)}."
     return Cells("What was measured", note, heads, rows, text_columns=4)
 
 

@@ -26,9 +26,9 @@ INFERENCE_TOKENS = {"cpu": 1_024, "cuda": 65_536}
 
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
-# What predictions are computed in where a run is scored in all languages. On one H100 half precision is nine times as
-# fast as float32; bf16 moves a mean by a tenth of a point, fp16, which rounds eight times as finely, by a hundredth
-# (`python -m benchmarks.same_scores`).
+# What predictions are computed in where a run is scored in all languages. On one H100 bf16 is nine times as fast as
+# float32, but moves a run's mean by up to a tenth of a point; fp16 rounds eight times as finely and moves it by a
+# hundredth (`python -m benchmarks.same_scores`).
 SCORING_PRECISION = {"cpu": "float32", "cuda": "fp16"}
 
 

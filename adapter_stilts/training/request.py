@@ -40,6 +40,8 @@ TRAINING_VERSION = 3
 FUSION_RATE_DIVISOR = 10
 _MIXING = ("mixing", "mixing_cap", "mixing_temperature")
 _MASKED_LM = ("mlm_share", "mlm_task")
+# Fields that a recipe's `tuning` is not about.
+_NOT_TUNED = ("tuning", "development_examples")
 # Fields that make a row of their own in a table where they are set: what is trained, not how fast.
 _VARIANT = (*USED_BY_METHOD, *_MIXING, *_MASKED_LM)
 
@@ -165,7 +167,12 @@ def resolve_recipe(
 
     Raises UsageError for a setting that decides nothing here: who typed it expects it to.
     """
-    recipe = override(recipe_for(tasks[0], method, backbone.id), settings)  # type: ignore[arg-type]
+    own = recipe_for(tasks[0], method, backbone.id)  # type: ignore[arg-type]
+    recipe = override(own, settings)
+    changed = [key for key in settings if key not in _NOT_TUNED and getattr(recipe, key) != getattr(own, key)]
+    if own.tuning and changed and recipe.tuning == own.tuning:
+        # What was found for other values is no word on these.
+        recipe = recipe.model_copy(update={"tuning": f"{', '.join(changed)} set otherwise than tuned: {own.tuning}"})
     unused = unused_fields(method, composition) | set(_mixed(tasks))
     for key in settings:
         if key in unused:

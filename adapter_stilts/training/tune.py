@@ -74,8 +74,8 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Trial:
-    """The recipe fields that a trial set, and its mean development score over the seeds: a rate under which one seed of
-    three learns nothing is not chosen for what the other two reach."""
+    """The recipe fields that a trial set, and its mean development score over the seeds: a rate under which one of them
+    learns nothing loses what that seed would have had."""
 
     settings: dict[str, str]
     development: float

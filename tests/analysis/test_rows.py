@@ -10,7 +10,8 @@ from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.analysis.render import conditions, summary
 from adapter_stilts.analysis.table import Row, Table
 from adapter_stilts.errors import UsageError
-from adapter_stilts.runs.store import RunStore
+from adapter_stilts.evaluation.zero_shot import SCORES
+from adapter_stilts.runs.store import EVALUATIONS, RunStore
 
 RANKING = ("best", "better", "beats", "wins", "worse", "highest", "outperforms", "superior", "significant")
 
@@ -247,6 +248,16 @@ def test_choice_of_one_family_alone(tmp_path: Path) -> None:
     table = table_of(tmp_path)
     assert (table.chosen, table.oracle, table.chosen_delta, table.oracle_delta) == (None, None, None, None)
     assert "controls left out: full STILTs: full none 58.0. Chosen by test" in conditions(table)
+
+
+def test_caption_says_what_predictions_were_computed_in(tmp_path: Path) -> None:
+    """Nothing of float32, which is what everyone expects."""
+    write_run(tmp_path, "head", "none", 58)
+    assert "labels on first_content, 1,000" in conditions(table_of(tmp_path))
+    run = write_run(tmp_path, "full", "none", 58)
+    scores = run.folder / EVALUATIONS / "test" / SCORES
+    scores.write_text(scores.read_text().replace('"precision":"float32"', '"precision":"fp16"'))
+    assert "labels on first_content, predicted in float32 and fp16, 1,000" in conditions(table_of(tmp_path))
 
 
 def test_nothing_to_choose_among(tmp_path: Path) -> None:

@@ -74,6 +74,21 @@ def test_majority_of_the_development_examples(place: Place) -> None:
         assert development_majority(load_training_data(place.job(tasks))) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "best of 3"),
+        ({"epochs": "2", "development_examples": "5"}, "best of 3"),
+        ({"epochs": "3", "learning_rate": "1e-3"}, "epochs, learning_rate set otherwise than tuned: best of 3"),
+        ({"epochs": "3", "tuning": "by a friend"}, "by a friend"),
+    ],
+)
+def test_how_a_recipe_was_tuned_is_said_of_its_own_values(place: Place, settings: dict[str, str], said: str) -> None:
+    tuned = "{learning_rate: 1e-2, epochs: 2, batch_examples: 8, tuning: best of 3}"
+    task = english_task(place.folder / "data", bottleneck=tuned)
+    assert place.job(task, settings=settings).recipe.tuning == said
+
+
 @pytest.mark.parametrize(("selection", "epoch"), [("last", 4), ("best", 2)])
 @pytest.mark.parametrize("method", ["bottleneck", "full"])
 def test_selection(place: Place, monkeypatch: pytest.MonkeyPatch, method: str, selection: str, epoch: int) -> None:
