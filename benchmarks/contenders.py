@@ -158,7 +158,8 @@ def training_contenders(
 def prediction_contenders(
     name: str, job: Job, data: TrainingData, arguments: Mapping[str, Any], options: argparse.Namespace
 ) -> list[Contender]:
-    """Ours in every precision that runs are scored in, then `Trainer.predict` in every order, in float32."""
+    """Ours in every precision that runs are scored in, of `inference` also in the sentences' own order; then
+    `Trainer.predict` in every order, in float32."""
     device = options.device
     labels = data.tasks[0].labels
 
@@ -169,15 +170,18 @@ def prediction_contenders(
 
         return build
 
-    def ours(precision: str) -> Contender:
+    def ours(precision: str, ordered: bool = False) -> Contender:
         def build(stack: ExitStack) -> Variant:
-            return our_inference(job, data, device, precision)
+            return our_inference(job, data, device, precision, ordered)
 
-        return Contender(f"ours_{name}_{precision}", name, True, precision, build)
+        order = "_default" if ordered else ""
+        return Contender(f"ours_{name}{order}_{precision}", name, True, precision, build)
 
     theirs = [
         Contender(f"trainer_predict_{name}_{order}_float32", name, False, "float32", peer(order))
         for order in PREDICTIONS[name]
         if options.peer_orders != ["none"]
     ]
-    return [*map(ours, dict.fromkeys(("float32", SCORING_PRECISION[device]))), *theirs]
+    mine = [ours(precision) for precision in dict.fromkeys(("float32", SCORING_PRECISION[device]))]
+    mine += [ours("float32", ordered=True)] if "default" in PREDICTIONS[name] else []
+    return [*mine, *theirs]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +16,10 @@ from adapter_stilts.model.compiled import is_compiled
 from adapter_stilts.progress import progress
 from adapter_stilts.training.batches import Batch
 from adapter_stilts.training.build import build_model
-from adapter_stilts.training.data import TrainingData
+from adapter_stilts.training.data import TrainingData, TrainingPart
 from adapter_stilts.training.embedding_rows import reachable_rows
 from adapter_stilts.training.execution import Execution, make_step
-from adapter_stilts.training.inference import predict_labels
+from adapter_stilts.training.inference import INFERENCE_TOKENS, predict_labels
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.plan import plan_epochs
 from adapter_stilts.training.step import Step
@@ -79,6 +80,20 @@ class WatchedStep:
         self.step.close()
 
 
+def as_they_come(part: TrainingPart, tokens: int) -> list[np.ndarray]:
+    """The part's examples in their order, in batches of at most so many pieces; one that alone has more is a batch."""
+    lengths = np.bincount(part.train.example, weights=part.train.lengths, minlength=part.train.examples)
+    batches: list[list[int]] = []
+    filled = 0.0
+    for example in part.train_examples.tolist():
+        if not batches or filled + lengths[example] > tokens:
+            batches.append([])
+            filled = 0.0
+        batches[-1].append(example)
+        filled += lengths[example]
+    return [np.array(own) for own in batches]
+
+
 def our_training(
     job: Job, data: TrainingData, timed: Sample, repeats: int, execution: Execution, device: str, stack: ExitStack
 ) -> Variant:
@@ -102,15 +117,17 @@ def our_training(
     return Variant(run, parameters, pads=False, compiled=lambda: is_compiled(model))
 
 
-def our_inference(job: Job, data: TrainingData, device: str, precision: str) -> Variant:
-    """`predict_labels`, which sorts by length itself."""
+def our_inference(job: Job, data: TrainingData, device: str, precision: str, ordered: bool = False) -> Variant:
+    """`predict_labels`, which sorts by length itself; `ordered`: called for each batch of the sentences as they come."""
     model: Any = build_model(job, data, device)
 
     def run(sample: Sample, repeat: int) -> Measured:
         (part,) = sample.data.tasks
+        parts = as_they_come(part, INFERENCE_TOKENS[device]) if ordered else [part.train_examples]
         tokens: list[int] = []
         started = now(device)
-        predict_labels(model, part.head, part.train, part.train_examples, tokens.append, precision)
+        for examples in parts:
+            predict_labels(model, part.head, part.train, examples, tokens.append, precision)
         return Measured(sum(tokens), sum(tokens), now(device) - started)
 
     return Variant(run, 0, pads=False)

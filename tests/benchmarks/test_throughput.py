@@ -5,12 +5,14 @@ import re
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers_tiny import tiny_backbone_folder
+from helpers_training import random_split
 from transformers import XLMRobertaTokenizerFast
 
 from adapter_stilts.model.backbone import load_backbone, load_model
@@ -19,7 +21,7 @@ from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.training.inference import INFERENCE_TOKENS
 from benchmarks import contenders, measuring, peer_models, peers, random_backbone, report, samples, throughput
 from benchmarks.machine import describe_machine, processor_name
-from benchmarks.ours import WatchedStep
+from benchmarks.ours import WatchedStep, as_they_come
 
 TASK = """\
 name: mine
@@ -123,7 +125,14 @@ def test_all_count_the_same_tokens(result: dict[str, Any], lengths: list[int], b
     assert (first["sentences"], first["tokens"], first["longest_sentence"]) == (12, sum(lengths), max(lengths))
     assert set(first["variants"]) == {*OURS.values(), *(own for names in TRAINING.values() for own in names)}
     orders = [f"trainer_predict_inference_{order}_float32" for order in ("default", "sorted", "equal")]
-    assert set(result["results"]["inference"]["variants"]) == {"ours_inference_float32", *orders}
+    ours = ["ours_inference_float32", "ours_inference_default_float32"]
+    assert set(result["results"]["inference"]["variants"]) == {*ours, *orders}
+
+
+def test_sentences_as_they_come_are_cut_where_the_next_does_not_fit() -> None:
+    part: Any = SimpleNamespace(train=random_split([9, 5, 20, 50, 3]), train_examples=np.array([3, 0, 1, 2, 4]))
+    assert [own.tolist() for own in as_they_come(part, 30)] == [[3], [0, 1], [2, 4]]
+    assert [own.tolist() for own in as_they_come(part, 87)] == [[3, 0, 1, 2, 4]]
 
 
 def test_languages_are_those_that_are_present(result: dict[str, Any], backbone: Path) -> None:
