@@ -118,7 +118,7 @@ def our_training(
 
 
 def our_inference(job: Job, data: TrainingData, device: str, precision: str, ordered: bool = False) -> Variant:
-    """`predict_labels`, which sorts by length itself; `ordered`: called for each batch of the sentences as they come."""
+    """`predict_labels`, which sorts by length; `ordered`: a call for each batch of the sentences as they come."""
     model: Any = build_model(job, data, device)
 
     def run(sample: Sample, repeat: int) -> Measured:
