@@ -25,7 +25,7 @@ from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split, reading_of
 from adapter_stilts.training.device import default_device
-from adapter_stilts.training.inference import SCORING_PRECISION, predict_labels, score
+from adapter_stilts.training.inference import SCORING_PRECISION, labels_and_precision, score
 
 SCORES = "scores.json"
 # Which sentences are scored, where a part of a split is asked for: the same for every run, whatever its seed.
@@ -187,7 +187,7 @@ def _score_run(
     tokens = sum(int(own.lengths[own.sequences_of(sample)].sum()) for own, sample in zip(splits, samples, strict=True))
     precision = SCORING_PRECISION[torch.device(device).type]
     with progress(f"{run.name} {split}", tokens, "pieces") as reporter:
-        predictions = _predict(model, manifest, splits, samples, precision, reporter)
+        predictions, precision = _predict(model, manifest, splits, samples, precision, reporter)
     scored = {own.language: _score(run, own, split) for own, split in zip(predictions, splits, strict=True)}
     scores = summarise(run, task, split, limit, scored, missing, precision)
     with atomic_folder(folder) as beside:
@@ -202,11 +202,12 @@ def _predict(
     samples: list[np.ndarray],
     precision: str,
     reporter: Reporter,
-) -> list[Predictions]:
-    """Predictions of every split. All languages are one stream, sorted by length: its batches are full, and alike."""
+) -> tuple[list[Predictions], str]:
+    """Predictions of every split, and what they were computed in. All languages are one stream, sorted by length: its
+    batches are full, and alike."""
     first = np.cumsum([0, *(own.examples for own in splits)])
     examples = np.concatenate([sample + shift for sample, shift in zip(samples, first, strict=False)])
-    predicted = predict_labels(
+    predicted, precision = labels_and_precision(
         model,
         manifest.head,
         concatenate(splits),
@@ -218,7 +219,7 @@ def _predict(
     return [
         Predictions(own.language, sample.tolist(), predicted[end - len(sample) : end], own.gold(sample))
         for own, sample, end in zip(splits, samples, ends, strict=True)
-    ]
+    ], precision
 
 
 def _score(run: Run, predictions: Predictions, split: EncodedSplit) -> dict[str, float]:

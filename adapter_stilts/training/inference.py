@@ -23,8 +23,6 @@ from adapter_stilts.training.streams import Streams
 
 # Pieces a batch at inference: fills a CPU's caches and keeps a GPU busy without needing much memory.
 INFERENCE_TOKENS = {"cpu": 1_024, "cuda": 65_536}
-
-
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 # What predictions are computed in where a run is scored in all languages. On one H100 bf16 is nine times as fast as
 # float32, but moves a run's mean by up to a tenth of a point; fp16 rounds eight times as finely and moves it by a
@@ -59,6 +57,18 @@ def predict_labels(
     A sentence that was split into windows gets its words' labels in order, one each. `on_batch` hears the number of
     pieces of each finished batch.
     """
+    return labels_and_precision(model, head, split, examples, on_batch, precision)[0]
+
+
+def labels_and_precision(
+    model: Any,
+    head: str,
+    split: EncodedSplit,
+    examples: np.ndarray,
+    on_batch: Callable[[int], None] | None = None,
+    precision: str = "float32",
+) -> tuple[list[list[str]], str]:
+    """As `predict_labels`, and the precision that the predictions were computed in after all."""
     device = next(model.parameters()).device
     first = first_position(model.config)
     sequences = split.sequences_of(examples)
@@ -82,8 +92,8 @@ def predict_labels(
                 on_batch(batch.tokens)
     if precision == "fp16" and finite and not torch.stack(finite).all():
         say(f"{split.source}: a number too large for fp16, predicted in float32")
-        return predict_labels(model, head, split, examples)
-    return _names_of_units(split, examples, sequences, order, found)
+        return labels_and_precision(model, head, split, examples)
+    return _names_of_units(split, examples, sequences, order, found), precision
 
 
 def _names_of_units(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers_training import (
     CHINESE,
     ENGLISH,
@@ -229,3 +230,30 @@ def test_another_reading_of_the_same_file_is_another_evaluation(place: Place) ->
     source.write_text(source.read_text().replace("COLUMNS", "{tokens: lemma, labels: upos}"))
     score(place, run, languages=["de"])
     assert len(list(run.folder.glob("evaluations/*/scores.json"))) == 2
+
+
+@pytest.mark.parametrize(("scale", "precision"), [(1.0, "fp16"), (1e7, "float32")])
+def test_the_precision_that_was_computed_in_is_noted(
+    place: Place, monkeypatch: pytest.MonkeyPatch, scale: float, precision: str
+) -> None:
+    """As on CUDA; where a number is too large for fp16, float32 is what the scores are of."""
+    monkeypatch.setitem(zero_shot.SCORING_PRECISION, "cpu", "fp16")
+    load = zero_shot.load_run
+
+    def scaled(*arguments: Any) -> Any:
+        model, *others = load(*arguments)
+        with torch.no_grad():
+            model.roberta.embeddings.LayerNorm.weight.mul_(scale)
+        return model, *others
+
+    monkeypatch.setattr(zero_shot, "load_run", scaled)
+    run = place.train(spans_task(place.folder / "spans"))
+    assert score(place, run, limit=5).precision == precision
+
+
+def test_another_way_of_scoring_is_another_evaluation(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = place.train(spans_task(place.folder / "spans"))
+    score(place, run, limit=2)
+    monkeypatch.setattr(zero_shot, "SCORING_VERSION", zero_shot.SCORING_VERSION + 1)
+    score(place, run, limit=2)
+    assert len(list(run.folder.glob("evaluations/*"))) == 2
