@@ -138,8 +138,14 @@ def underneath(runs: Sequence[Run], store: RunStore) -> list[Run]:
     return [run for name in names if (run := store.get(name)) is not None]
 
 
-def command_of(arguments: argparse.Namespace, benchmark: str, amounts: Sequence[str], lists: Sequence[str]) -> str:
-    """The command that repeats a benchmark; the mirror stands as `hub`."""
+def command_of(
+    parser: argparse.ArgumentParser,
+    arguments: argparse.Namespace,
+    benchmark: str,
+    amounts: Sequence[str],
+    lists: Sequence[str],
+) -> str:
+    """The command that repeats a benchmark; the mirror stands as `hub`, an empty list where it is not the default."""
     parts = [f"python -m benchmarks.{benchmark}", f"--backbone {arguments.backbone}"]
     parts += ["--hub-mirror hub"] if arguments.hub_mirror else []
     for name in amounts:
@@ -147,7 +153,8 @@ def command_of(arguments: argparse.Namespace, benchmark: str, amounts: Sequence[
             parts.append(f"--{name.replace('_', '-')} {getattr(arguments, name)}")
     for name in lists:
         values = getattr(arguments, name)
-        parts += [f"--{name.replace('_', '-')} {' '.join(map(str, values))}"] if values else []
+        if values or parser.get_default(name):
+            parts.append(" ".join([f"--{name.replace('_', '-')}", *map(str, values)]))
     return " ".join([*parts, f"--out benchmarks/results/{arguments.out.name}"])
 
 

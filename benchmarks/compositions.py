@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="methods, the first one first")
     arguments = parser.parse_args(argv)
     command = command_of(
+        parser,
         arguments,
         "compositions",
         ("limit", "match_tokens", "test_limit", "development_limit"),

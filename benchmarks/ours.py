@@ -14,7 +14,7 @@ from torch import Tensor
 from adapter_stilts.model.arrangement import count_parameters
 from adapter_stilts.model.compiled import is_compiled
 from adapter_stilts.progress import progress
-from adapter_stilts.training.batches import Batch
+from adapter_stilts.training.batches import Batch, cut_batches
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.data import TrainingData, TrainingPart
 from adapter_stilts.training.embedding_rows import reachable_rows
@@ -82,16 +82,8 @@ class WatchedStep:
 
 def as_they_come(part: TrainingPart, tokens: int) -> list[np.ndarray]:
     """The part's examples in their order, in batches of at most so many pieces; one that alone has more is a batch."""
-    lengths = np.bincount(part.train.example, weights=part.train.lengths, minlength=part.train.examples)
-    batches: list[list[int]] = []
-    filled = 0.0
-    for example in part.train_examples.tolist():
-        if not batches or filled + lengths[example] > tokens:
-            batches.append([])
-            filled = 0.0
-        batches[-1].append(example)
-        filled += lengths[example]
-    return [np.array(own) for own in batches]
+    batches = cut_batches(part.train, part.train_examples, None, tokens)
+    return [np.array(list(dict.fromkeys(part.train.example[own].tolist()))) for own in batches]
 
 
 def our_training(

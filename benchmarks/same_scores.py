@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from adapter_stilts.evaluation.zero_shot import language_identities, load_run, task_of
+from adapter_stilts.evaluation.zero_shot import TEST_SEED, language_identities, load_run, task_of
 from adapter_stilts.paths import atomic_write_text, mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import Run, RunStore
@@ -29,7 +29,6 @@ from benchmarks.machine import describe_machine
 from benchmarks.ours import EXECUTIONS
 
 PRECISIONS = ("float32", *HALF)
-SAMPLE_SEED = 0
 
 
 def mean_score(run: Run, mirror: Path | None, device: str, limit: int, precision: str) -> float:
@@ -39,7 +38,7 @@ def mean_score(run: Run, mirror: Path | None, device: str, limit: int, precision
     scores = []
     for code in language_identities(task, list(task.data.languages), "test", mirror)[0]:
         split = encode_split(task, code, "test", backbone.tokenizer, manifest.labels, mirror)
-        examples = split.sample(limit, SAMPLE_SEED)
+        examples = split.sample(limit, TEST_SEED)
         found = predict_labels(model, manifest.head, split, examples, precision=precision)
         scores.append(score(task.kind, task.metrics, found, split.gold(examples))[task.selection_metric])
     return float(np.mean(scores))

@@ -42,13 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--full-over", nargs="*", default=list(INTERMEDIATES), help="intermediates of full STILTs")
     arguments = parser.parse_args(argv)
     command = command_of(
+        parser,
         arguments,
         "stilts_comparison",
         ("limit", "test_limit", "development_limit"),
         ("seeds", "targets", "over", "full_over", "set", "target_set"),
     )
-    # None is not the default of these.
-    command += "".join(f" --{name.replace('_', '-')}" for name in ("over", "full_over") if not getattr(arguments, name))
     todo = list(cells(arguments.targets, arguments.over, arguments.full_over, arguments.seeds))
     run_cells(todo, arguments, "stilts_comparison", command)
 

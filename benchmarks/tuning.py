@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     options = parser.parse_args(argv)
     command = command_of(
+        parser,
         options,
         "tuning",
         ("trials", "limit", "match_tokens", "development_limit"),

@@ -76,9 +76,16 @@ def test_command_repeats_what_was_asked() -> None:
         backbone="embedded", hub_mirror=Path("x"), limit=5, test_limit=None, seeds=[0, 1], set=[]
     )
     asked.out = Path("somewhere/table.json")
-    assert command_of(asked, "compositions", ("limit", "test_limit"), ("seeds", "set")) == (
+    parser = argparse.ArgumentParser()
+    for name, default in (("--seeds", [0]), ("--set", []), ("--over", ["ud_deprel"])):
+        parser.add_argument(name, default=default)
+    assert command_of(parser, asked, "compositions", ("limit", "test_limit"), ("seeds", "set")) == (
         "python -m benchmarks.compositions --backbone embedded --hub-mirror hub --limit 5 --seeds 0 1 "
         "--out benchmarks/results/table.json"
+    )
+    asked.over = []
+    assert " --over --out" in command_of(parser, asked, "compositions", (), ("set", "over")), (
+        "without, there would be one"
     )
 
 
