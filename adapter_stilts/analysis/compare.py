@@ -142,6 +142,7 @@ def _table(group: list[Scored]) -> Table:
         split=first.scores.split,
         backbone=first.run.record.backbone.id,
         labelling=first.scores.labelling,
+        precisions=tuple(sorted({own.scores.precision for own in group})),
         train_examples=first.run.record.data[0].examples,
         test_examples=first.scores.limit,
         seeds=tuple(sorted({own.run.record.seed for own in group})),
@@ -154,7 +155,6 @@ def _table(group: list[Scored]) -> Table:
         oracle=oracle.label if oracle else None,
         oracle_full=oracle_full.label if oracle_full else None,
         oracle_delta=_delta(oracle, [oracle_full], by_row) if oracle and oracle_full else None,
-        precisions=tuple(sorted({own.scores.precision for own in group})),
     )
 
 

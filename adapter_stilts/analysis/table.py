@@ -69,6 +69,7 @@ class Table:
     split: str
     backbone: str
     labelling: str
+    precisions: tuple[str, ...]
     train_examples: int
     test_examples: int | None
     seeds: tuple[int, ...]
@@ -81,4 +82,3 @@ class Table:
     oracle: str | None
     oracle_full: str | None
     oracle_delta: Delta | None
-    precisions: tuple[str, ...] = ("float32",)

@@ -23,6 +23,21 @@ MethodOption = Annotated[
     str, typer.Option("--method", help=f"What trains: {', '.join(METHODS)}. Example: --method lora")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1)]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="Training examples of each task, drawn with the seed.", show_default="all"),
+]
+MatchTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--match-tokens",
+        min=1,
+        metavar="N",
+        help="Training pieces of each intermediate, for intermediates of equal size; where nothing lies under the run, "
+        "of the run itself. Example: --match-tokens 100000",
+        show_default="all",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -14,6 +14,8 @@ from adapter_stilts.cli.options import (
     BackboneOption,
     DeviceOption,
     JsonOption,
+    LimitOption,
+    MatchTokensOption,
     MethodOption,
     MirrorOption,
     RunsOption,
@@ -40,6 +42,40 @@ STEPS = ("auto", "eager", "captured")
 COMPILE = ("auto", "on", "off")
 
 
+OverOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Intermediate underneath: a run, or a task (or A+B), which is trained first; TASK@random (never "
+        "trained) and TASK@shuffled (trained on shuffled labels) are its controls. Repeatable. "
+        "Example: --over ud_deprel --over chunking@shuffled"
+    ),
+]
+ComposeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How intermediates lie under the target: none, stack (active underneath), fuse (AdapterFusion over "
+        "them), continue (the target starts as a copy), merge (their weighted average, then stacked or continued) "
+        "or bake (merged into the backbone). Example: --compose fuse",
+        show_default="none; with --over stack, or continue for full",
+    ),
+]
+LanguagesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Languages of the training data, with commas between. Example: --languages de,fr",
+        show_default="the task's own, English",
+    ),
+]
+ControlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Make the run itself a control: random (never trained) or shuffled (shuffled labels). "
+        "Example: --control random",
+        show_default="none",
+    ),
+]
+
+
 def train(
     task: Annotated[
         str,
@@ -47,55 +83,15 @@ def train(
             help="A task's name, or the path of a task's YAML; A+B+C trains them together, one adapter and a head each."
         ),
     ],
-    over: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Intermediate underneath: a run, or a task (or A+B), which is trained first; TASK@random (never "
-            "trained) and TASK@shuffled (trained on shuffled labels) are its controls. Repeatable. "
-            "Example: --over ud_deprel --over chunking@shuffled"
-        ),
-    ] = None,
-    compose: Annotated[
-        str | None,
-        typer.Option(
-            help="How intermediates lie under the target: none, stack (active underneath), fuse (AdapterFusion over "
-            "them), continue (the target starts as a copy), merge (their weighted average, then stacked or continued) "
-            "or bake (merged into the backbone). Example: --compose fuse",
-            show_default="none; with --over stack, or continue for full",
-        ),
-    ] = None,
+    over: OverOption = None,
+    compose: ComposeOption = None,
     method: MethodOption = "bottleneck",
     backbone: BackboneOption = DEFAULT_BACKBONE,
     seed: SeedOption = 0,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Training examples of each task, drawn with the seed.", show_default="all"),
-    ] = None,
-    match_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Training pieces of each intermediate, for intermediates of equal size; without --over, of the run "
-            "itself. Example: --match-tokens 100000",
-            show_default="all",
-        ),
-    ] = None,
-    languages: Annotated[
-        str | None,
-        typer.Option(
-            help="Languages of the training data, with commas between. Example: --languages de,fr",
-            show_default="the task's own, English",
-        ),
-    ] = None,
-    control: Annotated[
-        str | None,
-        typer.Option(
-            help="Make the run itself a control: random (never trained) or shuffled (shuffled labels). "
-            "Example: --control random",
-            show_default="none",
-        ),
-    ] = None,
+    limit: LimitOption = None,
+    match_tokens: MatchTokensOption = None,
+    languages: LanguagesOption = None,
+    control: ControlOption = None,
     settings: SetOption = None,
     step: Annotated[
         str, typer.Option(help="How steps run: eager, captured (a CUDA graph), or auto: captured on CUDA.")

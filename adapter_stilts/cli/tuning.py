@@ -19,6 +19,8 @@ from adapter_stilts.cli.options import (
     BackboneOption,
     DeviceOption,
     JsonOption,
+    LimitOption,
+    MatchTokensOption,
     MethodOption,
     MirrorOption,
     RunsOption,
@@ -39,48 +41,47 @@ if TYPE_CHECKING:
     from adapter_stilts.training.tune import Tuned
 
 
+SearchOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=SPACE",
+        help="A recipe field to search: LOW:HIGH (logarithmic) or A,B,C. Repeatable. "
+        "Example: --search learning_rate=1e-4:1e-2 --search rank=8,16",
+        show_default="learning_rate, from 1/8 of the present recipe's to 4 times it",
+    ),
+]
+SeedsOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=2**32 - 1,
+        help="Seed of a trial's run. Repeatable: a trial's score is the mean. Example: --seed 0 --seed 1 --seed 2",
+        show_default="0",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="YAML file that gets the recipe: new, or of the same task.",
+        show_default="the task's own file; for a shipped task a copy, ./TASK.yaml",
+    ),
+]
+
+
 def tune(
     task: Annotated[str, typer.Argument(help="A task's name, or the path of a task's YAML.")],
     method: MethodOption = "bottleneck",
     trials: Annotated[
         int, typer.Option(min=1, help="Runs to train: the same number for every method that is compared.")
     ] = 5,
-    search: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=SPACE",
-            help="A recipe field to search: LOW:HIGH (logarithmic) or A,B,C. Repeatable. "
-            "Example: --search learning_rate=1e-4:1e-2 --search rank=8,16",
-            show_default="learning_rate, from 1/8 of the present recipe's to 4 times it",
-        ),
-    ] = None,
+    search: SearchOption = None,
     backbone: BackboneOption = DEFAULT_BACKBONE,
-    seeds: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--seed",
-            min=0,
-            max=2**32 - 1,
-            help="Seed of a trial's run. Repeatable: a trial's score is the mean. Example: --seed 0 --seed 1 --seed 2",
-            show_default="0",
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="English training examples of a trial, drawn with the seed.", show_default="all"),
-    ] = None,
-    match_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Training pieces of a trial, in place of --limit.", show_default="all"),
-    ] = None,
+    seeds: SeedsOption = None,
+    limit: LimitOption = None,
+    match_tokens: MatchTokensOption = None,
     settings: SetOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="YAML file that gets the recipe: new, or of the same task.",
-            show_default="the task's own file; for a shipped task a copy, ./TASK.yaml",
-        ),
-    ] = None,
+    out: OutOption = None,
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
     device: DeviceOption = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from adapter_stilts.analysis.rows import row_key
+from adapter_stilts.analysis.rows import none_references, row_key
 from adapter_stilts.report.content import Report
 from adapter_stilts.runs.record import Record
 
@@ -44,12 +44,14 @@ def _uneven(report: Report) -> Iterator[str]:
 def _collapsed(report: Report) -> Iterator[str]:
     """Targets are held against the run of their method and seed that has no intermediate; a row is named once."""
     records = [own.run.record for own in report.scored.values()]
-    alone = {(own.task.name, own.method, own.seed): own.development for own in records if own.composition == "none"}
+    developments = {(own.task.name, row_key(own), own.seed): own.development for own in records}
     fallen: dict[tuple[str, str], list[tuple[Record, float]]] = {}
     for own in sorted(records, key=lambda record: record.seed):
-        usual = alone.get((own.task.name, own.method, own.seed))
+        target, key = own.task.name, row_key(own)
+        alone = (developments.get((target, reference, own.seed)) for reference in none_references(key))
+        usual = next((score for score in alone if score is not None), None)
         if usual is not None and own.development < usual - COLLAPSED:
-            fallen.setdefault((own.task.name, row_key(own).label), []).append((own, usual))
+            fallen.setdefault((target, key.label), []).append((own, usual))
     for (target, label), runs in fallen.items():
         seeds = ", ".join(str(own.seed) for own, _ in runs)
         yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +72,8 @@ def make_job(
     intermediate of another backbone, method or shape.
     """
     known = remembered or Remembered()
-    composition, recipe = known(
-        check_request,
-        tasks,
-        method,
-        compose,
-        len(intermediates),
-        settings or {},
-        backbone,
-        limit,
-        match_tokens,
-        control,
-    )
+    request = (tasks, method, compose, len(intermediates), settings or {}, backbone, limit, match_tokens, control)
+    composition, recipe = known(check_request, *request)
     for run in intermediates:
         check_intermediate(run, method, composition, recipe, backbone)
     if composition == "merge":
@@ -90,23 +81,7 @@ def make_job(
     masked_lm = None
     if masked_lm_task is not None:
         masked_lm = MaskedLM(masked_lm_task, present_languages(masked_lm_task, mirror), masked_lm_head)
-    identity = {
-        "training": TRAINING_VERSION,
-        "backbone": backbone.sha256,
-        "tokenizer": tokenizer_hash(backbone.tokenizer),
-        "tasks": [known(_task_identity, task, languages or (task.train_language,), mirror) for task in tasks],
-        "method": method,
-        "composition": composition,
-        "over": [known(content_hash, run.record.identity, by_content=False) for run in intermediates],
-        "recipe": known(_used_fields, recipe, tasks, method, composition, masked_lm),
-        "seed": seed,
-        "limit": limit,
-        "match_tokens": match_tokens,
-        "control": control,
-        "masked_lm": None if masked_lm is None else _masked_lm_identity(masked_lm, mirror),
-        "precision": precision,
-    }
-    return Job(
+    job = Job(
         tuple(tasks),
         method,  # type: ignore[arg-type]
         composition,
@@ -122,8 +97,30 @@ def make_job(
         _variant(recipe, method, composition, settings or {}, languages, match_tokens),
         precision,
         mirror,
-        identity,
+        identity={},
     )
+    return replace(job, identity=_identity(job, known))
+
+
+def _identity(job: Job, known: Remembered) -> dict[str, Any]:
+    """Everything that decides the weights of a job: its hash names the run."""
+    masked = job.masked_lm
+    return {
+        "training": TRAINING_VERSION,
+        "backbone": job.backbone.sha256,
+        "tokenizer": tokenizer_hash(job.backbone.tokenizer),
+        "tasks": [known(_task_identity, own, job.languages or (own.train_language,), job.mirror) for own in job.tasks],
+        "method": job.method,
+        "composition": job.composition,
+        "over": [known(content_hash, run.record.identity, by_content=False) for run in job.intermediates],
+        "recipe": known(_used_fields, job.recipe, job.tasks, job.method, job.composition, masked),
+        "seed": job.seed,
+        "limit": job.limit,
+        "match_tokens": job.match_tokens,
+        "control": job.control,
+        "masked_lm": None if masked is None else _masked_lm_identity(masked, job.mirror),
+        "precision": job.precision,
+    }
 
 
 def check_request(

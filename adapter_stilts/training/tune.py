@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +131,6 @@ def tune(
     Raises UsageError for fewer than one trial or seed, or a field or range that cannot be searched; StiltsError where
     no trial kept its loss finite.
     """
-    import optuna
-
     settings = dict(settings or {})
     if method in BOTTLENECK_NAMES:
         method, settings = "bottleneck", {"adapter": method, **settings}
@@ -148,30 +146,43 @@ def tune(
         raise UsageError(f"--trials: found {trials}, accepted: at least 1")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"--seed: found {list(seeds)}, accepted: at least one, none twice")
-    done: list[Trial] = []
-
     amount = {"limit": limit, "match_tokens": match_tokens}
     shared = {"method": method, "backbone": base, "runs": runs, "mirror": mirror, "device": device, **amount}
 
+    def attempts(chosen: dict[str, str]) -> tuple[Attempt, ...]:
+        return tuple(_attempt(task, {**shared, "seed": seed, "settings": {**settings, **chosen}}) for seed in seeds)
+
+    done = _search(spaces, trials, seeds[0], attempts)
+    if not any(trial.finite for trial in done):
+        raise StiltsError(f"{task.name}: found no finite loss in {trials} trials; search lower learning rates")
+    best = _best(done)
+    how = _how(task, recipe, spaces, done, best, limit, match_tokens)
+    return Tuned(task.name, method, base.id, override(recipe, {**best.settings, "tuning": how}), tuple(done))
+
+
+def _search(
+    spaces: Sequence[Space], trials: int, seed: int, attempts: Callable[[dict[str, str]], tuple[Attempt, ...]]
+) -> list[Trial]:
+    """So many trials, the first ones spread over the spaces, the others where Optuna expects the best."""
+    import optuna
+
+    done: list[Trial] = []
+
     def objective(trial: optuna.trial.Trial) -> float:
         chosen = {space.key: space.suggest(trial) for space in spaces}
-        attempts = [_attempt(task, {**shared, "seed": seed, "settings": {**settings, **chosen}}) for seed in seeds]
-        done.append(Trial(chosen, fmean(own.development for own in attempts), tuple(attempts)))
+        found = attempts(chosen)
+        done.append(Trial(chosen, fmean(own.development for own in found), found))
         shown = ", ".join(f"{key} {value}" for key, value in chosen.items())
         say(f"trial {len(done)} of {trials}: {shown}: development {done[-1].development:.2f}")
         return done[-1].development
 
     # Its warning about a failed trial is a traceback; the error itself goes on to the caller.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seeds[0]))
-    for start in _spread(spaces, min(trials, SPREAD_TRIALS), seeds[0]):
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    for start in _spread(spaces, min(trials, SPREAD_TRIALS), seed):
         study.enqueue_trial(start)
     study.optimize(objective, n_trials=trials)
-    if not any(trial.finite for trial in done):
-        raise StiltsError(f"{task.name}: found no finite loss in {trials} trials; search lower learning rates")
-    best = _best(done)
-    how = _how(task, recipe, spaces, done, best, limit, match_tokens)
-    return Tuned(task.name, method, base.id, override(recipe, {**best.settings, "tuning": how}), tuple(done))
+    return done
 
 
 def _spread(spaces: Sequence[Space], trials: int, seed: int) -> list[dict[str, str | float]]:
