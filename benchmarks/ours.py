@@ -91,6 +91,7 @@ def our_training(
 ) -> Variant:
     """The package's own epoch; the optimizer lives on from the warm-up through all repeats, as the peers' does."""
     model = build_model(job, data, device)
+    model.train()
     parameters = count_parameters(model)[0]  # of the whole word embedding, which full fine-tuning holds in part
     if job.method == "full":
         stack.enter_context(reachable_rows(model, reachable_ids(job, data)))

@@ -33,14 +33,17 @@ SCORING_PRECISION = {"cpu": "float32", "cuda": "fp16"}
 @contextmanager
 def predicting(model: Any, precision: str = "float32") -> Iterator[None]:
     """Evaluation mode without gradients for the time of the block, and without compiled layers."""
-    training = model.training
-    model.eval()
+    # By itself: `eval` and `train` go through all modules each time, 9 ms for XLM-R Large with adapters.
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
     half = rounded_to(model, HALF[precision]) if precision in HALF else nullcontext()
     try:
         with torch.no_grad(), plain_layers(model), half:
             yield
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
 
 
 def predict_labels(

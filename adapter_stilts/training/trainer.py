@@ -76,6 +76,7 @@ def fit(
     epochs = plan_epochs(data, recipe, job.seed)
     # Of its own, so that dropout does not depend on how many weights were drawn before.
     torch.manual_seed(job.seed)
+    model.train()
     with ExitStack() as stack:
         if job.method == "full":
             stack.enter_context(reachable_rows(model, reachable_ids(job, data)))
@@ -130,17 +131,25 @@ def train_epoch(
     saver: Saver | None = None,
     curves: Curves | None = None,
 ) -> float:
-    """One epoch, or what is left of it; returns the mean loss of its steps, in nats, and adds steps, tokens and seconds
-    to `fitted`."""
-    model.train()
+    """One epoch, or what is left of it, of a model in training mode; returns the mean loss of its steps, in nats, and
+    adds steps, tokens and seconds to `fitted`."""
     device = next(model.parameters()).device
     losses = fitted.losses
     done = len(losses)
     first, started = fitted.steps - done, time.perf_counter()
-    for place, planned in enumerate(steps[done:], done + 1):
-        rng = np.random.default_rng([job.seed, _MASKING, fitted.steps])
-        batches = [make_batch(job, planned.part, own, step.batches_on, rng) for own in planned.batches]
+
+    def batches_of(place: int) -> list[Batch]:
+        """Of the epoch's step of that number, counted from 0; none after the last."""
+        planned = steps[place : place + 1]
+        rng = np.random.default_rng([job.seed, _MASKING, first + place])
+        return [make_batch(job, own.part, each, step.batches_on, rng) for own in planned for each in own.batches]
+
+    following = batches_of(done)
+    for place in range(done + 1, len(steps) + 1):
+        batches = following
         step(batches)
+        # While a CUDA device computes, and before it is asked for losses: it would be idle until they were packed.
+        following = batches_of(place)
         tokens = sum(batch.tokens for batch in batches)
         fitted.tokens += tokens
         fitted.steps += 1

@@ -19,8 +19,9 @@ from adapter_stilts.training.batches import epoch_order, pack
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.data import TrainingData, TrainingPart, load_training_data
 from adapter_stilts.training.describe import development_majority
+from adapter_stilts.training.inference import predicting
 from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import batch_logits
+from adapter_stilts.training.step import EagerStep, batch_logits
 from adapter_stilts.training.trainer import fit
 
 
@@ -58,6 +59,37 @@ def test_one_seed_gives_the_same_weights(place: Place, method: str) -> None:
     head = "tags/heads.tags.1.weight"
     assert not torch.equal(first[head], other[head])
     assert runs[0].record.history != runs[1].record.history
+
+
+def test_the_next_batch_is_packed_before_losses_are_asked_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that has been asked for losses would be idle while a batch was packed. Two epochs of three steps."""
+    seen: list[str] = []
+
+    def noted(what: str, function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            seen.append(what)
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(trainer, "make_batch", noted("pack", trainer.make_batch))
+    monkeypatch.setattr(EagerStep, "__call__", noted("step", EagerStep.__call__))
+    monkeypatch.setattr(EagerStep, "losses", noted("ask", EagerStep.losses))
+    place.train(english_task(place.folder))
+    assert seen == ["pack", *["step", "pack", "ask"] * 2, "step", "ask"] * 2
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predicting_leaves_every_module_in_its_mode(place: Place, training: bool) -> None:
+    """Also one that is in another mode than the whole model."""
+    job = place.job(english_task(place.folder))
+    model = build_model(job, load_training_data(job)).train(training)
+    model.roberta.embeddings.train(not training)
+    before = [module.training for module in model.modules()]
+    with predicting(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == before
+    assert len(set(before)) == 2
 
 
 def test_majority_of_the_development_examples(place: Place) -> None:
