@@ -3,8 +3,9 @@
     python -m benchmarks.same_scores --device cuda --backbone embedded --hub-mirror hub --out same_scores.json
 
 For each target: means over all languages of every execution and precision, by seed; how far apart the seeds of one
-execution are; how far the executions' means over seeds are from each other, and how far each precision moves any run's
-mean from float32. `--of RUN` scores runs that exist in place of training any, which needs no GPU.
+execution are; how far the executions' means over seeds are from each other, and in what share of random deals of the
+same scores to executions they are as far apart or farther; and how far each precision moves any run's mean from
+float32. `--of RUN` scores runs that exist in place of training any, which needs no GPU.
 """
 
 from __future__ import annotations
@@ -49,6 +50,21 @@ def spread(values: Sequence[float]) -> float:
     return max(values) - min(values)
 
 
+def share_of_deals(groups: Sequence[Sequence[float]], deals: int = 20_000) -> float:
+    """Share of random deals of all values to groups of the given sizes in which the groups' means are spread as far as
+    they are or farther (a permutation test: a large share says that chance would do it)."""
+    values = np.concatenate([np.asarray(own, dtype=float) for own in groups])
+    borders = np.cumsum([len(own) for own in groups])[:-1]
+
+    def spreads(rows: np.ndarray) -> np.ndarray:
+        means = np.stack([own.mean(axis=1) for own in np.split(rows, borders, axis=1)])
+        return means.max(axis=0) - means.min(axis=0)
+
+    dealt = np.random.default_rng(0).permuted(np.tile(values, (deals, 1)), axis=1)
+    # Sums in another order differ in their last digits.
+    return float((spreads(dealt) >= spreads(values[None]) - 1e-9).mean())
+
+
 def compare(options: argparse.Namespace, mirror: Path | None, target: str) -> dict[str, Any]:
     """All executions, precisions and seeds of one target."""
     means: dict[str, dict[str, list[float]]] = {}
@@ -80,6 +96,7 @@ def compare(options: argparse.Namespace, mirror: Path | None, target: str) -> di
         "mean_of_seeds": of_seeds,
         "between_seeds": {name: spread(own["float32"]) for name, own in means.items()},
         "between_executions": spread(list(of_seeds.values())),
+        "share_of_deals": share_of_deals([own["float32"] for own in means.values()]),
         "most_by_precision": most_by_precision(scored),
     }
 

@@ -1,5 +1,6 @@
 """The benchmark of scores by execution, on a tiny backbone: two times the same execution in two stores."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -12,6 +13,24 @@ from benchmarks import same_scores
 from benchmarks.ours import EXECUTIONS
 
 
+def test_share_of_deals_is_that_of_all_orders() -> None:
+    """Against every order counted: three groups of two, unequal groups, and means that lie together exactly."""
+    for groups in ([[3.0, 2.0], [0.5, 0.9], [2.1, 2.6]], [[1.0], [4.0, 5.0, 9.0]]):
+        sizes = [len(own) for own in groups]
+        orders = list(itertools.permutations([value for own in groups for value in own]))
+
+        def distance(order: tuple[float, ...], sizes: list[int] = sizes) -> float:
+            rest = iter(order)
+            means = [sum(next(rest) for _ in range(size)) / size for size in sizes]
+            return max(means) - min(means)
+
+        seen = distance(tuple(value for own in groups for value in own))
+        exact = sum(distance(order) >= seen - 1e-9 for order in orders) / len(orders)
+        assert 0 < exact < 1
+        assert same_scores.share_of_deals(groups) == pytest.approx(exact, abs=0.01)
+    assert same_scores.share_of_deals([[1.0, 2.0], [2.0, 1.0]]) == 1.0
+
+
 def test_means_by_execution_seed_and_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = make_place(tmp_path, monkeypatch)
     task = english_task(tmp_path / "t", "tags")
@@ -22,7 +41,7 @@ def test_means_by_execution_seed_and_precision(tmp_path: Path, monkeypatch: pyte
     (found,) = json.loads((tmp_path / "same.json").read_text(encoding="utf-8"))["targets"].values()
     assert found["means"]["eager"] == found["means"]["captured"]
     assert list(found["means"]["eager"]) == ["float32", "fp16", "bf16"]
-    assert found["between_executions"] == 0.0
+    assert (found["between_executions"], found["share_of_deals"]) == (0.0, 1.0)
     eager = found["means"]["eager"]["float32"]
     assert found["between_seeds"]["eager"] == max(eager) - min(eager)
     store = RunStore(tmp_path / "same" / "eager")
