@@ -41,7 +41,7 @@ def mean_score(run: Run, mirror: Path | None, device: str, limit: int, precision
         split = encode_split(task, code, "test", backbone.tokenizer, manifest.labels, mirror)
         examples = split.sample(limit, TEST_SEED)
         found = predict_labels(model, manifest.head, split, examples, precision=precision)
-        scores.append(score(task.kind, task.metrics, found, split.gold(examples))[task.selection_metric])
+        scores.append(score(task.kind, task.metrics, found.labels, split.gold(examples))[task.selection_metric])
     return float(np.mean(scores))
 
 

@@ -68,11 +68,11 @@ def predict_file(run: Run, path: Path, *, mirror: Path | None = None, device: st
 
 
 def _predict(model: Any, manifest: Manifest, split: EncodedSplit, reporter: Reporter) -> list[list[str]]:
-    labels = predict_labels(
+    found = predict_labels(
         model, manifest.head, split, np.arange(split.examples), lambda tokens: reporter.advance(0, tokens=tokens)
     )
     reporter.advance(split.examples)
-    return labels
+    return found.labels
 
 
 def encode_texts(columns: dict[str, list[Any]], manifest: Manifest, tokenizer: Any) -> EncodedSplit:

@@ -25,7 +25,7 @@ from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split, reading_of
 from adapter_stilts.training.device import default_device
-from adapter_stilts.training.inference import SCORING_PRECISION, labels_and_precision, score
+from adapter_stilts.training.inference import SCORING_PRECISION, predict_labels, score
 
 SCORES = "scores.json"
 # Which sentences are scored, where a part of a split is asked for: the same for every run, whatever its seed.
@@ -207,7 +207,7 @@ def _predict(
     batches are full, and alike."""
     first = np.cumsum([0, *(own.examples for own in splits)])
     examples = np.concatenate([sample + shift for sample, shift in zip(samples, first, strict=False)])
-    predicted, precision = labels_and_precision(
+    found = predict_labels(
         model,
         manifest.head,
         concatenate(splits),
@@ -217,9 +217,9 @@ def _predict(
     )
     ends = np.cumsum([len(sample) for sample in samples])
     return [
-        Predictions(own.language, sample.tolist(), predicted[end - len(sample) : end], own.gold(sample))
+        Predictions(own.language, sample.tolist(), found.labels[end - len(sample) : end], own.gold(sample))
         for own, sample, end in zip(splits, samples, ends, strict=True)
-    ], precision
+    ], found.precision
 
 
 def _score(run: Run, predictions: Predictions, split: EncodedSplit) -> dict[str, float]:

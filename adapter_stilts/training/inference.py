@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,14 @@ def predicting(model: Any, precision: str = "float32") -> Iterator[None]:
             module.training = True
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Predicted label names of each example's units, and the precision that they were computed in after all."""
+
+    labels: list[list[str]]
+    precision: str
+
+
 def predict_labels(
     model: Any,
     head: str,
@@ -53,25 +62,13 @@ def predict_labels(
     examples: np.ndarray,
     on_batch: Callable[[int], None] | None = None,
     precision: str = "float32",
-) -> list[list[str]]:
-    """Predicted label names of the units of each given example, in the examples' order; `precision` is float32, bf16 or
+) -> Labelled:
+    """Predict the labels of the units of each given example, in the examples' order; `precision` is float32, bf16 or
     fp16, which gives way to float32 where a number grows too large for it.
 
     A sentence that was split into windows gets its words' labels in order, one each. `on_batch` hears the number of
     pieces of each finished batch.
     """
-    return labels_and_precision(model, head, split, examples, on_batch, precision)[0]
-
-
-def labels_and_precision(
-    model: Any,
-    head: str,
-    split: EncodedSplit,
-    examples: np.ndarray,
-    on_batch: Callable[[int], None] | None = None,
-    precision: str = "float32",
-) -> tuple[list[list[str]], str]:
-    """As `predict_labels`, and the precision that the predictions were computed in after all."""
     device = next(model.parameters()).device
     first = first_position(model.config)
     sequences = split.sequences_of(examples)
@@ -95,8 +92,8 @@ def labels_and_precision(
                 on_batch(batch.tokens)
     if precision == "fp16" and finite and not torch.stack(finite).all():
         say(f"{split.source}: a number too large for fp16, predicted in float32")
-        return labels_and_precision(model, head, split, examples)
-    return _names_of_units(split, examples, sequences, order, found), precision
+        return predict_labels(model, head, split, examples)
+    return Labelled(_names_of_units(split, examples, sequences, order, found), precision)
 
 
 def _names_of_units(
@@ -122,7 +119,7 @@ def _names_of_units(
 def score(
     kind: str, metrics: Sequence[str], predictions: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Scores in percent by the metrics' result names, for units as `predict_labels` and `EncodedSplit.gold` give."""
+    """Scores in percent by the metrics' result names, for units as `Labelled.labels` and `EncodedSplit.gold` give."""
     if find_kind(kind).per_word:
         return compute(metrics, predictions, gold)
     return compute(metrics, [label for (label,) in predictions], [label for (label,) in gold])

@@ -215,8 +215,8 @@ def _part_scores(job: Job, model: Any, part: TrainingPart) -> dict[str, float]:
     if part.candidates is not None:
         return {"accuracy": masked_accuracy(job, model, part)}
     assert part.development is not None
-    predictions = predict_labels(model, part.head, part.development, examples)
-    return score(part.task.kind, part.task.metrics, predictions, part.development.gold(examples))
+    found = predict_labels(model, part.head, part.development, examples)
+    return score(part.task.kind, part.task.metrics, found.labels, part.development.gold(examples))
 
 
 def masked_accuracy(job: Job, model: Any, part: TrainingPart) -> float:

@@ -156,7 +156,7 @@ def test_sentence_of_2000_words_gets_2000_predictions_in_order(
         texts = tokenizer.convert_ids_to_tokens(pieces_of(word, tokenizer))
         content = next(text for text in texts if text != "▁")
         read[word] = f"L{tokenizer.convert_tokens_to_ids(content)}"
-    assert predicted == [[read["!"]], [read[word] for word in words]]
+    assert predicted.labels == [[read["!"]], [read[word] for word in words]]
 
 
 def test_word_pieces_by_hand(tokenizer: Any) -> None:
