@@ -35,11 +35,17 @@ class Reporter:
 
     def __init__(self, name: str, total: int, unit: str, bar: Progress | None) -> None:
         self.name, self.total, self.unit, self.bar = name, total, unit, bar
-        self.done = self.tokens = 0
+        self.done = self.tokens = self.before = 0
         self.loss: float | None = None
         self.note = ""
         self.started = self.last_line = time.monotonic()
         self.row = bar.add_task(name, total=total, detail="") if bar else None
+
+    def go_on_from(self, done: int) -> None:
+        """So much was finished before: it counts as done, and not for the speed."""
+        self.done = self.before = done
+        if self.bar is not None and self.row is not None:
+            self.bar.update(self.row, completed=done)
 
     def advance(self, amount: int = 1, tokens: int = 0, loss: float | None = None) -> None:
         """Count finished work; `tokens` are real pieces, `loss` is smoothed over about twenty steps."""
@@ -52,7 +58,7 @@ class Reporter:
             self.bar.update(self.row, completed=self.done, detail=self._detail())
         elif now - self.last_line >= LINE_EVERY:
             self.last_line = now
-            left = (self.total - self.done) * (now - self.started) / max(self.done, 1)
+            left = (self.total - self.done) * (now - self.started) / max(self.done - self.before, 1)
             _line(f"{self.name}: {self.done}/{self.total} {self.unit}  {self._detail()}  {left:,.0f} s left")
 
     def say(self, note: str) -> None:

@@ -89,7 +89,7 @@ def fit(
         best = Best(step.weights())
         saver = Saver(checkpoints, fitted, step, best, recipe.selection == "best", next(model.parameters()).device)
         saver.restore()
-        reporter.advance(fitted.steps, tokens=fitted.tokens)
+        reporter.go_on_from(fitted.steps)
         curves.begin(fitted.steps, fitted.losses)
         for epoch, steps in enumerate(epochs[len(fitted.history) :], len(fitted.history) + 1):
             loss = train_epoch(job, step, model, steps, fitted, reporter, saver, curves)
