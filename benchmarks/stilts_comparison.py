@@ -11,23 +11,21 @@ and the command; a Markdown file of the same name holds the tables.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.cells import Cell, Intermediate, command_of, common_options, run_cells
 
 TARGETS = ("udpos", "wikiann")
+METHODS = ("bottleneck", "full")
 INTERMEDIATES = ("ud_deprel", "chunking", "pmb_ccg", "pmb_semtag", "snli_devtest")
 
 
-def cells(
-    targets: Sequence[str], over: Sequence[str], full_over: Sequence[str], seeds: Sequence[int]
-) -> Iterator[Cell]:
-    """All cells; those that matter most come first, so that a benchmark that was cut short has a table to show."""
+def cells(targets: Sequence[str], over: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> Iterator[Cell]:
+    """All cells, `over` naming each method's intermediates; those that matter most come first, so that a benchmark that
+    was cut short has a table to show."""
     for seed in seeds:
-        for target in targets:
-            yield Cell(target, "bottleneck", seed=seed)
-            yield Cell(target, "full", seed=seed)
-        for method, tasks in (("bottleneck", over), ("full", full_over)):
+        yield from (Cell(target, method, seed=seed) for target in targets for method in over)
+        for method, tasks in over.items():
             for task in tasks:
                 for target in targets:
                     yield Cell(target, method, (Intermediate(task),), seed=seed)
@@ -38,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stilts_comparison", description=__doc__.split("\n")[0])
     common_options(parser)
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--over", nargs="*", default=list(INTERMEDIATES), help="intermediates under adapters")
     parser.add_argument("--full-over", nargs="*", default=list(INTERMEDIATES), help="intermediates of full STILTs")
     arguments = parser.parse_args(argv)
@@ -46,10 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments,
         "stilts_comparison",
         ("limit", "test_limit", "development_limit"),
-        ("seeds", "targets", "over", "full_over", "set", "target_set"),
+        ("seeds", "targets", "methods", "over", "full_over", "set", "target_set"),
     )
-    todo = list(cells(arguments.targets, arguments.over, arguments.full_over, arguments.seeds))
-    run_cells(todo, arguments, "stilts_comparison", command)
+    over = {"bottleneck": arguments.over, "full": arguments.full_over}
+    chosen = {method: over[method] for method in arguments.methods}
+    run_cells(list(cells(arguments.targets, chosen, arguments.seeds)), arguments, "stilts_comparison", command)
 
 
 if __name__ == "__main__":
