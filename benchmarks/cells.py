@@ -17,7 +17,7 @@ from adapter_stilts.paths import atomic_write_text, mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import Keep, Run, RunStore
 from adapter_stilts.training.api import train
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, portable
 
 Settings = tuple[tuple[str, str], ...]
 
@@ -129,7 +129,10 @@ def report(runs: Sequence[Run], store: RunStore, arguments: argparse.Namespace, 
 
 def summary(run: Run) -> dict[str, Any]:
     """A run's record without what its tables hold already."""
-    return run.record.model_dump(mode="json", exclude={"identity", "labels", "scores"})
+    found = run.record.model_dump(mode="json", exclude={"identity", "labels", "scores"})
+    found["task"]["config"] = portable(found["task"]["config"])
+    found["backbone"]["id"] = portable(found["backbone"]["id"])
+    return found
 
 
 def underneath(runs: Sequence[Run], store: RunStore) -> list[Run]:
@@ -146,7 +149,7 @@ def command_of(
     lists: Sequence[str],
 ) -> str:
     """The command that repeats a benchmark; the mirror stands as `hub`, an empty list where it is not the default."""
-    parts = [f"python -m benchmarks.{benchmark}", f"--backbone {arguments.backbone}"]
+    parts = [f"python -m benchmarks.{benchmark}", f"--backbone {portable(arguments.backbone)}"]
     parts += ["--hub-mirror hub"] if arguments.hub_mirror else []
     for name in amounts:
         if getattr(arguments, name) is not None:
@@ -154,7 +157,7 @@ def command_of(
     for name in lists:
         values = getattr(arguments, name)
         if values or parser.get_default(name):
-            parts.append(" ".join([f"--{name.replace('_', '-')}", *map(str, values)]))
+            parts.append(" ".join([f"--{name.replace('_', '-')}", *(portable(str(own)) for own in values)]))
     return " ".join([*parts, f"--out benchmarks/results/{arguments.out.name}"])
 
 

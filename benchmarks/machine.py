@@ -39,3 +39,8 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def portable(path: str | Path) -> str:
+    """A name or relative path as it is; of an absolute path its last part, for results that others read."""
+    return Path(path).name if Path(path).is_absolute() else str(path)

@@ -47,7 +47,7 @@ from benchmarks.contenders import (
     train_intermediates,
 )
 from benchmarks.hardware import DTYPES, ROWS, multiply_adds
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, portable
 from benchmarks.ours import EXECUTIONS
 from benchmarks.peers import FULL_WINDOW_BATCHES
 from benchmarks.random_backbone import RANDOM_LARGE, random_large
@@ -110,11 +110,6 @@ def sizes(options: argparse.Namespace) -> list[Size]:
     """The sizes of a step that were asked for."""
     sentences = options.sentences_a_step or ([] if options.tokens_a_step else [SENTENCES_A_STEP])
     return [Size(sentences=own) for own in sentences] + [Size(tokens=own) for own in options.tokens_a_step or ()]
-
-
-def portable(path: str | Path) -> str:
-    """A name or relative path as it is; of an absolute path its last part."""
-    return Path(path).name if Path(path).is_absolute() else str(path)
 
 
 def command(options: argparse.Namespace) -> str:

@@ -56,6 +56,9 @@ def test_a_table_is_written_and_repeated_from_the_store(tmp_path: Path, options:
     (table,) = first["comparison"]["tables"]
     assert [row["composition"] for row in table["rows"]] == ["none", "stack", "continue"]
     assert [own["match_tokens"] for own in first["intermediates"]] == [60, 60]
+    assert [own["task"]["config"] for own in first["intermediates"]] == [below.path.name] * 2
+    assert [own["task"]["config"] for own in first["runs"]] == [target.path.name] * 3
+    assert {own["backbone"]["id"] for own in first["runs"]} == {Path(options.backbone).name}
     tokens = [own["data"][0]["tokens"] for own in first["intermediates"]]
     assert all(60 <= own < 60 + 40 for own in tokens)
     assert [own["limit"] for own in first["runs"]] == [12, 12, 12]
@@ -87,6 +90,8 @@ def test_command_repeats_what_was_asked() -> None:
     assert " --over --out" in command_of(parser, asked, "compositions", (), ("set", "over")), (
         "without, there would be one"
     )
+    asked.over = ["/home/me/my.yaml", "tasks/other.yaml"]
+    assert " --over my.yaml tasks/other.yaml " in command_of(parser, asked, "compositions", (), ("over",))
 
 
 def test_a_search_that_stands_in_the_file_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
