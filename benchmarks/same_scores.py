@@ -5,7 +5,8 @@
 For each target: means over all languages of every execution and precision, by seed; how far apart the seeds of one
 execution are; how far the executions' means over seeds are from each other, and in what share of random deals of the
 same scores to executions they are as far apart or farther; and how far each precision moves any run's mean from
-float32. `--of RUN` scores runs that exist in place of training any, which needs no GPU.
+float32. Without a GPU, `--device cpu` compares eager steps with what a captured step records, run as it is, plain and
+compiled. `--of RUN` scores runs that exist in place of training any, which needs no GPU.
 """
 
 from __future__ import annotations
@@ -25,10 +26,18 @@ from adapter_stilts.progress import say
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.tasks.encode import encode_split
 from adapter_stilts.training.api import train
+from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.inference import HALF, predict_labels, score
 from benchmarks.machine import describe_machine
 from benchmarks.ours import EXECUTIONS
 
+# Where there is no CUDA: the functions that the captured step records, as they are.
+UNRECORDED = {
+    "unrecorded": Execution(step="unrecorded", compile="off"),
+    "unrecorded_compiled": Execution(step="unrecorded", compile="on"),
+}
+WAYS = EXECUTIONS | UNRECORDED
+BY_DEVICE = {"cuda": list(EXECUTIONS), "cpu": ["eager", *UNRECORDED]}
 PRECISIONS = ("float32", *HALF)
 
 
@@ -82,7 +91,7 @@ def compare(options: argparse.Namespace, mirror: Path | None, target: str) -> di
                 # A run's name does not depend on how it was computed.
                 runs=options.runs / execution,
                 device=options.device,
-                execution=EXECUTIONS[execution],
+                execution=WAYS[execution],
             )
             for precision in options.precisions:
                 found = mean_score(run, mirror, options.device, options.test_limit, precision)
@@ -127,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--hub-mirror", type=Path)
     add("--runs", type=Path, default=Path("runs/same_scores"))
     add("--targets", nargs="+", default=["udpos", "wikiann"])
-    add("--executions", nargs="+", choices=list(EXECUTIONS), default=list(EXECUTIONS))
+    add("--executions", nargs="+", choices=list(WAYS), help="default: all that the device has")
     add("--seeds", type=int, nargs="+", default=[0, 1])
     add("--limit", type=int, help="English training examples; default: all")
     add("--test-limit", type=int, default=100, help="test sentences a language")
@@ -137,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--out", type=Path, required=True)
     options = parser.parse_args(argv)
     options.precisions = list(dict.fromkeys(["float32", *options.precisions]))
+    options.executions = options.executions or BY_DEVICE[options.device]
     mirror = mirror_dir(options.hub_mirror)
     shown = {name: own for name, own in vars(options).items() if name not in ("out", "runs", "hub_mirror")}
     if options.of:

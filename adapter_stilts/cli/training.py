@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 COMPOSITIONS = get_args(Composition)
 CONTROLS = ("random", "shuffled")
-STEPS = ("auto", "eager", "captured")
+STEPS = ("auto", "eager", "captured", "unrecorded")
 COMPILE = ("auto", "on", "off")
 
 
@@ -94,7 +94,11 @@ def train(
     control: ControlOption = None,
     settings: SetOption = None,
     step: Annotated[
-        str, typer.Option(help="How steps run: eager, captured (a CUDA graph), or auto: captured on CUDA.")
+        str,
+        typer.Option(
+            help="How steps run: eager, captured (a CUDA graph), unrecorded (what that graph records, run as it is), "
+            "or auto: captured on CUDA."
+        ),
     ] = "auto",
     compile_: Annotated[
         str, typer.Option("--compile", help="Compile encoder layers: on, off, or auto: on CUDA, where it pays.")

@@ -18,13 +18,14 @@ from adapter_stilts.training.step import EagerStep, Step
 
 @dataclass(frozen=True)
 class Execution:
-    """`step`: eager, captured, or auto (captured on CUDA); `compile`: on, off, or auto (on CUDA where the run is long
+    """`step`: eager, captured, unrecorded (what the captured step records, run as it is: the way to look into it, and
+    to compare it on a CPU), or auto (captured on CUDA); `compile`: on, off, or auto (on CUDA where the run is long
     enough to pay); `checkpointing`: compute each layer twice instead of keeping what is inside it.
     `checkpoint_seconds`: how often the state of training is written down, so that a killed run goes on where it was (0:
     after every step; None: never). `tensorboard`: the folder that gets a folder of TensorBoard logs for each run that
     trains (None: no logs); raises UsageError where TensorBoard is not installed."""
 
-    step: Literal["auto", "eager", "captured"] = "auto"
+    step: Literal["auto", "eager", "captured", "unrecorded"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     checkpointing: bool = False
     checkpoint_seconds: float | None = 60.0
@@ -38,24 +39,30 @@ class Execution:
 def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Execution) -> Step:
     """The step of a job that will take so many steps over about so many tokens.
 
-    Raises UsageError for a captured step without CUDA or Triton, or in another precision than bf16.
+    Raises UsageError for a captured step without CUDA, and on CUDA for a captured or unrecorded one without Triton or
+    in another precision than bf16.
     """
     device = next(model.parameters()).device
+    # On CUDA, attention in float32, or without Triton, needs the sentences' lengths on the host: a graph has none.
+    fits = device.type != "cuda" or (job.precision == "bf16" and HAS_KERNELS)
     if execution.step == "captured" and device.type != "cuda":
-        raise UsageError(f"--step captured: found device {device.type}, accepted: cuda (else --step auto or eager)")
-    if execution.step == "captured" and job.precision != "bf16":
-        raise UsageError(
-            f"--step captured: found precision {job.precision}, accepted: bf16 (else --step auto or eager)"
-        )
-    if execution.step == "captured" and not HAS_KERNELS:
-        raise UsageError("--step captured: found PyTorch without Triton, accepted with it (else --step auto or eager)")
+        raise _refused(execution, f"device {device.type}", "cuda")
+    if execution.step in ("captured", "unrecorded") and not fits:
+        if not HAS_KERNELS:
+            raise _refused(execution, "PyTorch without Triton", "with it")
+        raise _refused(execution, f"precision {job.precision}", "bf16")
     if execution.compile == "on" or (
         execution.compile == "auto" and device.type == "cuda" and tokens >= PAYS_FROM_TOKENS
     ):
         compile_layers(model)
     shared: dict[str, Any] = {"checkpointing": execution.checkpointing, "regularisation": fusion_regularisation}
-    # Attention in float32, or without Triton, needs the sentences' lengths on the host: a recorded graph has none.
-    if execution.step == "eager" or device.type != "cuda" or job.precision != "bf16" or not HAS_KERNELS:
+    captured = device.type == "cuda" and fits if execution.step == "auto" else execution.step != "eager"
+    if not captured:
         return EagerStep(model, job.recipe, steps, job.precision, **shared)
     averaged = any(task.word_piece == "mean" for task in job.tasks)
-    return CapturedStep(model, job.recipe, steps, job.precision, averaged=averaged, **shared)
+    capture = False if execution.step == "unrecorded" else None
+    return CapturedStep(model, job.recipe, steps, job.precision, averaged=averaged, capture=capture, **shared)
+
+
+def _refused(execution: Execution, found: str, accepted: str) -> UsageError:
+    return UsageError(f"--step {execution.step}: found {found}, accepted: {accepted} (else --step auto or eager)")

@@ -11,7 +11,6 @@ from helpers_training import Place, english_task, make_place
 from torch import Tensor
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.training import api, checkpoint, trainer
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.captured import CapturedStep
@@ -34,11 +33,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return make_place(tmp_path, monkeypatch)
 
 
-def trained(job: Job, checkpoints: Checkpoints | None = None) -> tuple[dict[str, Tensor], Fitted]:
+def trained(
+    job: Job, checkpoints: Checkpoints | None = None, execution: Execution | None = None
+) -> tuple[dict[str, Tensor], Fitted]:
     """All weights after training, and what training leaves."""
     data = load_training_data(job)
     model = build_model(job, data)
-    fitted = fit(job, model, data, checkpoints=checkpoints)
+    fitted = fit(job, model, data, execution, checkpoints)
     return {name: own.detach().clone() for name, own in model.named_parameters()}, fitted
 
 
@@ -59,16 +60,21 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, kind: Any = EagerStep
 
 
 def cut_and_resumed(
-    job: Job, cuts: Sequence[int], folder: Path, monkeypatch: pytest.MonkeyPatch, kind: Any = EagerStep
+    job: Job,
+    cuts: Sequence[int],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any = EagerStep,
+    execution: Execution | None = None,
 ) -> tuple[dict[str, Tensor], Fitted]:
     """Cut after so many steps of each attempt; the last attempt goes through."""
     for steps in cuts:
         context = cut_after(steps, monkeypatch, kind)
         with pytest.raises(Cut):
-            trained(job, Checkpoints(folder, 0))
+            trained(job, Checkpoints(folder, 0), execution)
         context.undo()
         torch.manual_seed(12345)  # another process has another random state
-    return trained(job, Checkpoints(folder, 0))
+    return trained(job, Checkpoints(folder, 0), execution)
 
 
 def assert_same(one: tuple[dict[str, Tensor], Fitted], other: tuple[dict[str, Tensor], Fitted]) -> None:
@@ -101,12 +107,9 @@ def test_captured_step_goes_on_too(place: Place, monkeypatch: pytest.MonkeyPatch
     """Unrecorded, on the CPU; under bf16 its float32 masters are what is kept."""
     job = place.job(english_task(place.folder / "data"), precision=precision)
 
-    def captured(job: Job, model: Any, steps: int, tokens: int, execution: Execution) -> CapturedStep:
-        return CapturedStep(model, job.recipe, steps, job.precision, fusion_regularisation, capture=False)
-
-    monkeypatch.setattr(trainer, "make_step", captured)
-    whole = trained(job)
-    again = cut_and_resumed(job, [1, 3], place.folder / "checkpoints", monkeypatch, CapturedStep)
+    unrecorded = Execution(step="unrecorded")
+    whole = trained(job, execution=unrecorded)
+    again = cut_and_resumed(job, [1, 3], place.folder / "checkpoints", monkeypatch, CapturedStep, unrecorded)
     assert_same(again, whole)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from helpers_training import english_task, make_place
@@ -9,6 +10,7 @@ from helpers_training import english_task, make_place
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.compiled import is_compiled
 from adapter_stilts.training.build import build_model
+from adapter_stilts.training.captured import CapturedStep
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.execution import Execution, make_step
 from adapter_stilts.training.job import Job
@@ -29,6 +31,15 @@ def test_a_cpu_takes_eager_steps(job: Job, execution: Execution, tokens: int, co
     model = build_model(job, load_training_data(job))
     assert type(make_step(job, model, 2, tokens, execution)) is EagerStep
     assert is_compiled(model) == compiled
+
+
+@pytest.mark.parametrize("compile_", ["off", "on"])
+def test_an_unrecorded_step_is_the_captured_one_as_it_is(job: Job, compile_: Literal["off", "on"]) -> None:
+    model = build_model(job, load_training_data(job))
+    step = make_step(job, model, 2, 100, Execution(step="unrecorded", compile=compile_))
+    assert isinstance(step, CapturedStep)
+    assert not step.capture
+    assert is_compiled(model) == (compile_ == "on")
 
 
 def test_a_captured_step_needs_cuda_and_bf16(job: Job) -> None:
