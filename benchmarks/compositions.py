@@ -28,12 +28,13 @@ MLM_SHARE = "0.2"
 Row = tuple[tuple[Intermediate, ...], str | None, Settings]
 
 
-def rows(method: str, tasks: Sequence[str], recipes: bool = True) -> Iterator[Row]:
-    """What lies under a target by one method, its composition and settings; `recipes`: those of X-STILTs too."""
+def rows(method: str, tasks: Sequence[str], compositions: bool = True, recipes: bool = True) -> Iterator[Row]:
+    """What lies under a target by one method, its composition and settings: nothing, each task alone, the other
+    `compositions` and controls, and the `recipes` of X-STILTs."""
     singles = [(Intermediate(task),) for task in tasks]
     yield (), None, ()
     yield from ((own, None, ()) for own in singles)
-    if method == "bottleneck":
+    if compositions and method == "bottleneck":
         every = tuple(own for (own,) in singles)
         yield every, "fuse", ()
         yield from ((own, "continue", ()) for own in singles)
@@ -53,13 +54,14 @@ def cells(
     over: Sequence[str],
     peft_over: Sequence[str],
     seeds: Sequence[int],
+    compositions: bool = True,
     recipes: bool = True,
 ) -> Iterator[Cell]:
     """All cells of the methods, in the order given."""
     for seed in seeds:
         for method in methods:
             tasks = peft_over if method in PEFT_METHODS else over
-            for below, compose, settings in rows(method, tasks, recipes):
+            for below, compose, settings in rows(method, tasks, compositions, recipes):
                 for target in targets:
                     yield Cell(target, method, below, compose, settings, seed)
 
@@ -74,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--over", nargs="+", default=list(INTERMEDIATES), help="intermediate tasks")
     parser.add_argument("--peft-over", nargs="+", help="intermediate tasks of lora, dora and ia3; as --over")
+    parser.add_argument("--without-compositions", action="store_true", help="leave out all but none, stack and recipes")
     parser.add_argument("--without-recipes", action="store_true", help="leave out the recipes of X-STILTs")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="methods, the first one first")
     arguments = parser.parse_args(argv)
@@ -84,10 +87,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("limit", "match_tokens", "test_limit", "development_limit"),
         ("seeds", "targets", "over", "peft_over", "methods", "set", "target_set"),
     )
+    command += " --without-compositions" if arguments.without_compositions else ""
     command += " --without-recipes" if arguments.without_recipes else ""
     peft_over = arguments.peft_over or arguments.over
     chosen = arguments.methods, arguments.targets, arguments.over, peft_over, arguments.seeds
-    todo = list(cells(*chosen, recipes=not arguments.without_recipes))
+    todo = list(cells(*chosen, not arguments.without_compositions, not arguments.without_recipes))
     run_cells(todo, arguments, "compositions", command)
 
 

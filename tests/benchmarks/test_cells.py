@@ -24,6 +24,11 @@ def test_rows_hold_every_composition_the_controls_and_the_full_forms() -> None:
     recipes = [("a+b+c",), ("c (mlm_share=0.2)",), ("xnli (de+es+hi+ru+zh)",)]
     assert full == [(), ("a",), ("b",), ("c",), *recipes]
     assert bottleneck[-3:] == [(own, None) for own in recipes]
+    assert list(compositions.rows("bottleneck", tasks, compositions=False)) == list(compositions.rows("full", tasks))
+    without = [
+        (tuple(map(str, below)), compose) for below, compose, _ in compositions.rows("bottleneck", tasks, True, False)
+    ]
+    assert without == bottleneck[:-3]
     assert [tuple(map(str, below)) for below, _, _ in compositions.rows("lora", tasks)] == [(), ("a",), ("b",), ("c",)]
 
 
