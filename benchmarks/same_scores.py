@@ -5,8 +5,9 @@
 For each target: means over all languages of every execution and precision, by seed; how far apart the seeds of one
 execution are; how far the executions' means over seeds are from each other, and in what share of random deals of the
 same scores to executions they are as far apart or farther; and how far each precision moves any run's mean from
-float32. Without a GPU, `--device cpu` compares eager steps with what a captured step records, run as it is, plain and
-compiled. `--of RUN` scores runs that exist in place of training any, which needs no GPU.
+float32. Without a GPU, `--device cpu` compares eager steps with what a captured step records, run as it is: plain,
+compiled, and in bf16 with the products of a GPU. `--of RUN` scores runs that exist in place of training any, which
+needs none either.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import argparse
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +33,24 @@ from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.inference import HALF, predict_labels, score
 from benchmarks.machine import describe_machine
 from benchmarks.ours import EXECUTIONS
+from benchmarks.rounded_products import RoundedProducts
 
-# Where there is no CUDA: the functions that the captured step records, as they are.
+
+@dataclass(frozen=True)
+class Way:
+    """How a run is trained; `precision` None is the device's own."""
+
+    execution: Execution
+    precision: str | None = None
+
+
+# Where there is no CUDA: the functions that the captured step records, as they are, also in the precision that it has.
 UNRECORDED = {
-    "unrecorded": Execution(step="unrecorded", compile="off"),
-    "unrecorded_compiled": Execution(step="unrecorded", compile="on"),
+    "unrecorded": Way(Execution(step="unrecorded", compile="off")),
+    "unrecorded_compiled": Way(Execution(step="unrecorded", compile="on")),
+    "unrecorded_bf16": Way(Execution(step="unrecorded", compile="off"), "bf16"),
 }
-WAYS = EXECUTIONS | UNRECORDED
+WAYS = {**{name: Way(own) for name, own in EXECUTIONS.items()}, **UNRECORDED}
 BY_DEVICE = {"cuda": list(EXECUTIONS), "cpu": ["eager", *UNRECORDED]}
 PRECISIONS = ("float32", *HALF)
 
@@ -81,18 +95,22 @@ def compare(options: argparse.Namespace, mirror: Path | None, target: str) -> di
     for execution in options.executions:
         for seed in options.seeds:
             say(f"{target}, {execution}, seed {seed}")
-            run = train(
-                target,
-                backbone=options.backbone,
-                seed=seed,
-                limit=options.limit,
-                settings=settings,
-                mirror=mirror,
-                # A run's name does not depend on how it was computed.
-                runs=options.runs / execution,
-                device=options.device,
-                execution=WAYS[execution],
-            )
+            way = WAYS[execution]
+            rounded = options.device == "cpu" and way.precision == "bf16"
+            with RoundedProducts() if rounded else nullcontext():
+                run = train(
+                    target,
+                    backbone=options.backbone,
+                    seed=seed,
+                    limit=options.limit,
+                    settings=settings,
+                    mirror=mirror,
+                    # A run's name does not depend on how it was computed.
+                    runs=options.runs / execution,
+                    device=options.device,
+                    precision=way.precision,
+                    execution=way.execution,
+                )
             for precision in options.precisions:
                 found = mean_score(run, mirror, options.device, options.test_limit, precision)
                 means.setdefault(execution, {}).setdefault(precision, []).append(found)

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from helpers_cli import command, failed, make_cli_place, on_tiny, succeeded, train_arguments, yaml_of
@@ -14,10 +14,14 @@ from helpers_curves import curves_in
 from helpers_training import GERMAN, Place, draw_sentences, english_task, write_conllu, write_task
 
 from adapter_stilts.cli import training
+from adapter_stilts.errors import UsageError
 from adapter_stilts.runs.record import Control, Record
 from adapter_stilts.schema import Recipe, Task
 from adapter_stilts.tasks import catalog
 from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.training.api import train
+from adapter_stilts.training.device import TRAINING_PRECISIONS
+from adapter_stilts.training.execution import Execution
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,12 @@ def parts(record: Record) -> dict[str, bool]:
 
 def test_accepted_controls_are_all_there_are() -> None:
     assert get_args(Control) == training.CONTROLS
+
+
+def test_accepted_ways_to_compute_are_all_there_are() -> None:
+    assert training.PRECISIONS == TRAINING_PRECISIONS
+    execution = get_type_hints(Execution)
+    assert (get_args(execution["step"]), get_args(execution["compile"])) == (training.STEPS, training.COMPILE)
 
 
 def test_several_tasks_share_an_adapter(place: Place) -> None:
@@ -122,6 +132,20 @@ def test_match_tokens_is_for_intermediates(place: Place) -> None:
     assert 0 < read.examples < read.available == 24
     alone = trained(place, "--match-tokens", 60, task="other")
     assert alone.name == below.name
+
+
+def test_precision_is_that_of_all_that_is_trained(place: Place) -> None:
+    """bf16 rounds weights: the record says so, and neither run takes the place of the one in float32."""
+    run = [trained(place, *over(place, ""), "--step", "unrecorded", *own) for own in ([], ["--precision", "bf16"])]
+    below = [place.store.find(own.over[0].run).record for own in run]
+    assert [own.precision for own in (*run, *below)] == ["float32", "bf16"] * 2
+    assert run[0].name != run[1].name
+    assert run[1].history[-1].loss == pytest.approx(run[0].history[-1].loss, rel=0.02)
+    assert run[1].history != run[0].history
+    failure = failed(2, *train_arguments(place, "tags"), "--precision", "fp16")
+    assert failure == "--precision: found 'fp16', accepted: float32, bf16"
+    with pytest.raises(UsageError, match=f"^{failure}$"):
+        train(yaml_of(place, "tags"), backbone="no/such", precision="fp16")
 
 
 def test_languages_of_the_training_data(place: Place) -> None:

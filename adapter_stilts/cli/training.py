@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 COMPOSITIONS = get_args(Composition)
 CONTROLS = ("random", "shuffled")
+PRECISIONS = ("float32", "bf16")
 STEPS = ("auto", "eager", "captured", "unrecorded")
 COMPILE = ("auto", "on", "off")
 
@@ -93,6 +94,10 @@ def train(
     languages: LanguagesOption = None,
     control: ControlOption = None,
     settings: SetOption = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Precision of training: float32 or bf16.", show_default="bf16 on CUDA, float32 on a CPU"),
+    ] = None,
     step: Annotated[
         str,
         typer.Option(
@@ -122,6 +127,7 @@ def train(
     accept("--method", method, METHODS)
     accept("--compose", compose, COMPOSITIONS)
     accept("--control", control, CONTROLS)
+    accept("--precision", precision, PRECISIONS)
     accept("--step", step, STEPS)
     accept("--compile", compile_, COMPILE)
     chosen, codes = assignments("--set", settings), language_codes(languages)
@@ -146,6 +152,7 @@ def train(
             mirror=hub_mirror,
             out=out,
             device=usable_device(device),
+            precision=precision,
             execution=Execution(step, compile_, checkpointing, tensorboard=tensorboard),  # type: ignore[arg-type]
         )
     if as_json:

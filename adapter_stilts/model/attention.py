@@ -28,8 +28,11 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, layout: PackedLa
     """Attention within the sentences of a packed row; all tensors are (T, heads, size of a head).
 
     On CUDA in half precision, where PyTorch brings Triton, this is one kernel; elsewhere near-equal sentences are
-    padded to groups inside attention only.
+    padded to groups inside attention only. On a CPU half precision is computed in float32 and rounded once, since that
+    kernel rounds no scores either.
     """
+    if query.dtype in (torch.float16, torch.bfloat16) and query.device.type == "cpu":
+        return packed_attention(query.float(), key.float(), value.float(), layout).to(query.dtype)
     if query.is_cuda and query.dtype != torch.float32 and HAS_KERNELS:
         from adapter_stilts.model.attention_cuda import BlockAttention
 

@@ -24,7 +24,13 @@ from adapter_stilts.training.build import build_model
 from adapter_stilts.training.checkpoint import checkpoints_of
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.describe import manifest_of, record_of
-from adapter_stilts.training.device import default_device, default_precision, peak_memory_bytes, reset_peak_memory
+from adapter_stilts.training.device import (
+    TRAINING_PRECISIONS,
+    default_device,
+    default_precision,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
 from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.leaks import TRAINED_ON, refuse_leaks, trained_on
@@ -52,6 +58,7 @@ def train(
     device: str | None = None,
     weights: bool = True,
     keep: Keep = "all",
+    precision: str | None = None,
     execution: Execution | None = None,
 ) -> Run:
     """Train a task, over intermediates if any are given, and return the finished run.
@@ -67,13 +74,18 @@ def train(
     English); `settings` replace fields of the recipe.
     A run that exists is returned as it is; one whose weights were not kept is trained again if `weights` are wanted.
     `keep="scores"` wants no weights and writes none: a trial whose development score alone matters.
-    `out` gets a copy of the run's folder. `execution` says how it is computed, which decides nothing of the result.
+    `out` gets a copy of the run's folder. `precision` is float32 or bf16 (default: bf16 on CUDA, float32 on a CPU), of
+    the intermediates that are trained first too; predictions have one of their own. `execution` says how it is
+    computed, which decides nothing of the result.
 
     Raises UsageError for a request that makes no sense, StiltsError for work that failed; nothing half-written stays.
     """
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
     mirror = mirror_dir(Path(mirror) if mirror is not None else None)
     device = device or default_device()
+    precision = precision or default_precision(device)
+    if precision not in TRAINING_PRECISIONS:
+        raise UsageError(f"--precision: found {precision!r}, accepted: {', '.join(TRAINING_PRECISIONS)}")
     base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone, mirror=mirror)
     tasks = find_tasks(task)
     settings = dict(settings or {})
@@ -89,7 +101,7 @@ def train(
     below = [resolve_intermediate(own, store) for own in over]
     # By the name that was asked for: what lies under a houlsby adapter is one.
     shared: dict[str, Any] = {"method": named, "backbone": base, "seed": seed, "device": device}
-    shared |= {"runs": store, "mirror": mirror, "execution": execution}
+    shared |= {"runs": store, "mirror": mirror, "precision": precision, "execution": execution}
     masked_lm = find_task(recipe.mlm_task) if recipe.mlm_share else None
 
     def job_over(want_weights: bool) -> Job:
@@ -106,7 +118,7 @@ def train(
             settings=settings,
             masked_lm_head=_masked_lm_head(masked_lm, {**shared, **amount, "weights": want_weights}),
             masked_lm_task=masked_lm,
-            precision=default_precision(device),
+            precision=precision,
             mirror=mirror,
         )
 

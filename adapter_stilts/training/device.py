@@ -8,6 +8,9 @@ from pathlib import Path
 
 import torch
 
+# What trains: bf16 under autocast, or throughout where steps are captured.
+TRAINING_PRECISIONS = ("float32", "bf16")
+
 
 def default_device() -> str:
     """CUDA where there is one."""
@@ -15,7 +18,7 @@ def default_device() -> str:
 
 
 def default_precision(device: str) -> str:
-    """bf16 under autocast on CUDA, float32 on a CPU."""
+    """That of training: bf16 on CUDA, float32 on a CPU."""
     return "bf16" if torch.device(device).type == "cuda" else "float32"
 
 

@@ -10,7 +10,6 @@ from helpers_training import english_task, make_place
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.runs.store import RunStore
 from benchmarks import same_scores
-from benchmarks.ours import EXECUTIONS
 
 
 def test_share_of_deals_is_that_of_all_orders() -> None:
@@ -34,7 +33,7 @@ def test_share_of_deals_is_that_of_all_orders() -> None:
 def test_means_by_execution_seed_and_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = make_place(tmp_path, monkeypatch)
     task = english_task(tmp_path / "t", "tags")
-    monkeypatch.setitem(same_scores.WAYS, "captured", EXECUTIONS["eager"])
+    monkeypatch.setitem(same_scores.WAYS, "captured", same_scores.WAYS["eager"])
     asked = ["--backbone", str(place.backbone.folder), "--device", "cpu", "--targets", str(task.path)]
     asked += ["--executions", "eager", "captured", "--test-limit", "5", "--set", "epochs=1"]
     same_scores.main([*asked, "--runs", str(tmp_path / "same"), "--out", str(tmp_path / "same.json")])

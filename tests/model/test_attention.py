@@ -69,6 +69,20 @@ def test_short_and_long_groups_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_on_a_cpu_is_rounded_once(dtype: torch.dtype) -> None:
+    """Values and gradients are those of float32 over the rounded tensors, rounded."""
+    lengths = LENGTHS["short and long"]
+    halves = [own.detach().to(dtype).requires_grad_() for own in rows(lengths)]
+    floats = [own.detach().float().requires_grad_() for own in halves]
+    found, wanted = (packed_attention(*own, PackedLayout.from_lengths(lengths)) for own in (halves, floats))
+    assert torch.equal(found, wanted.to(dtype))
+    upstream = torch.linspace(-1, 1, found.numel()).view_as(found).to(dtype)
+    ours, theirs = torch.autograd.grad(found, halves, upstream), torch.autograd.grad(wanted, floats, upstream.float())
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other.to(dtype))
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Any:
     return install(load_model(load_backbone(str(tiny_backbone_folder(tmp_path))))).eval()
