@@ -3,8 +3,8 @@
     python -m benchmarks.same_scores --device cuda --backbone embedded --hub-mirror hub --out same_scores.json
 
 For each target: means over all languages of every execution and precision, by seed; how far apart the seeds of one
-execution are; how far the executions' means over seeds are from each other, and in what share of random deals of the
-same scores to executions they are as far apart or farther; and how far each precision moves any run's mean from
+execution are; how far the executions' means over seeds are from each other, and in what share of random deals of each
+seed's scores to executions they are as far apart or farther; and how far each precision moves any run's mean from
 float32. Without a GPU, `--device cpu` compares eager steps with what a captured step records, run as it is: plain,
 compiled, and in bf16 with the products of a GPU. `--of RUN` scores runs that exist in place of training any, which
 needs none either.
@@ -74,18 +74,16 @@ def spread(values: Sequence[float]) -> float:
 
 
 def share_of_deals(groups: Sequence[Sequence[float]], deals: int = 20_000) -> float:
-    """Share of random deals of all values to groups of the given sizes in which the groups' means are spread as far as
-    they are or farther (a permutation test: a large share says that chance would do it)."""
-    values = np.concatenate([np.asarray(own, dtype=float) for own in groups])
-    borders = np.cumsum([len(own) for own in groups])[:-1]
+    """Share of random deals of each seed's values to the groups (each has one value a seed, in the same order) in which
+    the groups' means are spread as far as they are or farther.
 
-    def spreads(rows: np.ndarray) -> np.ndarray:
-        means = np.stack([own.mean(axis=1) for own in np.split(rows, borders, axis=1)])
-        return means.max(axis=0) - means.min(axis=0)
-
-    dealt = np.random.default_rng(0).permuted(np.tile(values, (deals, 1)), axis=1)
+    A permutation test within blocks: a seed draws the training data too, so seeds differ by more than executions may,
+    and are not dealt across. A large share says that chance would do it.
+    """
+    values = np.array(groups, dtype=float)
+    means = np.random.default_rng(0).permuted(np.tile(values, (deals, 1, 1)), axis=1).mean(axis=2)
     # Sums in another order differ in their last digits.
-    return float((spreads(dealt) >= spreads(values[None]) - 1e-9).mean())
+    return float((np.ptp(means, axis=1) >= np.ptp(values.mean(axis=1)) - 1e-9).mean())
 
 
 def compare(options: argparse.Namespace, mirror: Path | None, target: str) -> dict[str, Any]:

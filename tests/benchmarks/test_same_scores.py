@@ -13,21 +13,18 @@ from benchmarks import same_scores
 
 
 def test_share_of_deals_is_that_of_all_orders() -> None:
-    """Against every order counted: three groups of two, unequal groups, and means that lie together exactly."""
-    for groups in ([[3.0, 2.0], [0.5, 0.9], [2.1, 2.6]], [[1.0], [4.0, 5.0, 9.0]]):
-        sizes = [len(own) for own in groups]
-        orders = list(itertools.permutations([value for own in groups for value in own]))
-
-        def distance(order: tuple[float, ...], sizes: list[int] = sizes) -> float:
-            rest = iter(order)
-            means = [sum(next(rest) for _ in range(size)) / size for size in sizes]
-            return max(means) - min(means)
-
-        seen = distance(tuple(value for own in groups for value in own))
-        exact = sum(distance(order) >= seen - 1e-9 for order in orders) / len(orders)
+    """Against every order within every seed: three groups of two seeds, two of three, and means that agree exactly."""
+    for groups in ([[3.0, 2.0], [0.5, 0.9], [2.1, 2.6]], [[1.0, 5.0, 2.0], [4.0, 5.5, 2.5]]):
+        seen = same_scores.spread([sum(own) for own in groups])
+        orders = [itertools.permutations(column) for column in zip(*groups, strict=True)]
+        dealt = [
+            same_scores.spread([sum(own) for own in zip(*columns, strict=True)])
+            for columns in itertools.product(*orders)
+        ]
+        exact = sum(own >= seen - 1e-9 for own in dealt) / len(dealt)
         assert 0 < exact < 1
         assert same_scores.share_of_deals(groups) == pytest.approx(exact, abs=0.01)
-    assert same_scores.share_of_deals([[1.0, 2.0], [2.0, 1.0]]) == 1.0
+    assert same_scores.share_of_deals([[1.0, 2.0], [1.5, 1.5]]) == 1.0
 
 
 def test_means_by_execution_seed_and_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
