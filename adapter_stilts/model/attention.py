@@ -32,7 +32,8 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, layout: PackedLa
     kernel rounds no scores either.
     """
     if query.dtype in (torch.float16, torch.bfloat16) and query.device.type == "cpu":
-        return packed_attention(query.float(), key.float(), value.float(), layout).to(query.dtype)
+        with torch.autocast("cpu", enabled=False):
+            return packed_attention(query.float(), key.float(), value.float(), layout).to(query.dtype)
     if query.is_cuda and query.dtype != torch.float32 and HAS_KERNELS:
         from adapter_stilts.model.attention_cuda import BlockAttention
 

@@ -75,8 +75,11 @@ def test_half_precision_on_a_cpu_is_rounded_once(dtype: torch.dtype) -> None:
     lengths = LENGTHS["short and long"]
     halves = [own.detach().to(dtype).requires_grad_() for own in rows(lengths)]
     floats = [own.detach().float().requires_grad_() for own in halves]
-    found, wanted = (packed_attention(*own, PackedLayout.from_lengths(lengths)) for own in (halves, floats))
+    layout = PackedLayout.from_lengths(lengths)
+    found, wanted = packed_attention(*halves, layout), packed_attention(*floats, layout)
     assert torch.equal(found, wanted.to(dtype))
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(packed_attention(*halves, layout), found)
     upstream = torch.linspace(-1, 1, found.numel()).view_as(found).to(dtype)
     ours, theirs = torch.autograd.grad(found, halves, upstream), torch.autograd.grad(wanted, floats, upstream.float())
     for one, other in zip(ours, theirs, strict=True):
