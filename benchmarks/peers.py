@@ -22,9 +22,9 @@ from benchmarks.measuring import Measured, Sample, Variant, now
 # `group_by_length` sorts within windows of a quarter of the data, at most 50 batches (get_length_grouped_indices in
 # transformers' trainer_pt_utils.py). Fewer than 200 steps make narrower windows: more padding than a whole epoch has.
 FULL_WINDOW_BATCHES = 50
-# Orders of the rows at prediction: as they come, sorted by length in batches of so many rows, and sorted in batches of
-# so many padded tokens.
-ORDERS = ("default", "sorted", "equal")
+# Orders of the rows at prediction: as they come and sorted by length, in batches of so many rows; the same two, in
+# batches of so many padded tokens.
+ORDERS = ("default", "sorted", "default_equal", "equal")
 
 
 def peer_rows(split: EncodedSplit, sequences: np.ndarray) -> Dataset:
@@ -69,12 +69,15 @@ class Stopwatch(TrainerCallback):
 
 
 def equal_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Rows, sorted by length, in batches of at most so many tokens, padding included; one that alone has more makes a
-    batch of its own."""
+    """Rows, in their order, in batches of at most so many tokens, padding to the longest included; one that alone has
+    more makes a batch of its own."""
     batches: list[list[int]] = []
+    longest = 0
     for row, length in enumerate(lengths):
-        if not batches or (len(batches[-1]) + 1) * length > tokens:
+        longest = max(longest, length)
+        if not batches or (len(batches[-1]) + 1) * longest > tokens:
             batches.append([])
+            longest = length
         batches[-1].append(row)
     return batches
 
@@ -123,12 +126,12 @@ class Peer:
 
     def prediction(self, order: str, batch_tokens: int) -> Variant:
         """`Trainer.predict` without labels, so that it computes no loss either; rows are sorted, and batches of
-        `batch_tokens` cut (`equal`), before the clock starts."""
+        `batch_tokens` cut (`equal` and `default_equal`), before the clock starts."""
 
         def run(sample: Sample, repeat: int) -> Measured:
-            rows = (sample.rows if order == "default" else sample.rows_sorted).remove_columns("labels")
-            batches = equal_batches(sample.lengths_sorted, batch_tokens) if order == "equal" else None
-            self.trainer.batches = batches
+            rows = (sample.rows if order.startswith("default") else sample.rows_sorted).remove_columns("labels")
+            lengths = [len(ids) for ids in rows["input_ids"]]
+            self.trainer.batches = equal_batches(lengths, batch_tokens) if order.endswith("equal") else None
             self.collator.tokens = self.collator.places = 0
             started = now(self.device)
             self.trainer.predict(rows)
@@ -173,7 +176,8 @@ def peer_settings(job: Job, arguments: Mapping[str, Any], steps: int) -> dict[st
         "attention_probs_dropout_prob": 0.0,
         "labels": "on the pieces that ours are on, -100 elsewhere",
         "prediction": "without labels, so without a loss; sorted: rows sorted by length before the clock starts, in "
-        "batches of equally many rows; equal: in batches of at most as many tokens as ours, padding included",
+        "batches of equally many rows; equal: sorted, in batches of at most as many tokens as ours, padding included; "
+        "default_equal: such batches of rows as they come",
         "grouped_window_batches": max(1, min(steps // 4, FULL_WINDOW_BATCHES)),
         "remarks": [
             "attention dropout is off in the peers too: their faster setting (the checkpoint's default is 0.1)",

@@ -18,9 +18,9 @@ _PRODUCTS = {
 
 
 class RoundedProducts(TorchDispatchMode):
-    """Within the block, products of bf16 tensors are summed up in float32 and rounded once, as tensor cores do (NVIDIA,
-    "Train With Mixed Precision": products of half precision accumulate in single precision). PyTorch's own on a CPU
-    without such instructions takes many times as long. It holds for the thread that enters it, backward included."""
+    """Within the block, products of bf16 tensors are summed up in float32 and rounded once, as tensor cores do
+    (https://docs.nvidia.com/deeplearning/performance/mixed-precision-training/). PyTorch's own on a CPU without such
+    instructions takes many times as long. It holds for the thread that enters it, backward included."""
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None

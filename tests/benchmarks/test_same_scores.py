@@ -57,3 +57,18 @@ def test_means_by_execution_seed_and_precision(tmp_path: Path, monkeypatch: pyte
     fp16 = found["means"]["eager"]["fp16"][seed]
     assert runs["means"] == {name: {"float32": scored[seed], "fp16": fp16}}
     assert runs["most_by_precision"] == {"fp16": abs(fp16 - scored[seed])}
+
+
+def test_what_graphs_record_is_compared_in_their_precision_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place(tmp_path, monkeypatch)
+    task = english_task(tmp_path / "t", "tags")
+    asked = ["--backbone", str(place.backbone.folder), "--device", "cpu", "--targets", str(task.path), "--seeds", "0"]
+    asked += ["--executions", "unrecorded", "unrecorded_bf16", "--test-limit", "5", "--set", "epochs=1"]
+    asked += ["--precisions", "float32", "--runs", str(tmp_path / "same"), "--out", str(tmp_path / "same.json")]
+    same_scores.main(asked)
+    runs = [RunStore(tmp_path / "same" / name).runs() for name in ("unrecorded", "unrecorded_bf16")]
+    (plain,), (half,) = ([run.record for run in own] for own in runs)
+    assert (plain.precision, half.precision) == ("float32", "bf16")
+    (one,), (other,) = plain.history, half.history
+    assert one.loss != other.loss
+    assert one.loss == pytest.approx(other.loss, rel=0.02)

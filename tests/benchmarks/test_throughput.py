@@ -124,7 +124,7 @@ def test_all_count_the_same_tokens(result: dict[str, Any], lengths: list[int], b
     first = result["results"][SIZES[0]]
     assert (first["sentences"], first["tokens"], first["longest_sentence"]) == (12, sum(lengths), max(lengths))
     assert set(first["variants"]) == {*OURS.values(), *(own for names in TRAINING.values() for own in names)}
-    orders = [f"trainer_predict_inference_{order}_float32" for order in ("default", "sorted", "equal")]
+    orders = [f"trainer_predict_inference_{order}_float32" for order in ("default", "sorted", "default_equal", "equal")]
     ours = ["ours_inference_float32", "ours_inference_default_float32"]
     assert set(result["results"]["inference"]["variants"]) == {*ours, *orders}
 
@@ -211,6 +211,8 @@ def test_equal_batches_by_hand() -> None:
     """Twelve places: 4 x 3, then 2 x 5 (3 x 6 are too many), 2 x 6, and what is too long alone."""
     assert peers.equal_batches([2, 3, 3, 3, 4, 5, 6, 6, 13, 14], 12) == [[0, 1, 2, 3], [4, 5], [6, 7], [8], [9]]
     assert peers.equal_batches([], 12) == []
+    # As they come: a batch is as wide as its longest row, wherever that stands in it.
+    assert peers.equal_batches([5, 2, 2, 6, 2, 2, 13, 1], 12) == [[0, 1], [2, 3], [4, 5], [6], [7]]
 
 
 def test_training_peers_pad_as_they_must(result: dict[str, Any], lengths: list[int]) -> None:
