@@ -3,7 +3,7 @@
 from adapter_stilts import evaluate, train
 
 run = train("udpos", over=["ud_deprel"], backbone="embedded", mirror="hub")
-print(evaluate(run, mirror="hub").mean_without_english)
+print(evaluate(run, mirror="hub").mean_zero_shot)
 """
 
 from typing import TYPE_CHECKING, Any

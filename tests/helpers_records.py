@@ -134,7 +134,7 @@ def _write_scores(folder: Path, name: str, counts: Mapping[str, int]) -> None:
         labelling="first_content",
         languages={code: {"accuracy": float(own), "n": float(SENTENCES)} for code, own in counts.items()},
         mean={"accuracy": float(np.mean(list(counts.values())))},
-        mean_without_english={"accuracy": float(np.mean(zero_shot))},
+        mean_zero_shot={"accuracy": float(np.mean(zero_shot))},
         missing={},
     )
     (folder / SCORES).write_text(scores.model_dump_json())

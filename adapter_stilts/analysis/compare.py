@@ -134,7 +134,7 @@ def _table(group: list[Scored]) -> Table:
     by_row = rows_of(group)
     rows = {key: _row(key, by_row) for key in sorted(by_row, key=lambda key: key.place)}
     chosen, chosen_full = (_choose(rows, own, lambda row: row.development) for own in (ADAPTERS, ("full",)))
-    oracle, oracle_full = (_choose(rows, own, lambda row: row.mean_without_english) for own in (ADAPTERS, ("full",)))
+    oracle, oracle_full = (_choose(rows, own, lambda row: row.mean_zero_shot) for own in (ADAPTERS, ("full",)))
     first = group[0]
     return Table(
         target=first.run.record.task.name,
@@ -184,7 +184,7 @@ def _row(key: RowKey, by_row: Rows) -> Row:
     scored = [seeds[seed] for seed in sorted(seeds)]
     records = [own.run.record for own in scored]
     languages = _languages(scored)
-    means = [own.scores.mean_without_english or own.scores.mean for own in scored]
+    means = [own.scores.mean_zero_shot or own.scores.mean for own in scored]
     values = [mean[scored[0].metric] for mean in means]
     return Row(
         label=key.label,
@@ -204,7 +204,7 @@ def _row(key: RowKey, by_row: Rows) -> Row:
         seconds=float(np.mean([record.cost.seconds for record in records])),
         bundle_bytes=max(record.cost.bundle_bytes for record in records),
         mean=float(np.mean(list(languages.values()))),
-        mean_without_english=float(np.mean(values)),
+        mean_zero_shot=float(np.mean(values)),
         spread=float(np.ptp(values)) if len(values) > 1 else None,
         languages=languages,
         families=_by_family(languages),

@@ -31,7 +31,7 @@ def numbered_rows(table: Table, majority: Mapping[str, float]) -> Cells:
         [
             str(number),
             row.label,
-            f"{row.mean_without_english:.1f}",
+            f"{row.mean_zero_shot:.1f}",
             interval(row.delta_none),
             interval(row.delta_full),
             f"{row.development:.1f}",

@@ -30,7 +30,7 @@ def summary(table: Table) -> Cells:
         [
             row.label,
             f"{row.mean:.1f}",
-            f"{row.mean_without_english:.1f}" + (f" ±{row.spread / 2:.1f}" if row.spread is not None else ""),
+            f"{row.mean_zero_shot:.1f}" + (f" ±{row.spread / 2:.1f}" if row.spread is not None else ""),
             interval(row.delta_none),
             interval(row.delta_full),
             f"{row.development:.1f}",
@@ -73,7 +73,7 @@ def choices(table: Table) -> str:
 
 
 def _pair(table: Table, adapter: str | None, full: str | None, delta: Delta | None) -> str:
-    means = {row.label: row.mean_without_english for row in table.rows}
+    means = {row.label: row.mean_zero_shot for row in table.rows}
     named = (("adapters", adapter), ("full STILTs", full))
     parts = [f"{family}: {label} {means[label]:.1f}" for family, label in named if label is not None]
     if delta is not None:

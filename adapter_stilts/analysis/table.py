@@ -45,7 +45,7 @@ class Row:
     seconds: float
     bundle_bytes: int
     mean: float
-    mean_without_english: float
+    mean_zero_shot: float
     spread: float | None
     languages: dict[str, float]
     families: dict[str, float]

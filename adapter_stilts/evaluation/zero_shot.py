@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import AliasChoices, Field
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.metrics import METRICS
@@ -37,10 +39,14 @@ SCORING_VERSION = 2
 class Scores(Stored):
     """scores.json: the scores of one run on one split, in percent.
 
-    `languages` maps a code to its metrics and `n` sentences (and `unseen_gold`, words whose gold label English training
-    never showed, where there are any: they count as wrong); `mean` is the plain mean over the languages present,
-    `mean_without_english` leaves English out (None where nothing else is present); `missing` maps the absent languages
-    to the reason. `labelling` is the piece of a word that was read, `precision` what predictions were computed in.
+    `languages` maps a code to its metrics and `n` sentences (and `unseen_gold`, words whose gold label training never
+    showed, where there are any: they count as wrong); `mean` is the plain mean over the languages present,
+    `mean_zero_shot` leaves out `trained_languages`, those of the run's own training data (None where nothing else is
+    present); `missing` maps the absent languages to the reason. `labelling` is the piece of a word that was read,
+    `precision` what predictions were computed in. `test_data` maps each language to the hash of the test data that were
+    scored (files as read, not the part that `limit` takes).
+
+    Empty in a file from before they were written down: `trained_languages`, `test_data`.
     """
 
     run: str
@@ -51,9 +57,14 @@ class Scores(Stored):
     metric_versions: dict[str, str]
     labelling: str
     precision: str = "float32"
+    trained_languages: tuple[str, ...] = ()
+    test_data: dict[str, str] = Field(default_factory=dict)
     languages: dict[str, dict[str, float]]
     mean: dict[str, float]
-    mean_without_english: dict[str, float] | None
+    # The older name is that of files in which English alone was left out.
+    mean_zero_shot: dict[str, float] | None = Field(
+        validation_alias=AliasChoices("mean_zero_shot", "mean_without_english")
+    )
     missing: dict[str, str]
 
 
@@ -89,7 +100,7 @@ def evaluate(
     folder = found.folder / EVALUATIONS / name
     if not (folder / SCORES).is_file():
         device = device or default_device()
-        _score_run(found, task, list(identities), split, limit, missing, mirror, folder, device)
+        _score_run(found, task, identities, split, limit, missing, mirror, folder, device)
     scores = read_scores(folder)
     _note_scores(found, name, scores)
     keep_of(found, keep)
@@ -172,7 +183,7 @@ def evaluation_name(run: Run, split: str, limit: int | None, identities: dict[st
 def _score_run(
     run: Run,
     task: Task,
-    codes: list[str],
+    test_data: Mapping[str, str],
     split: str,
     limit: int | None,
     missing: dict[str, str],
@@ -182,14 +193,14 @@ def _score_run(
 ) -> None:
     """Predict and score every language, and write the evaluation's folder whole."""
     model, manifest, backbone = load_run(run, mirror, device)
-    splits = [encode_split(task, code, split, backbone.tokenizer, manifest.labels, mirror) for code in codes]
+    splits = [encode_split(task, code, split, backbone.tokenizer, manifest.labels, mirror) for code in test_data]
     samples = [own.sample(limit, TEST_SEED) for own in splits]
     tokens = sum(int(own.lengths[own.sequences_of(sample)].sum()) for own, sample in zip(splits, samples, strict=True))
     precision = SCORING_PRECISION[torch.device(device).type]
     with progress(f"{run.name} {split}", tokens, "pieces") as reporter:
         predictions, precision = _predict(model, manifest, splits, samples, precision, reporter)
     scored = {own.language: _score(run, own, split) for own, split in zip(predictions, splits, strict=True)}
-    scores = summarise(run, task, split, limit, scored, missing, precision)
+    scores = summarise(run, task, split, limit, scored, missing, precision, test_data)
     with atomic_folder(folder) as beside:
         write_predictions(beside, predictions)
         atomic_write_text(beside / SCORES, scores.model_dump_json(indent=2) + "\n")
@@ -238,6 +249,7 @@ def summarise(
     languages: dict[str, dict[str, float]],
     missing: dict[str, str],
     precision: str = "float32",
+    test_data: Mapping[str, str] = MappingProxyType({}),
 ) -> Scores:
     """Scores with their means over the languages present."""
     names = [name for name in next(iter(languages.values())) if name not in ("n", "unseen_gold")]
@@ -245,7 +257,8 @@ def summarise(
     def mean(codes: list[str]) -> dict[str, float]:
         return {name: float(np.mean([languages[code][name] for code in codes])) for name in names}
 
-    others = [code for code in languages if code != task.train_language]
+    trained = run.record.languages
+    others = [code for code in languages if code not in trained]
     return Scores(
         run=run.name,
         task=task.name,
@@ -255,9 +268,11 @@ def summarise(
         metric_versions={name: METRICS[name].version for name in task.metrics},
         labelling=run.record.word_piece,
         precision=precision,
+        trained_languages=trained,
+        test_data=dict(test_data),
         languages=languages,
         mean=mean(list(languages)),
-        mean_without_english=mean(others) if others else None,
+        mean_zero_shot=mean(others) if others else None,
         missing=missing,
     )
 
@@ -271,7 +286,7 @@ def _note_scores(run: Run, name: str, scores: Scores) -> None:
         "languages": sorted(scores.languages),
         "missing": sorted(scores.missing),
         "mean": scores.mean,
-        "mean_without_english": scores.mean_without_english,
+        "mean_zero_shot": scores.mean_zero_shot,
     }
     if record.scores.get(name) != note:
         write_record(run.folder, record.model_copy(update={"scores": {**record.scores, name: note}}))

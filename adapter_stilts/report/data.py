@@ -105,7 +105,7 @@ def cost_rows(report: Report) -> Rows:
             "composition": row.composition,
             "trainable_parameters": row.trainable_parameters,
             "seconds": row.seconds,
-            "score": row.mean_without_english,
+            "score": row.mean_zero_shot,
             "seeds": len(row.seeds),
         }
         for table in report.tables

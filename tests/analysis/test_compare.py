@@ -80,7 +80,7 @@ def test_rows_come_adapters_first_and_average_their_seeds(compared: Compared) ->
     row = compared.row("bottleneck stack over under")
     both = [compared.mean(f"bottleneck over {seed}") for seed in (0, 1)]
     assert row.seeds == (0, 1)
-    assert row.mean_without_english == pytest.approx(sum(both) / 2)
+    assert row.mean_zero_shot == pytest.approx(sum(both) / 2)
     assert row.spread == pytest.approx(abs(both[0] - both[1]))
 
 
@@ -126,7 +126,7 @@ def test_a_table_says_what_it_is(compared: Compared) -> None:
     assert list(table.missing) == ["fr"]
     adapters = [row for row in table.rows if row.method == "bottleneck"]
     assert table.chosen == max(adapters, key=lambda row: row.development).label
-    assert table.oracle == max(adapters, key=lambda row: row.mean_without_english).label
+    assert table.oracle == max(adapters, key=lambda row: row.mean_zero_shot).label
     text = compared.comparison.markdown()
     assert "under three seeds: no ranking follows" in text
     assert "missing: fr" in text
@@ -152,7 +152,7 @@ def test_terminal_and_markdown_show_the_same_cells(compared: Compared) -> None:
     for table in compared.comparison.tables():
         console.print(table)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    cell = f"{compared.row('bottleneck none').mean_without_english:.1f} ±"
+    cell = f"{compared.row('bottleneck none').mean_zero_shot:.1f} ±"
     assert cell in shown
     assert cell in compared.comparison.markdown()
 

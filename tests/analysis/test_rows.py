@@ -313,7 +313,7 @@ def test_another_variant_or_seed_is_no_such_error(tmp_path: Path) -> None:
     write_run(tmp_path, "lora", "none", 50, recipe={"rank": 8})
     write_run(tmp_path, "lora", "none", 60, recipe={"rank": 4}, variant="rank=4")
     write_run(tmp_path, "lora", "none", 70, recipe={"rank": 8}, seed=1)
-    assert [(row.label, row.seeds, row.mean_without_english) for row in table_of(tmp_path).rows] == [
+    assert [(row.label, row.seeds, row.mean_zero_shot) for row in table_of(tmp_path).rows] == [
         ("lora none", (0, 1), 60.0),
         ("lora none (rank=4)", (0,), 60.0),
     ]

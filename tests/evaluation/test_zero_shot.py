@@ -103,7 +103,7 @@ def test_scores_by_recomputation(place: Place) -> None:
         by_language = {code: own[key] for code, own in stored["languages"].items()}
         assert stored["mean"][key] == pytest.approx(mean(by_language.values()), abs=1e-9)
         without = mean([by_language["de"], by_language["zh"]])
-        assert stored["mean_without_english"][key] == pytest.approx(without, abs=1e-9)
+        assert stored["mean_zero_shot"][key] == pytest.approx(without, abs=1e-9)
     assert stored["mean"].keys() == {"accuracy", "f1"}
     assert list(stored["missing"]) == ["fr"]
     assert "no path for the test split" in stored["missing"]["fr"]
@@ -118,7 +118,7 @@ def test_scores_are_noted_and_not_computed_again(place: Place, monkeypatch: pyte
     noted = place.store.find(run.name).record.scores
     assert noted.keys() == {folder.name}
     assert noted[folder.name]["mean"] == first.mean
-    assert noted[folder.name]["mean_without_english"] == first.mean_without_english
+    assert noted[folder.name]["mean_zero_shot"] == first.mean_zero_shot
     assert (noted[folder.name]["languages"], noted[folder.name]["missing"]) == (["de", "en", "zh"], ["fr"])
     monkeypatch.setattr(zero_shot, "load_run", lambda *_: pytest.fail("scored again"))
     assert score(place, run.name, keep="scores") == first
@@ -146,9 +146,9 @@ def test_some_languages_and_other_splits(place: Place) -> None:
     whole = score(place, run)
     some = score(place, run, languages=["zh", "de"])
     assert some.languages == {code: whole.languages[code] for code in ("zh", "de")}
-    assert some.mean == pytest.approx(some.mean_without_english, abs=1e-12)
+    assert some.mean == pytest.approx(some.mean_zero_shot, abs=1e-12)
     english = score(place, run, languages=["en"])
-    assert english.mean_without_english is None
+    assert english.mean_zero_shot is None
     assert english.mean["f1"] == whole.languages["en"]["f1"]
     development = score(place, run, split="validation")
     assert list(development.missing) == ["de", "fr", "zh"]
