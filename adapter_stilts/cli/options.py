@@ -9,12 +9,12 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from adapter_stilts.backbone_names import DEFAULT_BACKBONE as DEFAULT_BACKBONE
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.composition import METHODS as OWN_METHODS
 from adapter_stilts.schema import SplitName
 
-DEFAULT_BACKBONE = "FacebookAI/xlm-roberta-large"
 SPLITS = get_args(SplitName)
 METHODS = (*OWN_METHODS, *BOTTLENECK_NAMES)
 
