@@ -32,7 +32,25 @@ def user_path(path: Path | str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UsageError(f"{path}: found no home folder for it, accepted a path without ~ (or ./~ for a name)") from None
+        raise UsageError(
+            f"{path}: found no home folder for it, accepted a path without ~ (or ./~ for a name)"
+        ) from None
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that no file system takes is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def check_folder(folder: Path, source: str) -> None:
@@ -186,7 +204,7 @@ def remembered_sha256(path: Path) -> str:
         return str(remembered["sha256"])
     digest = sha256_file(path)
     if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NANOSECONDS:
-        content = {"file": fingerprint, "sha256": digest}
+        content: dict[str, object] = {"file": fingerprint, "sha256": digest}
         atomic_write_text(note, json.dumps({**content, "crc32": _crc32_of(content)}))
     return digest
 

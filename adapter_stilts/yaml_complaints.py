@@ -104,7 +104,9 @@ def _accepted(item: Any, location: Location, model: type[BaseModel], typed: bool
     if typed and kind in _TYPED:
         return _TYPED[kind]
     if kind in _ACCEPTED:
-        numbers = {key: int(own) if isinstance(own, float) and own.is_integer() else own for key, own in context.items()}
+        numbers = {
+            key: int(own) if isinstance(own, float) and own.is_integer() else own for key, own in context.items()
+        }
         return _ACCEPTED[kind].format(**numbers)
     return str(item["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
 

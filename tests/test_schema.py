@@ -81,11 +81,19 @@ def test_values(tmp_path: Path) -> None:
         ),
         ("version: 1", "version: one", ":2: version: found 'one', accepted a whole number"),
         ("version: 1", "version: true", ":2: version: found true, accepted a whole number"),
-        ("role: target", "role: tgt", ":4: role: found 'tgt' (did you mean 'target'?), accepted 'intermediate', 'target' or 'both'"),
+        (
+            "role: target",
+            "role: tgt",
+            ":4: role: found 'tgt' (did you mean 'target'?), accepted 'intermediate', 'target' or 'both'",
+        ),
         ("[accuracy]", "[accuracy, f2]", ":10: metrics[1]: found 'f2', accepted 'accuracy', 'span_f1' or 'official_"),
-        ("[NO, ", "[3, ", ":12: labels[0]: found 3, accepted text, in quotes: \"3\""),
-        ('labels: [NO, "ON", y]', "labels: opne", ":12: labels: found 'opne' (did you mean 'open'?), accepted a list such as [a, b] or 'open'"),
-        ('"2.17"', "2.17", ":18: data.languages.no.revision: found 2.17, accepted text, in quotes: \"2.17\""),
+        ("[NO, ", "[3, ", ':12: labels[0]: found 3, accepted text, in quotes: "3"'),
+        (
+            'labels: [NO, "ON", y]',
+            "labels: opne",
+            ":12: labels: found 'opne' (did you mean 'open'?), accepted a list such as [a, b] or 'open'",
+        ),
+        ('"2.17"', "2.17", ':18: data.languages.no.revision: found 2.17, accepted text, in quotes: "2.17"'),
         ("1e-3", "fast", ":22: recipes.full.default.learning_rate: found 'fast', accepted a number"),
         ("1e-3", "0", ":22: recipes.full.default.learning_rate: found 0, accepted greater than 0"),
         ("1e-3", ".nan", ":22: recipes.full.default.learning_rate: found nan, accepted a finite number"),
@@ -118,7 +126,9 @@ def test_complaint_names_line_and_key(tmp_path: Path, old: str, new: str, start:
 
 
 def test_no_mapping_and_no_file(tmp_path: Path) -> None:
-    assert complaints(tmp_path, "")[0].startswith(":1: found an empty file, accepted a mapping with the keys name, version")
+    assert complaints(tmp_path, "")[0].startswith(
+        ":1: found an empty file, accepted a mapping with the keys name, version"
+    )
     assert complaints(tmp_path, "- a\n")[0].startswith(":1: found no mapping, accepted a mapping")
     with pytest.raises(
         UsageError, match=r"absent\.yaml: found No such file or directory, accepted a readable YAML file"

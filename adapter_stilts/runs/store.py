@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.paths import atomic_folder, check_folder, replaced_folder, user_path
+from adapter_stilts.paths import atomic_folder, check_folder, is_file, replaced_folder, user_path
 from adapter_stilts.runs.record import RECORD, Record, read_record, write_record
 
 RUNS_VARIABLE = "ADAPTER_STILTS_RUNS"
@@ -64,7 +64,7 @@ class RunStore:
     def get(self, name: str) -> Run | None:
         """The finished run of exactly that name, or None."""
         folder = self.folder / name
-        return Run(folder, read_record(folder)) if (folder / RECORD).is_file() else None
+        return Run(folder, read_record(folder)) if is_file(folder / RECORD) else None
 
     def find(self, run: str | Path) -> Run:
         """The run of that name, of that unique beginning of a name, or in that folder.
@@ -72,7 +72,7 @@ class RunStore:
         Raises UsageError where there is none or more than one, listing what there is.
         """
         folder = user_path(run)
-        if (folder / RECORD).is_file():
+        if is_file(folder / RECORD):
             return Run(folder, read_record(folder))
         run = str(run)
         exact = self.get(run) if run and "/" not in run else None

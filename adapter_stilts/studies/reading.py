@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from adapter_stilts import backbone_names
 from adapter_stilts.errors import Complaint, ConfigError, UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS
-from adapter_stilts.paths import user_path
+from adapter_stilts.paths import is_file, user_path
 from adapter_stilts.schema import Recipe, override, setting_text
 from adapter_stilts.strict_yaml import Complaints, complaint, line_of, load_yaml
 from adapter_stilts.studies.grid import GROUPED, expand, override_uses, selects_cell, tasks_of
@@ -28,11 +28,11 @@ def find_study(name_or_path: str | Path, targets: Sequence[str] = ()) -> Study:
     """
     shipped = {path.stem: path for path in shipped_studies()}
     path = shipped.get(str(name_or_path)) or user_path(name_or_path)
-    if not path.is_file() and path.suffix not in (".yaml", ".yml"):
+    if not is_file(path) and path.suffix not in (".yaml", ".yml"):
         hint = did_you_mean(str(name_or_path), shipped)
         accepted = f"{', '.join(sorted(shipped)) or 'none shipped'} or the path of a YAML file"
         raise UsageError(f"study '{name_or_path}': found no such study{hint}, accepted {accepted}")
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{path}: found no such file, accepted a study's YAML file")
     return read_study(path, targets)
 
@@ -66,7 +66,7 @@ def _with_includes(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any],
     places: dict[str, Path] = {}
     for number, name in enumerate(own.include or ()):
         included = (path.parent / user_path(name)).resolve()
-        if not included.is_file():
+        if not is_file(included):
             _refuse(path, ("include", number), f"no file {included}", "a study's YAML file")
         if included == path or included in above:
             _refuse(path, ("include", number), f"{name}, which includes this file", "files that do not include it")
@@ -103,7 +103,7 @@ def _task_path(path: Path, name: str) -> str:
 
 def _own_path(path: Path, name: str) -> str:
     there = path.parent / user_path(name)
-    return str(there.resolve()) if name.endswith((".yaml", ".yml")) and there.is_file() else name
+    return str(there.resolve()) if name.endswith((".yaml", ".yml")) and is_file(there) else name
 
 
 # --- what pydantic cannot know --------------------------------------------------------------------------------------

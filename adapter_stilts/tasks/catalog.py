@@ -8,7 +8,7 @@ from typing import NoReturn
 from adapter_stilts import backbone_names
 from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.languages import language
-from adapter_stilts.paths import user_path
+from adapter_stilts.paths import is_file, user_path
 from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, MethodName, Recipe, Task
 from adapter_stilts.strict_yaml import Complaints, complaint, load_yaml
 from adapter_stilts.tasks.conllu import misc_key
@@ -64,13 +64,13 @@ def find_task(name_or_path: str | Path) -> Task:
     path = shipped.get(name_or_path)
     if path is None:
         path = user_path(name_or_path)
-        if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        if path.suffix not in (".yaml", ".yml") and not is_file(path):
             hint = did_you_mean(name_or_path, shipped)
             raise UsageError(
                 f"task '{name_or_path}': found no such task{hint}, accepted {', '.join(sorted(shipped))}"
                 " or the path of a YAML file"
             )
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{path}: found no such file, accepted a task's YAML file")
     path = path.resolve()
     status = path.stat()
@@ -205,7 +205,7 @@ def _check_format(task: Task, at: Location, source: LanguageSource, file_format:
 
 
 def _check_path(task: Task, at: Location, path: str | None) -> None:
-    if path is not None and not task.file(path).is_file():
+    if path is not None and not is_file(task.file(path)):
         _refuse(task, at, f"no file {task.file(path)}", "an existing file")
 
 

@@ -29,9 +29,9 @@ _PROPERTIES = re.compile(r"(?:[&!]\S*[ \t]*)*")
 def write_recipe(task: Task, method: str, backbone: str, recipe: Recipe, out: Path) -> None:
     """Write to `out` a copy of the task's YAML file in which `recipes.<method>.<backbone>` is `recipe`.
 
-    A backbone's folder that is given by its bare name is the path ./name there. `out` may be the task's own file. The recipe takes one line; comments, order, anchors and line ends around it stay.
-    Comments between the lines of a recipe that is replaced go with it. Nothing is written unless the result reads back
-    as the same task with that recipe.
+    A backbone's folder that is given by its bare name is the path ./name there. `out` may be the task's own file. The
+    recipe takes one line; comments, order, anchors and line ends around it stay. Comments between the lines of a recipe
+    that is replaced go with it. Nothing is written unless the result reads back as the same task with that recipe.
 
     Raises `UsageError`: `out` is another task or no task, cannot be written, or lies in another folder although data
     paths are relative to the file; or the recipe's place is shared with another by an anchor (`&x`, `*x`).

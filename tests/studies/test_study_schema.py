@@ -45,8 +45,14 @@ def complaints(place: Place, text: str) -> list[str]:
         (f"{HEAD}seeds: [-1]\n", "study.yaml:3: seeds[0]: found -1, accepted greater than or equal to 0"),
         (f"{HEAD}limit: 0\n", "study.yaml:3: limit: found 0, accepted greater than or equal to 1"),
         (f"{HEAD}limit: '5'\n", "study.yaml:3: limit: found '5', accepted a whole number"),
-        (f"{HEAD}keep: some\n", "study.yaml:3: keep: found 'some' (did you mean 'scores'?), accepted 'scores', 'adapters' or 'all'"),
-        (f"{HEAD}methods: [lora, qlora]\n", "study.yaml:3: methods[1]: found 'qlora' (did you mean 'lora'?), accepted 'bottleneck', 'lora', "),
+        (
+            f"{HEAD}keep: some\n",
+            "study.yaml:3: keep: found 'some' (did you mean 'scores'?), accepted 'scores', 'adapters' or 'all'",
+        ),
+        (
+            f"{HEAD}methods: [lora, qlora]\n",
+            "study.yaml:3: methods[1]: found 'qlora' (did you mean 'lora'?), accepted 'bottleneck', 'lora', ",
+        ),
         (f"{HEAD}layers: [6-11, x]\n", "study.yaml:3: layers[1]: found 'x', accepted layers counted from 0, such as "),
         (
             f"{HEAD}methods: [full]\ncompositions: [none, stack]\n",

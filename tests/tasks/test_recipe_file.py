@@ -303,7 +303,9 @@ def test_a_recipe_that_does_not_read_back_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setattr(recipe_file, "_fields", lambda recipe: {"learning_rate": 0.5})
     with pytest.raises(StiltsError, match=r"\(recipes would read back changed\)"):
         write_recipe(find_task(str(path)), "full", "embedded", TUNED, path)
-    with pytest.raises(StiltsError, match=r"mine\.yaml:\d+: recipes\.magic\.embedded: .* \(recipes\.magic\.\[key\]: "):
+    with pytest.raises(
+        StiltsError, match=r"mine\.yaml:\d+: recipes\.magic\.embedded: .* \(recipes\.magic: found 'magic'"
+    ):
         write_recipe(find_task(str(path)), "magic", "embedded", TUNED, path)
     assert path.read_text() == HEAD
 
