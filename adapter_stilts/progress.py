@@ -36,6 +36,7 @@ class Reporter:
     def __init__(self, name: str, total: int, unit: str, bar: Progress | None) -> None:
         self.name, self.total, self.unit, self.bar = name, total, unit, bar
         self.done = self.tokens = self.before = 0
+        self.working: float | None = None
         self.loss: float | None = None
         self.note = ""
         self.started = self.last_line = time.monotonic()
@@ -47,10 +48,15 @@ class Reporter:
         if self.bar is not None and self.row is not None:
             self.bar.update(self.row, completed=done)
 
-    def advance(self, amount: int = 1, tokens: int = 0, loss: float | None = None) -> None:
-        """Count finished work; `tokens` are real pieces, `loss` is smoothed over about twenty steps."""
+    def advance(
+        self, amount: int = 1, tokens: int = 0, loss: float | None = None, seconds: float | None = None
+    ) -> None:
+        """Count finished work; `tokens` are real pieces, `loss` is smoothed over about twenty steps. `seconds` are what
+        these tokens took, where other work lies between (scoring, waiting): the speed is by them alone."""
         self.done += amount
         self.tokens += tokens
+        if seconds is not None:
+            self.working = (self.working or 0.0) + seconds
         if loss is not None:
             self.loss = loss if self.loss is None else 0.95 * self.loss + 0.05 * loss
         now = time.monotonic()
@@ -68,7 +74,8 @@ class Reporter:
             _line(f"{self.name}: {note}")
 
     def _detail(self) -> str:
-        speed = f"{self.tokens / max(time.monotonic() - self.started, 1e-9):,.0f} tokens/s"
+        seconds = time.monotonic() - self.started if self.working is None else self.working
+        speed = f"{self.tokens / max(seconds, 1e-9):,.0f} tokens/s"
         loss = f"loss {self.loss:.3f}" if self.loss is not None else ""
         return "  ".join(part for part in (loss, speed, self.note) if part)
 

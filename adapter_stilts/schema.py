@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from adapter_stilts.errors import UsageError
-from adapter_stilts.strict_yaml import Loader, dotted, first_complaint, unknown_key
+from adapter_stilts.errors import Complaint, ConfigError
+from adapter_stilts.paths import user_path
+from adapter_stilts.strict_yaml import parse_value
+from adapter_stilts.yaml_complaints import complaints_of, dotted, unknown_key
+
+# More layers, counted from 0, than any encoder has.
+MOST_LAYERS = 1000
 
 
 class Strict(BaseModel):
@@ -23,7 +27,7 @@ def _as_tuple(value: object) -> object:
 def _listed(value: object) -> object:
     """A list as YAML has it, or as it is typed after --set: `query,value`, `0.7,0.3`."""
     if isinstance(value, str):
-        return tuple(yaml.load(part, Loader=Loader) for part in value.split(","))
+        return tuple(parse_value(part) for part in value.split(","))
     return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else _as_tuple(value)
 
 
@@ -39,11 +43,14 @@ def _layers_text(value: object) -> object:
 
 
 def layer_numbers(text: str) -> tuple[int, ...]:
-    """The layers that such a text as `0,2,9-11` names, sorted. Raises ValueError for another text."""
+    """The layers that such a text as `0,2,9-11` names, sorted. Raises ValueError for another text, and for layers that
+    no encoder has."""
     numbers: set[int] = set()
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            raise ValueError(part)
+        if int(last or first) >= MOST_LAYERS:
             raise ValueError(part)
         numbers.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(numbers))
@@ -115,7 +122,7 @@ class Recipe(Strict):
     """
 
     learning_rate: float = Field(default=1e-4, gt=0)
-    epochs: int = Field(default=5, ge=1)
+    epochs: int = Field(default=5, ge=1, le=100_000)
     batch_examples: int | None = Field(default=32, ge=1)
     batch_tokens: int | None = Field(default=None, ge=1)
     accumulate: int = Field(default=1, ge=1)
@@ -190,28 +197,36 @@ class Task(Strict):
         package, wherever that is installed."""
         if name.startswith(EMBEDDED_PREFIX):
             return EMBEDDED_DATA / name.removeprefix(EMBEDDED_PREFIX)
-        return self._path.parent / name
+        return self._path.parent / user_path(name)
+
+
+def setting_text(value: object) -> str:
+    """A value of a recipe field, from YAML or from Python, as it would be typed after --set."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(setting_text, value))
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
     """`recipe` with the fields in `assignments` (texts as typed after `--set`) replaced.
 
-    Setting one of batch_examples and batch_tokens clears the other. Raises `UsageError` naming the key.
+    Setting one of batch_examples and batch_tokens clears the other. Raises `ConfigError`, a line for each key.
     """
-    values: dict[str, Any] = {}
-    for key, text in assignments.items():
-        if key not in Recipe.model_fields:
-            raise UsageError(f"--set {key}: {unknown_key(key, Recipe)}")
-        try:
-            values[key] = text if key == "tuning" else yaml.load(text, Loader=Loader)
-        except yaml.YAMLError:
-            values[key] = text
+    known = {key: text for key, text in assignments.items() if key in Recipe.model_fields}
+    unknown = [(key, unknown_key(key, Recipe)) for key in assignments if key not in known]
+    values = {key: text if key == "tuning" else parse_value(text) for key, text in known.items()}
     kept = {key: value for key, value in recipe.model_dump().items() if key not in values}
     for key, other in (("batch_examples", "batch_tokens"), ("batch_tokens", "batch_examples")):
         if values.get(key) is not None:
             kept.pop(other, None)
+    wrong: list[tuple[str, str]] = []
     try:
-        return Recipe.model_validate({**kept, **values})
+        changed = Recipe.model_validate({**kept, **values})
     except ValidationError as error:
-        location, what = first_complaint(error, Recipe, values)
-        raise UsageError(f"--set {dotted(location) or ' '.join(assignments)}: {what}") from None
+        told = complaints_of(error, Recipe, values, typed=True)
+        wrong = [(dotted(location) or " ".join(assignments), what) for location, what in told]
+    if unknown or wrong:
+        raise ConfigError(Complaint("", 0, f"--set {key}: {what}") for key, what in [*unknown, *wrong])
+    return changed

@@ -1,28 +1,48 @@
-"""A strict YAML loader whose every complaint is one line: file, line, key, found, accepted.
+"""A strict YAML loader whose complaints are a line each: file, line, key, found, accepted; all of them at once.
 
 Scalars follow YAML 1.2: `no` and `ON` are strings (a language code, a label), `1e-3` is a number.
 """
 
-import difflib
+from __future__ import annotations
+
 import re
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from adapter_stilts.errors import UsageError
+from adapter_stilts.errors import Complaint, ConfigError, UsageError
+from adapter_stilts.yaml_complaints import Location, complaints_of, dotted
 
-Location = tuple[str | int, ...]
 ModelType = TypeVar("ModelType", bound=BaseModel)
+
+# A YAML file larger than this, or one whose aliases stand for more values, is no task and no study.
+MOST_BYTES = 5_000_000
+MOST_VALUES = 1_000_000
+# A number with more digits cannot be told of: Python takes quadratic time for its text.
+LARGEST_INTEGER = 10**30
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 
 
 class Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2's core schema."""
+    """SafeLoader with the scalars of YAML 1.2's core schema; whatever has no value is a YAMLError with its line."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep=deep)  # type: ignore[no-untyped-call]
+        except (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError):
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(None, None, f"no value of type {kind}", node.start_mark) from None
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise yaml.constructor.ConstructorError(None, None, "a number of too many digits", node.start_mark)
+        if isinstance(value, str) and _NO_TEXT.search(value):
+            raise yaml.constructor.ConstructorError(None, None, "half a character (\\ud800-\\udfff)", node.start_mark)
+        return value
 
 
 for _tag, _pattern, _first in (
@@ -38,44 +58,100 @@ for _tag, _pattern, _first in (
 def load_yaml(path: Path, model: type[ModelType]) -> ModelType:
     """The checked content of the YAML file `path`.
 
-    Raises `UsageError` with one line, '<file>:<line>: <key.path>: found ..., accepted ...', for an unreadable file,
-    broken syntax, a duplicate, unknown (with the nearest accepted one) or missing key, and a wrong type or value.
+    Raises `ConfigError`, a line '<file>:<line>: <key.path>: found ..., accepted ...' for each duplicate, unknown (with
+    the nearest accepted one) or missing key and each wrong type or value; or one for an unreadable file or broken
+    syntax, which hides what else there is.
     """
     node = _compose(path)
     if not isinstance(node, yaml.MappingNode):
         found, keys = "no mapping" if node else "an empty file", ", ".join(model.model_fields)
-        raise UsageError(f"{path}:1: found {found}, accepted a mapping with the keys {keys}")
+        raise ConfigError([Complaint(str(path), 1, f"found {found}, accepted a mapping with the keys {keys}")])
     try:
-        _refuse_duplicates(path, node)
+        _refuse_endless(path, node)
+        twice = list(_duplicates(path, node, (), set()))
         content = Loader("").construct_document(node)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise _syntax_error(path, error) from None
     try:
-        return model.model_validate(content)
+        checked = model.model_validate(content)
     except ValidationError as error:
-        location, what = first_complaint(error, model, content)
-        raise UsageError(f"{place(path, location)}: {what}") from None
+        wrong = [complaint(path, location, what) for location, what in complaints_of(error, model, content)]
+        raise ConfigError([*twice, *wrong]) from None
+    if twice:
+        raise ConfigError(twice)
+    return checked
+
+
+def parse_value(text: str) -> Any:
+    """A value as it is typed on a command line: what it would be in a YAML file, else the text itself."""
+    try:
+        return yaml.load(text, Loader=Loader)
+    except (yaml.YAMLError, RecursionError):
+        return text
+
+
+def complaint(path: Path, location: Sequence[str | int], what: str) -> Complaint:
+    """What is wrong at the deepest part of `location` that the YAML file `path` holds."""
+    return Complaint(str(path), line_of(path, location), f"{dotted(location)}: {what}" if location else what)
 
 
 def place(path: Path, location: Sequence[str | int]) -> str:
     """'<file>:<line>: <key.path>' of the deepest part of `location` that the YAML file `path` holds."""
-    node, line = _compose(path), 1
+    line = line_of(path, location)
+    return f"{path}:{line}: {dotted(location)}" if location else f"{path}:{line}"
+
+
+def line_of(path: Path, location: Sequence[str | int]) -> int:
+    """The line of the deepest part of `location` that the YAML file `path` holds."""
+    status = path.stat()
+    node, line = _composed(path, status.st_mtime_ns, status.st_size), 1
     for key in location:
         if isinstance(node, yaml.MappingNode):
-            found = next(((name, value) for name, value in node.value if str(name.value) == str(key)), None)
-            if found is None:
+            item = next(((name, value) for name, value in node.value if str(name.value) == str(key)), None)
+            if item is None:
                 break
-            line, node = found[0].start_mark.line + 1, found[1]
+            line, node = item[0].start_mark.line + 1, item[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
             node = node.value[key]
             line = node.start_mark.line + 1
         else:
             break
-    return f"{path}:{line}: {dotted(location)}" if location else f"{path}:{line}"
+    return line
+
+
+class Complaints:
+    """Gathers what several checks refuse, so that all of it is said at once."""
+
+    def __init__(self) -> None:
+        self.every: list[Complaint] = []
+
+    def gather(self, check: Callable[..., None], *arguments: Any) -> bool:
+        """Make a check; false where it refused something, which is kept."""
+        try:
+            check(*arguments)
+        except ConfigError as error:
+            self.every += error.complaints
+        except UsageError as error:
+            self.every.append(Complaint("", 0, str(error)))
+        else:
+            return True
+        return False
+
+    def refuse(self) -> None:
+        """Raise ConfigError where there is anything to complain of."""
+        if self.every:
+            raise ConfigError(self.every)
+
+
+@lru_cache(maxsize=16)
+def _composed(path: Path, modified: int, size: int) -> yaml.Node | None:
+    return _compose(path)
 
 
 def _compose(path: Path) -> yaml.Node | None:
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise UsageError(f"{path}: found {size:,} bytes, accepted a YAML file of at most {MOST_BYTES:,}")
         return yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=Loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
@@ -84,82 +160,50 @@ def _compose(path: Path) -> yaml.Node | None:
         raise _syntax_error(path, error) from None
 
 
-def _syntax_error(path: Path, error: Exception) -> UsageError:
+def _syntax_error(path: Path, error: Exception) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__
-    return UsageError(f"{path}:{mark.line + 1 if mark else 1}: found broken YAML ({problem}), accepted YAML")
+    deep = "nested too deep" if isinstance(error, RecursionError) else None
+    problem = deep or getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__
+    line = mark.line + 1 if mark else 1
+    return ConfigError([Complaint(str(path), line, f"found broken YAML ({problem}), accepted YAML")])
 
 
-def _refuse_duplicates(path: Path, node: yaml.Node, above: Location = ()) -> None:
+def _refuse_endless(path: Path, root: yaml.Node) -> None:
+    """Raise ConfigError where aliases (`*x`) make so many values of a file that nobody could read them."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = MOST_VALUES + 1  # for an alias inside of what it stands for
+            sizes[id(node)] = 1 + sum(map(size, _children(node)))
+        if sizes[id(node)] > MOST_VALUES:
+            what = f"found aliases (*) that stand for more than {MOST_VALUES:,} values, accepted fewer"
+            raise ConfigError([Complaint(str(path), node.start_mark.line + 1, what)])
+        return sizes[id(node)]
+
+    size(root)
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def _duplicates(path: Path, node: yaml.Node, above: Location, seen: set[int]) -> Iterator[Complaint]:
+    """Keys that stand twice in a mapping; what several aliases stand for is looked at once."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _refuse_duplicates(path, item, (*above, index))
+            yield from _duplicates(path, item, (*above, index), seen)
     elif isinstance(node, yaml.MappingNode):
         first: dict[str, int] = {}
         for key, value in node.value:
             line, location = key.start_mark.line + 1, (*above, str(key.value))
             if isinstance(key, yaml.ScalarNode) and key.value in first and key.value != "<<":
-                also = first[key.value]
-                raise UsageError(f"{path}:{line}: {dotted(location)}: found twice (also line {also}), accepted once")
-            first[str(key.value)] = line
-            _refuse_duplicates(path, value, location)
-
-
-def first_complaint(error: ValidationError, model: type[BaseModel], content: Any) -> tuple[Location, str]:
-    """The most telling error: an unknown key first (it explains a missing one), then the deepest of a union."""
-    complaints = [(_real_location(item, content), item) for item in error.errors()]
-    for location, item in complaints:
-        if item["type"] == "extra_forbidden":
-            return location, unknown_key(str(location[-1]), _model_at(model, location[:-1]))
-    location, item = complaints[0]
-    for other, other_item in complaints[1:]:
-        if len(other) > len(location) and other[: len(location)] == location:
-            location, item = other, other_item
-    accepted = dict.fromkeys(_accepted(other_item) for other, other_item in complaints if other == location)
-    if item["type"] == "missing":
-        return location, "found nothing, accepted a value (this key is required)"
-    found = item.get("ctx", {}).get("found") or _shown(item["input"])
-    if "[key]" in item["loc"]:
-        found = _shown(location[-1])
-    return location, f"found {found}, accepted {' or '.join(accepted)}"
-
-
-def _accepted(item: Any) -> str:
-    if item["type"] == "literal_error":
-        return str(item["ctx"]["expected"])
-    return str(item["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
-
-
-def _real_location(item: Any, content: Any) -> Location:
-    """The error's location without the parts that name a union's branch, which pydantic adds."""
-    real: list[str | int] = []
-    for key in item["loc"]:
-        if key in content if isinstance(content, dict) else isinstance(content, list) and isinstance(key, int):
-            content = content[key]
-            real.append(key)
-    return (*real, item["loc"][-1]) if item["type"] == "missing" else tuple(real)
-
-
-def _model_at(model: Any, location: Location) -> Any:
-    """The model that holds the keys at `location`."""
-    for key in location:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[str(key)].annotation
-        elif get_origin(model) in (dict, tuple):
-            model = get_args(model)[1 if get_origin(model) is dict else 0]
-        while get_origin(model) in (Annotated, Union, types.UnionType):
-            model = next(choice for choice in get_args(model) if choice is not type(None))
-    return model
-
-
-def unknown_key(key: str, model: Any) -> str:
-    hint = "".join(f" (did you mean '{near}'?)" for near in difflib.get_close_matches(key, model.model_fields, n=1))
-    return f"found an unknown key{hint}, accepted {', '.join(model.model_fields)}"
-
-
-def _shown(value: object) -> str:
-    return text if len(text := repr(value)) <= 60 else f"{text[:57]}..."
-
-
-def dotted(location: Sequence[str | int]) -> str:
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in location).lstrip(".")
+                what = f"{dotted(location)}: found twice (also line {first[key.value]}), accepted once"
+                yield Complaint(str(path), line, what)
+            first.setdefault(str(key.value), line)
+            yield from _duplicates(path, value, location, seen)

@@ -41,13 +41,11 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def complaint(folder: Path, text: str) -> str:
+def complaints(folder: Path, text: str) -> list[str]:
     path = written(folder, text)
     with pytest.raises(UsageError) as error:
         load_yaml(path, Task)
-    message = str(error.value)
-    assert "\n" not in message
-    return message.removeprefix(str(path))
+    return [line.removeprefix(str(path)) for line in str(error.value).split("\n")]
 
 
 def test_values(tmp_path: Path) -> None:
@@ -81,20 +79,28 @@ def test_values(tmp_path: Path) -> None:
             "      epoch",
             ":23: recipes.full.default.epoch: found an unknown key (did you mean 'epochs'?)",
         ),
-        ("version: 1", "version: one", ":2: version: found 'one', accepted a valid integer"),
-        ("version: 1", "version: true", ":2: version: found True, accepted a valid integer"),
-        ("role: target", "role: tgt", ":4: role: found 'tgt', accepted 'intermediate', 'target' or 'both'"),
+        ("version: 1", "version: one", ":2: version: found 'one', accepted a whole number"),
+        ("version: 1", "version: true", ":2: version: found true, accepted a whole number"),
+        (
+            "role: target",
+            "role: tgt",
+            ":4: role: found 'tgt' (did you mean 'target'?), accepted 'intermediate', 'target' or 'both'",
+        ),
         ("[accuracy]", "[accuracy, f2]", ":10: metrics[1]: found 'f2', accepted 'accuracy', 'span_f1' or 'official_"),
-        ("[NO, ", "[3, ", ":12: labels[0]: found 3, accepted a valid string"),
-        ('labels: [NO, "ON", y]', "labels: opne", ":12: labels: found 'opne', accepted a valid tuple or 'open'"),
-        ('"2.17"', "2.17", ":18: data.languages.no.revision: found 2.17, accepted a valid string"),
-        ("1e-3", "fast", ":22: recipes.full.default.learning_rate: found 'fast', accepted a valid number"),
+        ("[NO, ", "[3, ", ':12: labels[0]: found 3, accepted text, in quotes: "3"'),
+        (
+            'labels: [NO, "ON", y]',
+            "labels: opne",
+            ":12: labels: found 'opne' (did you mean 'open'?), accepted a list such as [a, b] or 'open'",
+        ),
+        ('"2.17"', "2.17", ':18: data.languages.no.revision: found 2.17, accepted text, in quotes: "2.17"'),
+        ("1e-3", "fast", ":22: recipes.full.default.learning_rate: found 'fast', accepted a number"),
         ("1e-3", "0", ":22: recipes.full.default.learning_rate: found 0, accepted greater than 0"),
         ("1e-3", ".nan", ":22: recipes.full.default.learning_rate: found nan, accepted a finite number"),
         (
             "  full:",
             "  ful:",
-            ":20: recipes.ful: found 'ful', accepted 'bottleneck', 'lora', 'dora', 'ia3', 'full' or 'head'",
+            ":20: recipes.ful: found 'ful' (did you mean 'full'?), accepted 'bottleneck', 'lora', 'dora', 'ia3', 'full' or 'head'",
         ),
         ("description: words\n", "", ":1: description: found nothing, accepted a value (this key is required)"),
         ("  columns: {tokens: tokens, labels: tags}\n", "", ":13: data.columns: found nothing, accepted a value"),
@@ -116,12 +122,14 @@ def test_values(tmp_path: Path) -> None:
 )
 def test_complaint_names_line_and_key(tmp_path: Path, old: str, new: str, start: str) -> None:
     assert TASK.count(old) == 1
-    assert complaint(tmp_path, TASK.replace(old, new))[: len(start)] == start
+    assert start in [line[: len(start)] for line in complaints(tmp_path, TASK.replace(old, new))]
 
 
 def test_no_mapping_and_no_file(tmp_path: Path) -> None:
-    assert complaint(tmp_path, "").startswith(":1: found an empty file, accepted a mapping with the keys name, version")
-    assert complaint(tmp_path, "- a\n").startswith(":1: found no mapping, accepted a mapping")
+    assert complaints(tmp_path, "")[0].startswith(
+        ":1: found an empty file, accepted a mapping with the keys name, version"
+    )
+    assert complaints(tmp_path, "- a\n")[0].startswith(":1: found no mapping, accepted a mapping")
     with pytest.raises(
         UsageError, match=r"absent\.yaml: found No such file or directory, accepted a readable YAML file"
     ):
@@ -132,7 +140,7 @@ def test_no_mapping_and_no_file(tmp_path: Path) -> None:
 
 
 def test_recursive_alias_is_an_error_not_a_traceback(tmp_path: Path) -> None:
-    assert complaint(tmp_path, "name: &a [*a]\n").startswith(":1: ")
+    assert complaints(tmp_path, "name: &a [*a]\n")[0].startswith(":1: ")
 
 
 def test_place_stops_at_what_the_file_holds(tmp_path: Path) -> None:
@@ -158,9 +166,9 @@ def test_override() -> None:
             "1",
             "--set learning_rat: found an unknown key (did you mean 'learning_rate'?), accepted learning",
         ),
-        ("learning_rate", "fast", "--set learning_rate: found 'fast', accepted a valid number"),
-        ("epochs", "2.5", "--set epochs: found 2.5, accepted a valid integer"),
-        ("epochs", "[", "--set epochs: found '[', accepted a valid integer"),
+        ("learning_rate", "fast", "--set learning_rate: found 'fast', accepted a number"),
+        ("epochs", "2.5", "--set epochs: found 2.5, accepted a whole number"),
+        ("epochs", "[", "--set epochs: found '[', accepted a whole number"),
         ("selection", "first", "--set selection: found 'first', accepted 'last' or 'best'"),
         ("dropout", "1", "--set dropout: found 1, accepted less than 1"),
         (
@@ -189,11 +197,11 @@ def test_lists_and_layers_as_typed() -> None:
     [
         ("rank", "0", "--set rank: found 0, accepted greater than or equal to 1"),
         ("layers", "11-6", "--set layers: found '11-6', accepted layers counted from 0, such as 6-11 or 0,2,9-11"),
-        ("merge_weights", "a", "--set merge_weights: found 'a', accepted a valid number"),
+        ("merge_weights", "a", "--set merge_weights: found 'a', accepted a number"),
         (
             "adapter",
             "huolsby",
-            "--set adapter: found 'huolsby', accepted 'pfeiffer', 'houlsby', 'parallel' or 'compacter'",
+            "--set adapter: found 'huolsby' (did you mean 'houlsby'?), accepted 'pfeiffer', 'houlsby', 'parallel' or 'compacter'",
         ),
         ("mlm_share", "1", "--set mlm_share: found 1, accepted less than 1"),
     ],

@@ -36,19 +36,20 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except StiltsError as error:
-            _fail(str(error), error.exit_code)
+            _fail(error.exit_code, *error.lines)
         except BrokenPipeError:  # whoever read the output has gone: Typer ends quietly
             raise
         except OSError as error:
-            _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
+            _fail(1, f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
         except SafetensorError as error:  # its form of a full disk
-            _fail(f"weights: {error}", 1)
+            _fail(1, f"weights: {error}")
         except KeyboardInterrupt:
-            _fail("interrupted", 130)
+            _fail(130, "interrupted")
 
 
-def _fail(message: str, exit_code: int) -> None:
-    print(" ".join(message.split()), file=sys.stderr)
+def _fail(exit_code: int, *lines: str) -> None:
+    for line in lines:
+        print(" ".join(line.split()), file=sys.stderr)
     raise typer.Exit(exit_code)
 
 

@@ -10,6 +10,7 @@ import typer
 from adapter_stilts.checking.check import check_files
 from adapter_stilts.checking.findings import CODES
 from adapter_stilts.cli.options import JsonOption, accept, print_json
+from adapter_stilts.paths import user_path
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -66,7 +67,9 @@ def check(
     codes = [code.strip() for code in (skip or "").split(",") if code.strip()]
     for code in codes:
         accept("--skip", code, list(CODES))
-    report = check_files(files, varied=varied, parallel=parallel, minimum=minimum, skip=codes)
+    report = check_files(
+        [user_path(file) for file in files], varied=varied, parallel=parallel, minimum=minimum, skip=codes
+    )
     if as_json:
         print_json(report.as_json())
     else:

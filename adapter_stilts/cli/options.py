@@ -9,12 +9,13 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from adapter_stilts import arguments
+from adapter_stilts.backbone_names import DEFAULT_BACKBONE as DEFAULT_BACKBONE
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.composition import METHODS as OWN_METHODS
 from adapter_stilts.schema import SplitName
 
-DEFAULT_BACKBONE = "FacebookAI/xlm-roberta-large"
 SPLITS = get_args(SplitName)
 METHODS = (*OWN_METHODS, *BOTTLENECK_NAMES)
 
@@ -25,7 +26,23 @@ MethodOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1)]
 LimitOption = Annotated[
     int | None,
-    typer.Option("--limit", min=1, help="Training examples of each task, drawn with the seed.", show_default="all"),
+    typer.Option(
+        "--limit",
+        min=1,
+        help="Training examples of each task, drawn with the seed, of intermediates that are trained first as well.",
+        show_default="all",
+    ),
+]
+DevelopmentLimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--development-limit",
+        min=1,
+        metavar="N",
+        help="Development examples that are scored after each epoch: --set development_examples=N, for intermediates "
+        "that are trained first as well. Example: --limit 64 --development-limit 64",
+        show_default="the recipe's, or all",
+    ),
 ]
 MatchTokensOption = Annotated[
     int | None,
@@ -85,12 +102,7 @@ def assignments(option: str, typed: Sequence[str] | None, form: str = "KEY=VALUE
 
 def language_codes(languages: str | None) -> list[str] | None:
     """The codes after --languages. Raises UsageError where there is none."""
-    if languages is None:
-        return None
-    codes = [code.strip() for code in languages.split(",") if code.strip()]
-    if not codes:
-        raise UsageError(f"--languages: found {languages!r}, accepted codes with commas between, such as de,ar")
-    return codes
+    return arguments.language_codes("--languages", languages)
 
 
 def usable_device(option: str | None) -> str | None:

@@ -17,7 +17,7 @@ from adapter_stilts.cli.reports import OutOption
 from adapter_stilts.cli.studies import StudyBackboneOption, show_plan, tell
 from adapter_stilts.errors import UsageError
 from adapter_stilts.memory import PeakMemory
-from adapter_stilts.paths import mirror_dir
+from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import quiet_libraries, show
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
@@ -69,7 +69,7 @@ def quickstart(
         with quiet_libraries():
             result = execute(made, workers=0)
         tell(made, result)
-        report, page = _report(made, out or Path("reports") / study.name)
+        report, page = _report(made, user_path(out or Path("reports") / study.name))
     _show_comparison(report)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"report: {page}")

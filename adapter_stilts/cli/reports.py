@@ -11,6 +11,7 @@ import typer
 
 from adapter_stilts.cli.options import MirrorOption, RunsOption, accept
 from adapter_stilts.cli.studies import FileArgument, StudyBackboneOption
+from adapter_stilts.paths import user_path
 from adapter_stilts.progress import quiet_libraries, say
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def report(
 
         made = _plan(file, backbone, runs, hub_mirror, device)
         now = make_report(made.study, list(runs_of(made)), made.store)
-        path = write_report(now, out or _folder(made))
+        path = write_report(now, user_path(out or _folder(made)))
     _tell(now, path)
 
 
@@ -75,7 +76,7 @@ def watch(
         from adapter_stilts.studies.plan import runs_of
 
         made = _plan(file, backbone, runs, hub_mirror, device)
-        folder = out or _folder(made)
+        folder = user_path(out or _folder(made))
         now: Report | None = None
         pause = 0.0
         while now is None or not now.whole:

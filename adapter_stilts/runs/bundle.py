@@ -5,7 +5,7 @@ package): one folder for each active adapter and for the fusion, the target's ho
 `lora`, `dora` or `ia3` run has a folder for each adapter as `peft` saves it (`PeftModel.from_pretrained` reads it),
 the baked ones too, and the head in the target's. A bundle of a `full` run is an encoder as `transformers` saves it,
 with the head in a folder beside; of a `head` run it is the head. `manifest.json` says what it is and holds size and
-SHA-256 of every file.
+SHA-256 of every file. The backbone is named by its Hub id; no path of the machine that trained is in a bundle.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 
+from adapter_stilts.backbone_names import portable_name
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.arrangement import Arrangement, activate, arrange, quiet_adapters, set_dropout
 from adapter_stilts.model.backbone import Backbone, load_model
@@ -122,7 +123,8 @@ def save_bundle(folder: Path, model: Any, manifest: Manifest, baked: Mapping[str
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    manifest = manifest.model_copy(update={"files": files})
+    named = manifest.backbone.model_copy(update={"id": portable_name(manifest.backbone.id)})
+    manifest = manifest.model_copy(update={"files": files, "backbone": named})
     atomic_write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     return manifest
 

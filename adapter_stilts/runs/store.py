@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.paths import atomic_folder
+from adapter_stilts.paths import atomic_folder, check_folder, is_file, replaced_folder, user_path
 from adapter_stilts.runs.record import RECORD, Record, read_record, write_record
 
+RUNS_VARIABLE = "ADAPTER_STILTS_RUNS"
 BUNDLE = "bundle"
 EVALUATIONS = "evaluations"
 Keep = Literal["scores", "adapters", "all"]
@@ -52,21 +53,28 @@ class RunStore:
     """The runs in one folder: `runs/` in the working directory, `$ADAPTER_STILTS_RUNS`, or what `--runs` says."""
 
     def __init__(self, folder: Path | str | None = None) -> None:
-        self.folder = Path(folder or os.environ.get("ADAPTER_STILTS_RUNS") or "runs")
+        chosen = os.environ.get(RUNS_VARIABLE)
+        self.folder = user_path(folder or chosen or "runs")
+        self.source = "--runs" if folder else f"${RUNS_VARIABLE}" if chosen else "the default folder of runs"
+
+    def check(self) -> None:
+        """Raise UsageError where no run can be written into the folder: before hours of training, not after."""
+        check_folder(self.folder, self.source)
 
     def get(self, name: str) -> Run | None:
         """The finished run of exactly that name, or None."""
         folder = self.folder / name
-        return Run(folder, read_record(folder)) if (folder / RECORD).is_file() else None
+        return Run(folder, read_record(folder)) if is_file(folder / RECORD) else None
 
-    def find(self, run: str) -> Run:
+    def find(self, run: str | Path) -> Run:
         """The run of that name, of that unique beginning of a name, or in that folder.
 
         Raises UsageError where there is none or more than one, listing what there is.
         """
-        folder = Path(run)
-        if (folder / RECORD).is_file():
+        folder = user_path(run)
+        if is_file(folder / RECORD):
             return Run(folder, read_record(folder))
+        run = str(run)
         exact = self.get(run) if run and "/" not in run else None
         if exact is not None:
             return exact
@@ -81,6 +89,8 @@ class RunStore:
     def names(self) -> list[str]:
         """Names of all finished runs, sorted."""
         if not self.folder.is_dir():
+            if self.folder.exists():
+                raise UsageError(f"{self.source}: found {self.folder}, which is no folder, accepted a folder of runs")
             return []
         names = (path.parent.name for path in self.folder.glob(f"*/{RECORD}"))
         # What a killed process leaves half-written begins with a dot.
@@ -101,32 +111,26 @@ class RunStore:
         with ExitStack() as stack:
             old = self.get(name)
             bare = old is not None and not old.has_weights
-            beside = stack.enter_context(_replacing(target) if bare else atomic_folder(target))
+            beside = stack.enter_context(replaced_folder(target) if bare else atomic_folder(target))
             yield beside
             if bare and (old := self.get(name)) is not None:
                 _keep_evaluations(old, beside)
 
     def copy(self, run: Run, target: Path) -> Path:
         """Copy a run's folder to `target`, which must not hold anything but a run, which is replaced."""
-        if target.exists() and not (target / RECORD).is_file() and any(target.iterdir()):
-            raise UsageError(f"--out {target}: the folder is not empty and holds no run")
+        check_copy(target)
         if target.resolve() == run.folder.resolve():
             return target
-        with _replacing(target) as beside:
+        with replaced_folder(target) as beside:
             shutil.copytree(run.folder, beside, dirs_exist_ok=True)
         return target
 
 
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """`atomic_folder`, but what `target` holds gives way once the block has ended well."""
-    aside = target.with_name(f".{target.name}-replaced")
-    with atomic_folder(target) as beside:
-        yield beside
-        shutil.rmtree(aside, ignore_errors=True)
-        if target.exists():
-            target.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
+def check_copy(target: Path) -> None:
+    """Raise UsageError where a run cannot be copied to `target`: it holds something else, or cannot be written."""
+    if target.is_dir() and not (target / RECORD).is_file() and any(target.iterdir()):
+        raise UsageError(f"--out {target}: the folder is not empty and holds no run")
+    check_folder(target, "--out")
 
 
 def _keep_evaluations(old: Run, folder: Path) -> None:

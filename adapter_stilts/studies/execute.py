@@ -36,13 +36,14 @@ class Interrupted(StiltsError):
 
 @dataclass(frozen=True)
 class Result:
-    """How a study's execution ended: runs done now, those that were before, the reason of each that failed, and those
-    that were not tried because they stand on one."""
+    """How a study's execution ended: runs done now, those that were before, the reason of each that failed, those
+    that were not tried because they stand on one, and those that another process did meanwhile."""
 
     done: tuple[str, ...]
     before: tuple[str, ...]
     failed: Mapping[str, str]
     stopped: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
 
 
 def execute(plan: Plan, workers: int = 1, *, threads: int | None = None, execution: Execution | None = None) -> Result:
@@ -60,7 +61,10 @@ def execute(plan: Plan, workers: int = 1, *, threads: int | None = None, executi
     _tidy(plan, before)
     if not work.todo:
         return Result((), before, {}, ())
-    site = _site(plan, workers, threads, execution or Execution())
+    plan.store.check()
+    execution = execution or Execution()
+    execution.check()
+    site = _site(plan, workers, threads, execution)
     pool: Pool = Here(site, plan.backbone) if workers == 0 else Processes(site, min(workers, len(work.todo)))
     try:
         with progress(plan.study.name, work.total(), "s of work") as reporter:
@@ -70,7 +74,7 @@ def execute(plan: Plan, workers: int = 1, *, threads: int | None = None, executi
         raise Interrupted("interrupted: run the same command again, and it goes on where it stopped") from None
     finally:
         pool.close()
-    return Result(tuple(work.done), before, work.failed, work.stopped())
+    return Result(tuple(work.done_here()), before, work.failed, work.stopped(), tuple(sorted(work.others)))
 
 
 def _site(plan: Plan, workers: int, threads: int | None, execution: Execution) -> Site:
@@ -97,7 +101,7 @@ def usable_cores() -> int:
 
 @dataclass
 class _Work:
-    """What is to do, under way here, claimed by others, done and failed."""
+    """What is to do, under way here, claimed by others, done (`others`: by them) and failed."""
 
     plan: Plan
     todo: list[str]
@@ -105,6 +109,7 @@ class _Work:
     running: set[str] = field(default_factory=set)
     elsewhere: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
@@ -133,6 +138,9 @@ class _Work:
         self.sorter.done(name)
         self.ready.extend(self.sorter.get_ready())
 
+    def done_here(self) -> list[str]:
+        return [name for name in self.done if name not in self.others]
+
     def stopped(self) -> tuple[str, ...]:
         finished = {*self.done, *self.failed}
         return tuple(name for name in self.todo if name not in finished)
@@ -143,9 +151,9 @@ class _Work:
         return any(own in self.wanted and own not in finished for own in self.above[name])
 
     def seconds_left(self, workers: int) -> float:
-        """By how the runs so far compare with what was expected of them."""
-        expected = sum(self.estimates[name].seconds for name in self.done)
-        left = sum(self.estimates[name].seconds for name in self.stopped())
+        """By how the runs that were done here compare with what was expected of them; what others are at, they do."""
+        expected = sum(self.estimates[name].seconds for name in self.done_here())
+        left = sum(self.estimates[name].seconds for name in self.stopped() if name not in self.elsewhere)
         ratio = (time.monotonic() - self.started) / expected if expected else 1 / workers
         return left * ratio
 
@@ -181,7 +189,7 @@ def _take(work: _Work, outcome: Outcome, reporter: Reporter, workers: int) -> No
         reporter.say(f"failed: {name}: {outcome.reason}")
     else:
         work.finish(name)
-        reporter.advance(work.share(name), tokens=outcome.tokens)
+        reporter.advance(work.share(name), tokens=outcome.tokens, seconds=outcome.seconds)
         _drop(work, name)
         reporter.say(_told(work, workers))
 
@@ -189,7 +197,10 @@ def _take(work: _Work, outcome: Outcome, reporter: Reporter, workers: int) -> No
 def _told(work: _Work, workers: int) -> str:
     failed = f", {len(work.failed)} failed" if work.failed else ""
     left = work.seconds_left(workers)
-    return f"{len(work.done)} of {len(work.todo)} runs{failed}; about {duration(left)} left"
+    theirs = work.others | work.elsewhere
+    others = f", {len(theirs)} with another process" if theirs else ""
+    mine = f"{len(work.done_here())} of {len(work.todo) - len(theirs)} runs"
+    return f"{mine}{failed}{others}; about {duration(left)} left"
 
 
 def duration(seconds: float) -> str:
@@ -207,6 +218,7 @@ def _look_elsewhere(work: _Work, reporter: Reporter, workers: int) -> None:
             continue
         work.elsewhere.discard(name)
         if _is_done(work, name):
+            work.others.add(name)
             _take(work, Outcome(name, "done"), reporter, workers)
         else:
             work.ready.append(name)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS, unused_fields
-from adapter_stilts.schema import Task
+from adapter_stilts.schema import Task, setting_text
 from adapter_stilts.study_schema import ALL_LAYERS, DEFAULT_GROUP, Exclusion, Override, Study
 from adapter_stilts.training.api import find_tasks
 
@@ -172,7 +172,7 @@ def _settings(
     for own in study.overrides:
         if _selects_training(own, method, composition, target, intermediate):
             used = {key for key in own.set if key not in _unused(target or intermediate or "", method, composition)}
-            chosen |= {key: settings_text(value) for key, value in own.set.items() if key in used}
+            chosen |= {key: setting_text(value) for key, value in own.set.items() if key in used}
     return tuple(sorted(chosen.items()))
 
 
@@ -207,15 +207,6 @@ def override_uses(study: Study, own: Override, cells: Sequence[Cell]) -> bool:
         if not left:
             return True
     return False
-
-
-def settings_text(value: Any) -> str:
-    """A value of the YAML as it would be typed after --set."""
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(settings_text, value))
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
 
 
 def _own_method(method: str) -> str:

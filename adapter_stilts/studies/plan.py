@@ -81,7 +81,7 @@ def make_plan(
 
     Raises UsageError for a cell that cannot be trained as it is asked for, StiltsError for data that are not there.
     """
-    mirror = mirror_dir(Path(mirror) if mirror is not None else None)
+    mirror = mirror_dir(mirror)
     base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone or study.backbone, mirror=mirror)
     device = device or default_device()
     store = store if isinstance(store, RunStore) else RunStore(store)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adapter_stilts.errors import UsageError
+from adapter_stilts import backbone_names
+from adapter_stilts.errors import Complaint, ConfigError, UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS
-from adapter_stilts.schema import Recipe, override
-from adapter_stilts.strict_yaml import Location, load_yaml, place
-from adapter_stilts.studies.grid import GROUPED, expand, override_uses, selects_cell, settings_text, tasks_of
+from adapter_stilts.paths import is_file, user_path
+from adapter_stilts.schema import Recipe, override, setting_text
+from adapter_stilts.strict_yaml import Complaints, complaint, line_of, load_yaml
+from adapter_stilts.studies.grid import GROUPED, expand, override_uses, selects_cell, tasks_of
 from adapter_stilts.study_schema import Study
+from adapter_stilts.yaml_complaints import Location, did_you_mean, dotted
 
 GRIDS = ("targets", "intermediates", "methods", "compositions", "layers", "controls", "seeds")
 
@@ -22,16 +24,15 @@ def find_study(name_or_path: str | Path, targets: Sequence[str] = ()) -> Study:
     """The study of that name among the shipped ones, or the study in a YAML file, checked; `targets`, where there are
     any, stand in for its own.
 
-    Raises UsageError, one line with file, line, key, what was found and what is accepted.
+    Raises UsageError, a line each with file, line, key, what was found and what is accepted.
     """
     shipped = {path.stem: path for path in shipped_studies()}
-    path = shipped.get(str(name_or_path)) or Path(name_or_path)
-    if not path.is_file() and path.suffix not in (".yaml", ".yml"):
-        near = difflib.get_close_matches(str(name_or_path), shipped, n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
+    path = shipped.get(str(name_or_path)) or user_path(name_or_path)
+    if not is_file(path) and path.suffix not in (".yaml", ".yml"):
+        hint = did_you_mean(str(name_or_path), shipped)
         accepted = f"{', '.join(sorted(shipped)) or 'none shipped'} or the path of a YAML file"
         raise UsageError(f"study '{name_or_path}': found no such study{hint}, accepted {accepted}")
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{path}: found no such file, accepted a study's YAML file")
     return read_study(path, targets)
 
@@ -45,7 +46,7 @@ def shipped_studies() -> list[Path]:
 
 def read_study(path: Path, targets: Sequence[str] = ()) -> Study:
     """The study in a YAML file, with what it includes, on `targets` where they are given. Raises UsageError."""
-    path = Path(path).resolve()
+    path = user_path(path).resolve()
     values, places = _with_includes(path, ())
     values |= {"targets": tuple(targets)} if targets else {}
     study = Study.model_validate({"name": _name_of(path), **values})
@@ -64,8 +65,8 @@ def _with_includes(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any],
     values: dict[str, Any] = {}
     places: dict[str, Path] = {}
     for number, name in enumerate(own.include or ()):
-        included = (path.parent / name).resolve()
-        if not included.is_file():
+        included = (path.parent / user_path(name)).resolve()
+        if not is_file(included):
             _refuse(path, ("include", number), f"no file {included}", "a study's YAML file")
         if included == path or included in above:
             _refuse(path, ("include", number), f"{name}, which includes this file", "files that do not include it")
@@ -97,29 +98,51 @@ def _selector(path: Path, selector: Any) -> Any:
 
 
 def _task_path(path: Path, name: str) -> str:
-    there = path.parent / name
-    return str(there.resolve()) if name.endswith((".yaml", ".yml")) and there.is_file() else name
+    return "+".join(_own_path(path, own) for own in name.split("+"))
+
+
+def _own_path(path: Path, name: str) -> str:
+    there = path.parent / user_path(name)
+    return str(there.resolve()) if name.endswith((".yaml", ".yml")) and is_file(there) else name
 
 
 # --- what pydantic cannot know --------------------------------------------------------------------------------------
 
 
 def _check(study: Study) -> None:
-    if not study.targets:
-        _refuse_key(study, ("targets",), "nothing", "one target task or more")
+    complaints = Complaints()
+    complaints.gather(_check_targets, study)
+    complaints.gather(_check_backbone, study)
     for key in GRIDS:
-        _check_once(study, key)
+        complaints.gather(_check_once, study, key)
     for key in ("targets", "intermediates"):
         for number, name in enumerate(getattr(study, key)):
-            _check_task(study, (key, number), name)
-    _check_groups(study)
-    _check_compositions(study)
+            complaints.gather(_check_task, study, (key, number), name)
+    for group, names in study.groups.items():
+        for number in range(len(names)):
+            complaints.gather(_check_member, study, group, number)
+    _check_compositions(study, complaints)
     for number, own in enumerate(study.exclude):
-        _check_selector(study, ("exclude", number), own)
+        _check_selector(study, ("exclude", number), own, complaints)
     for number, setting in enumerate(study.overrides):
-        _check_selector(study, ("overrides", number), setting)
-        _check_settings(study, ("overrides", number, "set"), setting.set)
-    _check_uses(study)
+        _check_selector(study, ("overrides", number), setting, complaints)
+        for field, value in setting.set.items():
+            complaints.gather(_check_setting, study, ("overrides", number, "set", field), value)
+    complaints.refuse()
+    # What follows asks for the study's cells.
+    _check_uses(study, complaints)
+    complaints.refuse()
+
+
+def _check_targets(study: Study) -> None:
+    if not study.targets:
+        _refuse_key(study, ("targets",), "nothing", "one target task or more")
+
+
+def _check_backbone(study: Study) -> None:
+    name = study.backbone
+    if not backbone_names.is_backbone_name(name) and not user_path(name).is_dir():
+        _refuse_key(study, ("backbone",), f"{name!r}{backbone_names.hint(name)}", backbone_names.ACCEPTED)
 
 
 def _check_once(study: Study, key: str) -> None:
@@ -133,7 +156,9 @@ def _check_task(study: Study, location: Location, name: str) -> None:
     try:
         tasks = tasks_of(name)
     except UsageError as error:
-        raise UsageError(f"{place(study.file_of(str(location[0])), location)}: {error}") from None
+        file, at = study.file_of(str(location[0])), dotted(location)
+        line = line_of(file, location)
+        raise ConfigError(Complaint(str(file), line, f"{at}: {own}") for own in error.lines) from None
     if location[0] == "targets":
         if len(tasks) > 1 or tasks[0].kind == "masked_lm":
             _refuse_key(study, location, name, "one task that has labels: it is scored")
@@ -143,36 +168,43 @@ def _check_task(study: Study, location: Location, name: str) -> None:
                 _refuse_key(study, ("test_languages", number), repr(code), f"of {tasks[0].name}: {accepted}")
 
 
-def _check_groups(study: Study) -> None:
-    for group, names in study.groups.items():
-        for number, name in enumerate(names):
-            if name not in study.intermediates:
-                accepted = ", ".join(study.intermediates) or "none: `intermediates` is empty"
-                _refuse_key(study, ("groups", group, number), repr(name), f"intermediates: {accepted}")
-            if name in names[:number]:
-                _refuse_key(study, ("groups", group, number), f"{name!r} twice", "each intermediate once")
+def _check_member(study: Study, group: str, number: int) -> None:
+    names = study.groups[group]
+    name = names[number]
+    if name not in study.intermediates:
+        accepted = ", ".join(study.intermediates) or "none: `intermediates` is empty"
+        hint = did_you_mean(name, study.intermediates)
+        _refuse_key(study, ("groups", group, number), f"{name!r}{hint}", f"intermediates: {accepted}")
+    if name in names[:number]:
+        _refuse_key(study, ("groups", group, number), f"{name!r} twice", "each intermediate once")
 
 
-def _check_compositions(study: Study) -> None:
+def _check_compositions(study: Study, complaints: Complaints) -> None:
     """Each composition and each method has a use; a grid axis without one is a mistake."""
     rules = {own: COMPOSITIONS["bottleneck" if own in BOTTLENECK_NAMES else own] for own in study.methods}  # type: ignore[index]
     for number, composition in enumerate(study.compositions):
-        if not any(composition in own for own in rules.values()):
-            accepted = ", ".join(dict.fromkeys(name for own in rules.values() for name in own))
-            _refuse_key(study, ("compositions", number), composition, f"under {', '.join(rules)}: {accepted}")
-        if composition != "none" and not study.intermediates:
-            _refuse_key(study, ("compositions", number), f"{composition} without intermediates", "none")
+        complaints.gather(_check_composition, study, rules, number, composition)
     for number, method in enumerate(study.methods):
         if not set(rules[method]) & set(study.compositions):
-            _refuse_key(study, ("methods", number), method, f"a method with one of {', '.join(study.compositions)}")
-    grouped = [own for own in study.compositions if own in GROUPED]
-    if study.groups and not grouped:
-        _refuse_key(study, ("groups",), "groups", f"groups with a composition of several: {', '.join(GROUPED)}")
+            accepted = f"a method with one of {', '.join(study.compositions)}"
+            complaints.gather(_refuse_key, study, ("methods", number), method, accepted)
+    if study.groups and not any(own in GROUPED for own in study.compositions):
+        accepted = f"groups with a composition of several: {', '.join(GROUPED)}"
+        complaints.gather(_refuse_key, study, ("groups",), "groups", accepted)
     if any(own != "none" for own in study.controls) and study.compositions == ("none",):
-        _refuse_key(study, ("controls",), ", ".join(study.controls), "none (there is no intermediate to change)")
+        accepted = "none (there is no intermediate to change)"
+        complaints.gather(_refuse_key, study, ("controls",), ", ".join(study.controls), accepted)
 
 
-def _check_selector(study: Study, location: Location, selector: Any) -> None:
+def _check_composition(study: Study, rules: dict[Any, Any], number: int, composition: str) -> None:
+    if not any(composition in own for own in rules.values()):
+        accepted = ", ".join(dict.fromkeys(name for own in rules.values() for name in own))
+        _refuse_key(study, ("compositions", number), composition, f"under {', '.join(rules)}: {accepted}")
+    if composition != "none" and not study.intermediates:
+        _refuse_key(study, ("compositions", number), f"{composition} without intermediates", "none")
+
+
+def _check_selector(study: Study, location: Location, selector: Any, complaints: Complaints) -> None:
     """What a selector names is in the grid."""
     axes = {
         "target": study.targets,
@@ -187,34 +219,35 @@ def _check_selector(study: Study, location: Location, selector: Any) -> None:
     for key, accepted in axes.items():
         for value in getattr(selector, key, None) or ():
             if value not in accepted:
-                _refuse_key(study, (*location, key), repr(value), f"of this study: {', '.join(map(str, accepted))}")
+                found = f"{value!r}{did_you_mean(str(value), map(str, accepted))}"
+                of_this = f"of this study: {', '.join(map(str, accepted)) or 'none'}"
+                complaints.gather(_refuse_key, study, (*location, key), found, of_this)
 
 
-def _check_settings(study: Study, location: Location, settings: dict[str, Any]) -> None:
-    for key, value in settings.items():
-        try:
-            override(Recipe(), {key: settings_text(value)})
-        except UsageError as error:
-            reason = str(error).partition(": ")[2]
-            raise UsageError(f"{place(study.file_of(str(location[0])), (*location, key))}: {reason}") from None
+def _check_setting(study: Study, location: Location, value: Any) -> None:
+    try:
+        override(Recipe(), {str(location[-1]): setting_text(value)})
+    except UsageError as error:
+        file = study.file_of(str(location[0]))
+        reasons = [own.partition(": ")[2] for own in error.lines]
+        raise ConfigError(complaint(file, location, reason) for reason in reasons) from None
 
 
-def _check_uses(study: Study) -> None:
+def _check_uses(study: Study, complaints: Complaints) -> None:
     """Every exclusion leaves something out, every override sets something, and something is left."""
     every = list(expand(study, whole=True))
     for number, own in enumerate(study.exclude):
         if not any(selects_cell(own, cell) for cell in every):
-            _refuse_key(
-                study, ("exclude", number), "an exclusion that no cell agrees with", "one that leaves out cells"
-            )
+            found, accepted = "an exclusion that no cell agrees with", "one that leaves out cells"
+            complaints.gather(_refuse_key, study, ("exclude", number), found, accepted)
     left = list(expand(study))
     if not left:
-        _refuse_key(study, ("exclude",), "exclusions of every cell", "fewer")
+        complaints.gather(_refuse_key, study, ("exclude",), "exclusions of every cell", "fewer")
+        return
     for number, setting in enumerate(study.overrides):
         if not override_uses(study, setting, left):
-            _refuse_key(
-                study, ("overrides", number), "settings that no run of the study uses", "ones that decide something"
-            )
+            found, accepted = "settings that no run of the study uses", "ones that decide something"
+            complaints.gather(_refuse_key, study, ("overrides", number), found, accepted)
 
 
 def _refuse_key(study: Study, location: Location, found: str, accepted: str) -> NoReturn:
@@ -222,4 +255,4 @@ def _refuse_key(study: Study, location: Location, found: str, accepted: str) -> 
 
 
 def _refuse(path: Path, location: Sequence[str | int], found: str, accepted: str) -> NoReturn:
-    raise UsageError(f"{place(path, location)}: found {found}, accepted {accepted}")
+    raise ConfigError([complaint(path, location, f"found {found}, accepted {accepted}")])

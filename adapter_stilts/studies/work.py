@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError
 
+from adapter_stilts import paths
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.model.backbone import Backbone, load_backbone
@@ -33,8 +34,6 @@ from adapter_stilts.training.checkpoint import CHECKPOINTS
 from adapter_stilts.training.execution import Execution
 
 FAILURES = ".failures"
-# A folder that nobody has written into for so long was left by a kill.
-LEFT_AFTER = 600.0
 # Between two looks of a worker at whether its study still runs.
 WATCH_EVERY = 1.0
 
@@ -68,12 +67,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an order. `taken`: another process has it; `reason` is one line."""
+    """What became of an order. `taken`: another process has it; `reason` is one line; `tokens` were read in `seconds`
+    of training steps."""
 
     name: str
     kind: Kind
     reason: str = ""
     tokens: int = 0
+    seconds: float = 0.0
 
 
 def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Outcome:
@@ -93,7 +94,8 @@ def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Out
         shutil.rmtree(store.folder / CHECKPOINTS / order.name, ignore_errors=True)
         (store.folder / FAILURES / f"{order.name}.txt").unlink(missing_ok=True)
         cost = run.record.cost
-        return Outcome(order.name, "done", tokens=round(cost.tokens_per_second * cost.train_seconds))
+        tokens = round(cost.tokens_per_second * cost.train_seconds)
+        return Outcome(order.name, "done", tokens=tokens, seconds=cost.train_seconds)
     except StiltsError as error:
         _write_failure(store, order.name, _one_line(error))
         return Outcome(order.name, "failed", _one_line(error))
@@ -181,11 +183,7 @@ def _write_failure(store: RunStore, name: str, text: str) -> str:
 def sweep(store: RunStore, name: str) -> None:
     """Remove what killed processes left half-written of a run. What may still be written to stays."""
     shutil.rmtree(store.folder / name / f".{BUNDLE}-dropped", ignore_errors=True)
-    for left in store.folder.glob(f".{name}.*.partial"):
-        with suppress(OSError):
-            newest = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
-            if time.time() - newest > LEFT_AFTER:
-                shutil.rmtree(left, ignore_errors=True)
+    paths.sweep(store.folder, f".{name}.*.partial")
 
 
 @contextmanager

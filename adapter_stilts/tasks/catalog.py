@@ -1,17 +1,19 @@
 """Find and check tasks: those shipped as task_configs/*.yaml and a user's own YAML files."""
 
-import difflib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
-from adapter_stilts.errors import UsageError
+from adapter_stilts import backbone_names
+from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.languages import language
+from adapter_stilts.paths import is_file, user_path
 from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, MethodName, Recipe, Task
-from adapter_stilts.strict_yaml import Location, load_yaml, place
+from adapter_stilts.strict_yaml import Complaints, complaint, load_yaml
 from adapter_stilts.tasks.conllu import misc_key
 from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.yaml_complaints import Location, did_you_mean
 
 __all__ = ["Task", "all_tasks", "find_task", "recipe_for"]
 
@@ -52,23 +54,23 @@ DEFAULT_RECIPES: dict[str, dict[str, Recipe]] = {
 }
 
 
-def find_task(name_or_path: str) -> Task:
+def find_task(name_or_path: str | Path) -> Task:
     """The task of that name among the shipped ones, or the task in a YAML file.
 
-    Raises `UsageError`: an unknown name (with close matches), or whatever is wrong in the file, with its line.
+    Raises `UsageError`: an unknown name (with close matches), or all that is wrong in the file, a line each.
     """
+    name_or_path = str(name_or_path)
     shipped = {path.stem: path for path in _shipped_files()}
     path = shipped.get(name_or_path)
     if path is None:
-        path = Path(name_or_path)
-        if path.suffix not in (".yaml", ".yml") and not path.is_file():
-            near = difflib.get_close_matches(name_or_path, shipped, n=1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
+        path = user_path(name_or_path)
+        if path.suffix not in (".yaml", ".yml") and not is_file(path):
+            hint = did_you_mean(name_or_path, shipped)
             raise UsageError(
                 f"task '{name_or_path}': found no such task{hint}, accepted {', '.join(sorted(shipped))}"
                 " or the path of a YAML file"
             )
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{path}: found no such file, accepted a task's YAML file")
     path = path.resolve()
     status = path.stat()
@@ -83,9 +85,11 @@ def all_tasks() -> list[Task]:
 def recipe_for(task: Task, method: MethodName, backbone_id: str) -> Recipe:
     """The task's recipe for the method on the backbone; else the task's `default`; else the package's own."""
     for recipes in (task.recipes.get(method, {}), DEFAULT_RECIPES[method]):
-        for key in (backbone_id, "default"):
-            if key in recipes:
-                return recipes[key]
+        for key, recipe in recipes.items():
+            if backbone_names.same_backbone(key, backbone_id):
+                return recipe
+        if backbone_names.DEFAULT_KEY in recipes:
+            return recipes[backbone_names.DEFAULT_KEY]
     raise UsageError(f"{task.path}: recipes.{method}: found no recipe for {backbone_id}, accepted a `default`")
 
 
@@ -102,16 +106,31 @@ def _shipped_files() -> Iterator[Path]:
 def _load(path: Path, modified: int, size: int) -> Task:
     task = load_yaml(path, Task)
     task._path = path
-    _check_metrics(task)
-    _check_splits(task)
-    _check_labels(task)
+    complaints = Complaints()
+    for check in (_check_metrics, _check_splits, _check_labels):
+        complaints.gather(check, task)
+    for method, recipes in task.recipes.items():
+        for key in recipes:
+            complaints.gather(_check_backbone, task, ("recipes", method, key), key)
+    known = [complaints.gather(_check_code, task, code) for code in task.data.languages]
+    if all(known):
+        complaints.gather(_check_train_language, task)
     for code, source in task.data.languages.items():
-        _check_language(task, code, source)
-    if task.train_language not in task.data.languages:
-        _refuse(
-            task, ("train_language",), task.train_language, f"one of data.languages ({', '.join(task.data.languages)})"
-        )
+        _check_language(task, code, source, complaints)
+    complaints.refuse()
     return task
+
+
+def _check_train_language(task: Task) -> None:
+    if task.train_language not in task.data.languages:
+        codes = ", ".join(task.data.languages)
+        _refuse(task, ("train_language",), task.train_language, f"one of data.languages ({codes})")
+
+
+def _check_backbone(task: Task, at: Location, key: str) -> None:
+    default = backbone_names.DEFAULT_KEY
+    if key != default and not backbone_names.is_backbone_name(key):
+        _refuse(task, at, f"{key!r}{backbone_names.hint(key, default)}", f"{default}, {backbone_names.ACCEPTED}")
 
 
 def _check_metrics(task: Task) -> None:
@@ -140,27 +159,29 @@ def _check_splits(task: Task) -> None:
         _refuse(task, ("data", "splits", "validation"), "a validation split beside development_share", "one of the two")
 
 
-def _check_language(task: Task, code: str, source: LanguageSource) -> None:
+def _check_language(task: Task, code: str, source: LanguageSource, complaints: Complaints) -> None:
     at: Location = ("data", "languages", code)
-    # Results are told by language, family and script; texts without labels have none, and may be in any language.
-    if find_kind(task.kind).labels_column is not None:
-        _check_code(task, at, code)
     file_format = source.format or task.data.format
     if source.columns is not None:
-        _check_columns(task, (*at, "columns"), source.columns, file_format)
+        _check_columns(task, (*at, "columns"), source.columns, file_format, complaints)
     else:
-        _check_columns(task, ("data", "columns"), task.data.columns, file_format)
+        _check_columns(task, ("data", "columns"), task.data.columns, file_format, complaints)
     if file_format is None:
-        _check_repository(task, at, source)
-    else:
-        _check_files(task, at, source, file_format)
+        complaints.gather(_check_repository, task, at, source)
+    elif complaints.gather(_check_format, task, at, source, file_format):
+        for split in SPLITS:
+            complaints.gather(_check_path, task, (*at, split), getattr(source, split))
+        complaints.gather(_check_files, task, at, source, file_format)
 
 
-def _check_code(task: Task, at: Location, code: str) -> None:
+def _check_code(task: Task, code: str) -> None:
+    # Results are told by language, family and script; texts without labels have none, and may be in any language.
+    if find_kind(task.kind).labels_column is None:
+        return
     try:
         language(code)
     except UsageError as error:
-        raise UsageError(f"{place(task.path, at)}: {error}") from None
+        raise ConfigError([complaint(task.path, ("data", "languages", code), str(error))]) from None
 
 
 def _check_repository(task: Task, at: Location, source: LanguageSource) -> None:
@@ -177,16 +198,20 @@ def _check_repository(task: Task, at: Location, source: LanguageSource) -> None:
             _refuse(task, (*at, split), "a path without a format", f"a format: {', '.join(_formats(task))}")
 
 
-def _check_files(task: Task, at: Location, source: LanguageSource, file_format: str) -> None:
+def _check_format(task: Task, at: Location, source: LanguageSource, file_format: str) -> None:
     if file_format not in _formats(task):
         where = (*at, "format") if source.format else ("data", "format")
         _refuse(task, where, file_format, f"{', '.join(_formats(task))} (kind {task.kind})")
-    paths = {split: getattr(source, split) for split in SPLITS if getattr(source, split) is not None}
-    if not paths:
+
+
+def _check_path(task: Task, at: Location, path: str | None) -> None:
+    if path is not None and not is_file(task.file(path)):
+        _refuse(task, at, f"no file {task.file(path)}", "an existing file")
+
+
+def _check_files(task: Task, at: Location, source: LanguageSource, file_format: str) -> None:
+    if all(getattr(source, split) is None for split in SPLITS):
         _refuse(task, at, "no path", f"a path for one or more of {', '.join(SPLITS)} (format {file_format})")
-    for split, path in paths.items():
-        if not task.file(path).is_file():
-            _refuse(task, (*at, split), f"no file {task.file(path)}", "an existing file")
     if task.labels is None and file_format != "parquet" and find_kind(task.kind).labels_column is not None:
         _refuse(task, ("labels",), "nothing", f"a list of labels, or `open` (a {file_format} file declares none)")
     for key in ("filter", "exclude"):
@@ -195,25 +220,35 @@ def _check_files(task: Task, at: Location, source: LanguageSource, file_format: 
             _refuse(task, where, f"a {key} on a {file_format} file", "none (it has no columns of rows)")
 
 
-def _check_columns(task: Task, at: Location, columns: dict[str, str | int], file_format: str | None) -> None:
+def _check_columns(
+    task: Task, at: Location, columns: dict[str, str | int], file_format: str | None, complaints: Complaints
+) -> None:
     kind = find_kind(task.kind)
     roles = (*kind.columns, *kind.optional)
-    accepted = f"{', '.join(roles)} (kind {task.kind})"
-    for key in columns:
-        if key not in roles:
-            _refuse(task, (*at, key), "an unknown column", accepted)
-    for key in kind.columns:
-        if key not in columns:
-            _refuse(task, (*at, key), "nothing", accepted)
+    for key in [*columns, *(key for key in kind.columns if key not in columns)]:
+        complaints.gather(_check_role, task, (*at, key), key in columns, roles)
     for key, value in columns.items():
-        if file_format == "conll":
-            if value != "last" and not (isinstance(value, int) and value >= 0):
-                _refuse(task, (*at, key), repr(value), "the number of a column, from 0, or last")
-        elif file_format == "conllu":
-            if value not in CONLLU_COLUMNS and misc_key(value) is None:
-                _refuse(task, (*at, key), repr(value), f"{', '.join(CONLLU_COLUMNS)}, or misc.KEY for a value in MISC")
-        elif not isinstance(value, str):
-            _refuse(task, (*at, key), repr(value), "a column's name")
+        if key in roles:
+            complaints.gather(_check_column, task, (*at, key), value, file_format)
+
+
+def _check_role(task: Task, at: Location, given: bool, roles: tuple[str, ...]) -> None:
+    accepted = f"{', '.join(roles)} (kind {task.kind})"
+    if not given:
+        _refuse(task, at, "nothing", accepted)
+    if at[-1] not in roles:
+        _refuse(task, at, f"an unknown column{did_you_mean(str(at[-1]), roles)}", accepted)
+
+
+def _check_column(task: Task, at: Location, value: str | int, file_format: str | None) -> None:
+    if file_format == "conll":
+        if value != "last" and not (isinstance(value, int) and value >= 0):
+            _refuse(task, at, repr(value), "the number of a column, from 0, or last")
+    elif file_format == "conllu":
+        if value not in CONLLU_COLUMNS and misc_key(value) is None:
+            _refuse(task, at, repr(value), f"{', '.join(CONLLU_COLUMNS)}, or misc.KEY for a value in MISC")
+    elif not isinstance(value, str):
+        _refuse(task, at, repr(value), "a column's name")
 
 
 def _formats(task: Task) -> tuple[str, ...]:
@@ -223,4 +258,4 @@ def _formats(task: Task) -> tuple[str, ...]:
 
 
 def _refuse(task: Task, location: Location, found: str, accepted: str) -> NoReturn:
-    raise UsageError(f"{place(task.path, location)}: found {found}, accepted {accepted}")
+    raise ConfigError([complaint(task.path, location, f"found {found}, accepted {accepted}")])

@@ -10,11 +10,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from adapter_stilts.backbone_names import recipe_key
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.paths import atomic_write_text, user_path
 from adapter_stilts.schema import EMBEDDED_PREFIX, Recipe, Task
 from adapter_stilts.strict_yaml import Loader, load_yaml
 from adapter_stilts.tasks.catalog import SPLITS
+from adapter_stilts.yaml_complaints import complaints_of, dotted
 
 __all__ = ["write_recipe"]
 
@@ -27,9 +29,9 @@ _PROPERTIES = re.compile(r"(?:[&!]\S*[ \t]*)*")
 def write_recipe(task: Task, method: str, backbone: str, recipe: Recipe, out: Path) -> None:
     """Write to `out` a copy of the task's YAML file in which `recipes.<method>.<backbone>` is `recipe`.
 
-    `out` may be the task's own file. The recipe takes one line; comments, order, anchors and line ends around it stay.
-    Comments between the lines of a recipe that is replaced go with it. Nothing is written unless the result reads back
-    as the same task with that recipe.
+    A backbone's folder that is given by its bare name is the path ./name there. `out` may be the task's own file. The
+    recipe takes one line; comments, order, anchors and line ends around it stay. Comments between the lines of a recipe
+    that is replaced go with it. Nothing is written unless the result reads back as the same task with that recipe.
 
     Raises `UsageError`: `out` is another task or no task, cannot be written, or lies in another folder although data
     paths are relative to the file; or the recipe's place is shared with another by an anchor (`&x`, `*x`).
@@ -41,6 +43,7 @@ def write_recipe(task: Task, method: str, backbone: str, recipe: Recipe, out: Pa
         _refuse_other_content(before, out)
     text = task.path.read_bytes().decode("utf-8")
     loader = _MarkingLoader(text)
+    backbone = recipe_key(backbone)
     keys, root = ("recipes", method, backbone), loader.get_single_node()
     edit = _edit(task.path, text, root, keys, _shown(_fields(recipe)))
     edited = text[: edit.start] + edit.text + text[edit.end :]
@@ -95,7 +98,7 @@ def _refuse_other_folder(task: Task, path: Path, out: Path) -> None:
     for code, source in task.data.languages.items():
         for split in SPLITS:
             value = getattr(source, split)
-            anywhere = value is not None and (Path(value).is_absolute() or value.startswith(EMBEDDED_PREFIX))
+            anywhere = value is not None and (user_path(value).is_absolute() or value.startswith(EMBEDDED_PREFIX))
             if value is not None and (source.format or task.data.format) and not anywhere:
                 raise UsageError(
                     f"--out: found {out}, accepted a file in {path.resolve().parent}: data.languages.{code}.{split} is"
@@ -246,8 +249,8 @@ def _difference(text: str, before: Task, method: str, backbone: str, recipe: Rec
     except yaml.YAMLError as error:
         return f"broken YAML: {getattr(error, 'problem', None) or type(error).__name__}"
     except ValidationError as error:
-        complaint = error.errors()[0]
-        return f"{'.'.join(map(str, complaint['loc']))}: {complaint['msg']}"
+        location, what = complaints_of(error, Task, yaml.load(text, Loader=Loader))[0]
+        return f"{dotted(location)}: {what}"
     expected = before.model_dump()
     expected["recipes"].setdefault(method, {})[backbone] = recipe.model_dump()
     changed = [key for key in expected if after[key] != expected[key]]

@@ -6,17 +6,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from adapter_stilts.arguments import choice, kind, language_codes, listed, path_of, seed_of, settings_of, whole_number
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.masked_lm_head import pretrained_head
-from adapter_stilts.paths import mirror_dir
+from adapter_stilts.paths import exists, is_file, mirror_dir, user_path
 from adapter_stilts.progress import say
 from adapter_stilts.runs.bundle import save_bundle
 from adapter_stilts.runs.record import Control, Cost, read_record, write_record
-from adapter_stilts.runs.store import BUNDLE, Keep, Run, RunStore, bundle_of
+from adapter_stilts.runs.store import BUNDLE, Keep, Run, RunStore, bundle_of, check_copy
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.overlap import write_signatures
@@ -38,23 +39,27 @@ from adapter_stilts.training.refusals import check_control
 from adapter_stilts.training.request import check_request, make_job, present_languages
 from adapter_stilts.training.trainer import fit
 
+Named = str | Path | Task
+Underneath = str | Path | Task | Run
+
 
 def train(
-    task: str | Task | Sequence[str | Task],
+    task: Named | Sequence[Named],
     *,
-    over: Sequence[str | Run] = (),
+    over: Underneath | Sequence[Underneath] = (),
     compose: str | None = None,
     method: str = "bottleneck",
-    backbone: str | Backbone = DEFAULT_BACKBONE,
+    backbone: str | Path | Backbone = DEFAULT_BACKBONE,
     seed: int = 0,
     limit: int | None = None,
+    development_limit: int | None = None,
     match_tokens: int | None = None,
-    languages: Sequence[str] | None = None,
+    languages: str | Sequence[str] | None = None,
     control: Control | None = None,
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
     runs: RunStore | Path | str | None = None,
     mirror: Path | str | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     device: str | None = None,
     weights: bool = True,
     keep: Keep = "all",
@@ -66,12 +71,14 @@ def train(
     `task` is a task's name, a YAML file or a loaded `Task`; several of them, or names with + between, train together,
     with one adapter and a head each. Each of `over` is a finished run (itself, its name, a unique beginning of it, its
     folder) or a task, or tasks with + between, which is then trained first with the same method, backbone, seed and
-    limit (`settings` are the target's alone); TASK@random and TASK@shuffled are its controls. `compose` says how the
+    limits (`settings` are the target's alone); TASK@random and TASK@shuffled are its controls. `compose` says how the
     intermediates lie under the target: see `adapter_stilts.model.composition`. `method` is bottleneck, lora, dora, ia3,
     full or head; houlsby, parallel and compacter are bottleneck adapters by name. `limit` is the number of training
     examples of each task, drawn with the seed; `match_tokens` is instead a number of pieces: of the intermediates, or
-    of the run itself where it stands on none. `languages` are those of the training data (default: the task's own,
-    English); `settings` replace fields of the recipe.
+    of the run itself where it stands on none. `development_limit` is the number of development examples that are scored
+    after each epoch, of the intermediates too: the recipe's `development_examples` (default: the recipe's, or all).
+    `languages` are those of the training data (default: the task's own, English); `settings` replace fields of the
+    recipe, by values or by the text that would be typed after --set.
     A run that exists is returned as it is; one whose weights were not kept is trained again if `weights` are wanted.
     `keep="scores"` wants no weights and writes none: a trial whose development score alone matters.
     `out` gets a copy of the run's folder. `precision` is float32 or bf16 (default: bf16 on CUDA, float32 on a CPU), of
@@ -80,15 +87,23 @@ def train(
 
     Raises UsageError for a request that makes no sense, StiltsError for work that failed; nothing half-written stays.
     """
+    over = listed("--over", over, (str, Path, Task, Run), "runs and tasks: names, paths, Run or Task objects")
+    languages = language_codes("--languages", languages)
+    seed, limit = seed_of("--seed", seed), whole_number("--limit", limit)
+    match_tokens = whole_number("--match-tokens", match_tokens)
+    settings = with_development_limit(settings_of("settings", settings), development_limit)
+    out = path_of("--out", out)
+    check_kinds(backbone=backbone, runs=runs, method=method, compose=compose, device=device, execution=execution)
+    choice("keep", keep, get_args(Keep))
+    choice("--precision", precision, TRAINING_PRECISIONS)
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
-    mirror = mirror_dir(Path(mirror) if mirror is not None else None)
+    mirror = mirror_dir(path_of("--hub-mirror", mirror))
+    if out is not None:
+        check_copy(out)
     device = device or default_device()
     precision = precision or default_precision(device)
-    if precision not in TRAINING_PRECISIONS:
-        raise UsageError(f"--precision: found {precision!r}, accepted: {', '.join(TRAINING_PRECISIONS)}")
     base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone, mirror=mirror)
     tasks = find_tasks(task)
-    settings = dict(settings or {})
     named = method
     if method in BOTTLENECK_NAMES:
         method, settings = "bottleneck", {"adapter": method, **settings}
@@ -102,6 +117,7 @@ def train(
     # By the name that was asked for: what lies under a houlsby adapter is one.
     shared: dict[str, Any] = {"method": named, "backbone": base, "seed": seed, "device": device}
     shared |= {"runs": store, "mirror": mirror, "precision": precision, "execution": execution}
+    shared["development_limit"] = development_limit
     masked_lm = find_task(recipe.mlm_task) if recipe.mlm_share else None
 
     def job_over(want_weights: bool) -> Job:
@@ -126,6 +142,8 @@ def train(
     job = job_over(want_weights=False)
     run = store.get(job.name)
     if run is None or (weights and keep != "scores" and not run.has_weights):
+        store.check()
+        (execution or Execution()).check()
         job = job_over(want_weights=True)
         refuse_leaks(job)
         run = execute(job, store, device, keep, execution)
@@ -136,13 +154,18 @@ def train(
     return run
 
 
-def find_tasks(task: str | Task | Sequence[str | Task]) -> list[Task]:
+def find_tasks(task: Named | Sequence[Named]) -> list[Task]:
     """The tasks that a request names; a text may name several with + between. Raises UsageError."""
     if isinstance(task, str):
-        names = task.split("+") if not Path(task).is_file() else [task]
+        names = task.split("+") if not is_file(user_path(task)) else [task]
         tasks = [find_task(name) for name in names]
+    elif isinstance(task, (Path, Task)):
+        tasks = [task if isinstance(task, Task) else find_task(task)]
     else:
-        tasks = [task] if isinstance(task, Task) else [found for own in task for found in find_tasks(own)]
+        accepted = "tasks: names, paths or Task objects"
+        tasks = [own for one in listed("task", task, (str, Path, Task), accepted) for own in find_tasks(one)]
+        if not tasks:
+            raise UsageError("task: found none, accepted one or more")
     names = [own.name for own in tasks]
     for own in tasks:
         if names.count(own.name) > 1:
@@ -150,6 +173,27 @@ def find_tasks(task: str | Task | Sequence[str | Task]) -> list[Task]:
         if own.kind == "masked_lm" and len(tasks) > 1:
             raise UsageError(f"task {own.name}: masked language modelling is mixed in with --set mlm_share=SHARE")
     return tasks
+
+
+def check_kinds(**arguments: Any) -> None:
+    """Raise UsageError for an argument of `train` or `tune` that is of another kind than what it takes."""
+    text: tuple[tuple[type, ...], str] = ((str,), "text")
+    kinds: dict[str, tuple[tuple[type, ...], str]] = {
+        "backbone": ((str, Path, Backbone), "a Hub id, a folder, or a Backbone"),
+        "runs": ((str, Path, RunStore), "a folder, or a RunStore"),
+        "execution": ((Execution,), "an Execution"),
+    }
+    for name, value in arguments.items():
+        kind(f"--{name}", value, *kinds.get(name, text))
+
+
+def with_development_limit(settings: dict[str, str], limit: int | None) -> dict[str, str]:
+    """The settings with that number of development examples. Raises UsageError where they say another."""
+    if whole_number("--development-limit", limit, 1) is None:
+        return settings
+    if "development_examples" in settings:
+        raise UsageError("--development-limit and --set development_examples: found both, accepted one of them")
+    return {**settings, "development_examples": str(limit)}
 
 
 def check_languages(tasks: Sequence[Task], languages: Sequence[str] | None) -> None:
@@ -174,12 +218,15 @@ class Intermediate:
         return self.done or train(self.tasks, control=self.control, **shared)
 
 
-def resolve_intermediate(own: str | Run, store: RunStore) -> Intermediate:
+def resolve_intermediate(own: Underneath, store: RunStore) -> Intermediate:
     """What one of `over` names, before anything is trained: tasks (a text with + between, and @ and a control behind),
     else a run of the store. Raises UsageError for neither."""
     if isinstance(own, Run):
         return Intermediate(own)
-    names, _, control = own.partition("@") if not Path(own).exists() else (own, "", "")
+    if isinstance(own, Task):
+        return Intermediate(None, (own,))
+    own = str(own)
+    names, _, control = own.partition("@") if not exists(user_path(own)) else (own, "", "")
     try:
         tasks = find_tasks(names)
     except UsageError as no_task:

@@ -10,6 +10,7 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.model.attention import HAS_KERNELS
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.compiled import PAYS_FROM_TOKENS, compile_layers
+from adapter_stilts.paths import check_folder, user_path
 from adapter_stilts.training.captured import CapturedStep
 from adapter_stilts.training.curves import check_tensorboard
 from adapter_stilts.training.job import Job
@@ -33,7 +34,13 @@ class Execution:
 
     def __post_init__(self) -> None:
         if self.tensorboard is not None:
+            object.__setattr__(self, "tensorboard", user_path(self.tensorboard))
             check_tensorboard()
+
+    def check(self) -> None:
+        """Raise UsageError where the logs cannot be written: before anything trains."""
+        if self.tensorboard is not None:
+            check_folder(self.tensorboard, "--tensorboard")
 
 
 def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Execution) -> Step:

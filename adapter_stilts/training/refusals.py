@@ -19,7 +19,7 @@ def check_names(tasks: Sequence[Task]) -> None:
     """Raise UsageError for a name that is taken: those of adapters and heads are attributes of PyTorch modules."""
     for task in tasks:
         name = adapter_name(task.name)
-        if name in (MERGED, NULL, MASKED_LM_HEAD) or hasattr(nn.ModuleDict, name):
+        if name in (MERGED, NULL, MASKED_LM_HEAD) or hasattr(nn.ModuleDict(), name):
             raise UsageError(f"task {task.name}: found a name that a model's parts have, accepted another name")
 
 

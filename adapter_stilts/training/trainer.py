@@ -137,6 +137,7 @@ def train_epoch(
     losses = fitted.losses
     done = len(losses)
     first, started = fitted.steps - done, time.perf_counter()
+    shown = started
 
     def batches_of(place: int) -> list[Batch]:
         """Of the epoch's step of that number, counted from 0; none after the last."""
@@ -160,11 +161,13 @@ def train_epoch(
             if curves is not None:
                 curves.add_losses(first + len(losses), asked)
             losses += asked
-        reporter.advance(tokens=tokens, loss=losses[-1] if losses else None)
+        now = time.perf_counter()
+        reporter.advance(tokens=tokens, loss=losses[-1] if losses else None, seconds=now - shown)
+        shown = now
         if saver is not None and save:
             fitted.train_seconds += time.perf_counter() - started
             saver.save()
-            started = time.perf_counter()
+            started = shown = time.perf_counter()
     fitted.train_seconds += time.perf_counter() - started
     mean = float(np.mean(losses))
     losses.clear()

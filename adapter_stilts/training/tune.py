@@ -7,19 +7,21 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.arguments import kind, listed, path_of, seed_of, settings_of, whole_number
+from adapter_stilts.errors import Complaint, ConfigError, StiltsError, UsageError
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
-from adapter_stilts.model.composition import BOTTLENECK_NAMES, check_recipe
+from adapter_stilts.model.composition import BOTTLENECK_NAMES, METHODS, check_recipe
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.catalog import find_task, recipe_for
-from adapter_stilts.training.api import train
+from adapter_stilts.training.api import check_kinds, train, with_development_limit
 from adapter_stilts.training.request import resolve_recipe
 from adapter_stilts.training.step import NotFinite
 
@@ -105,16 +107,17 @@ class Tuned:
 
 
 def tune(
-    task: str | Task,
+    task: str | Path | Task,
     *,
     method: str = "bottleneck",
     trials: int = 5,
-    search: Mapping[str, str] | None = None,
-    backbone: str | Backbone = DEFAULT_BACKBONE,
-    seeds: Sequence[int] = (0,),
+    search: Mapping[str, Any] | None = None,
+    backbone: str | Path | Backbone = DEFAULT_BACKBONE,
+    seeds: int | Sequence[int] = (0,),
     limit: int | None = None,
+    development_limit: int | None = None,
     match_tokens: int | None = None,
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
     runs: RunStore | Path | str | None = None,
     mirror: Path | str | None = None,
     device: str | None = None,
@@ -122,20 +125,29 @@ def tune(
     """Search a recipe with Optuna; each trial is a run without weights in the store, so an interrupted search goes on.
 
     `method` is what `train` takes; the recipe of houlsby, parallel or compacter is one of `bottleneck` that says so.
-    `search` maps recipe fields to 'LOW:HIGH' (logarithmic) or 'A,B,C'; by default the learning rate, from an eighth of
+    `search` maps recipe fields to 'LOW:HIGH' (logarithmic), 'A,B,C' or a list of values; by default the learning rate, from an eighth of
     the present recipe's to four times it. `limit` is the number of English training examples of a trial, `match_tokens`
-    instead that of its training pieces, `settings` replace fields that are not searched. The score is the selection
+    instead that of its training pieces, `development_limit` that of the development examples that are scored after each
+    epoch; `settings` replace fields that are not searched. The score is the selection
     metric on English development data, the mean over `seeds` (the first also seeds the search); test data are never
     read. Equal scores: the earlier trial. A seed whose loss is not finite counts as 0.
 
     Raises UsageError for fewer than one trial or seed, or a field or range that cannot be searched; StiltsError where
     no trial kept its loss finite.
     """
-    settings = dict(settings or {})
+    settings = with_development_limit(settings_of("settings", settings), development_limit)
+    search = settings_of("search", search)
+    limit, match_tokens = whole_number("--limit", limit), whole_number("--match-tokens", match_tokens)
+    trials = whole_number("--trials", trials) or 0
+    seeds = [seed_of("--seed", own) for own in listed("--seed", seeds, (Integral,), "whole numbers from 0")]
+    check_kinds(backbone=backbone, runs=runs, method=method, device=device)
+    if method not in (*METHODS, *BOTTLENECK_NAMES):
+        raise UsageError(f"--method: found {method!r}, accepted: {', '.join((*METHODS, *BOTTLENECK_NAMES))}")
     if method in BOTTLENECK_NAMES:
         method, settings = "bottleneck", {"adapter": method, **settings}
+    kind("task", task, (str, Path, Task), "a task: its name, its path or a Task object")
     task = task if isinstance(task, Task) else find_task(task)
-    mirror = mirror_dir(Path(mirror) if mirror is not None else None)
+    mirror = mirror_dir(path_of("--hub-mirror", mirror))
     base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone, mirror=mirror)
     recipe = override(recipe_for(task, method, base.id), settings)  # type: ignore[arg-type]
     with _as_search(search or {}):
@@ -249,10 +261,10 @@ def _as_search(keys: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        message = str(error)
+        lines = error.lines
         for key in keys:
-            message = message.replace(f"--set {key}:", f"--search {key}:")
-        raise UsageError(message) from None
+            lines = tuple(line.replace(f"--set {key}:", f"--search {key}:") for line in lines)
+        raise ConfigError(Complaint("", 0, line) for line in lines) from None
 
 
 def _best(trials: Sequence[Trial]) -> Trial:

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapter_stilts.backbone_names import recipe_key
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.schema import Recipe
 from adapter_stilts.strict_yaml import Loader
@@ -54,7 +55,7 @@ def rewritten(
     task = find_task(str(path))
     write_recipe(task, method, backbone, recipe, path)
     expected: dict[str, dict[str, Recipe]] = {name: dict(entries) for name, entries in task.recipes.items()}
-    expected.setdefault(method, {})[backbone] = recipe
+    expected.setdefault(method, {})[recipe_key(backbone)] = recipe
     assert find_task(str(path)).recipes == expected
     text = path.read_bytes().decode()
     assert text.startswith(HEAD)
@@ -203,11 +204,11 @@ def test_shipped_tasks_without_a_method(name: str, tmp_path: Path) -> None:
     [
         ("FacebookAI/xlm-roberta-large", "FacebookAI/xlm-roberta-large"),
         ("/models/a b: c #1", '"/models/a b: c #1"'),
-        ("C:\\models", '"C:\\\\models"'),
+        ("C:\\models", '"./C:\\\\models"'),
         ("./here", '"./here"'),
-        ("null", '"null"'),
-        ("1e5", '"1e5"'),
-        ("日本 語", '"日本 語"'),
+        ("null", '"./null"'),
+        ("1e5", '"./1e5"'),
+        ("日本 語", '"./日本 語"'),
     ],
 )
 def test_backbone_keys(tmp_path: Path, backbone: str, key: str) -> None:
@@ -252,7 +253,7 @@ def test_any_number_and_text_reads_back(
     folder = tmp_path_factory.mktemp("any")
     recipe = Recipe(learning_rate=rate, tuning=tuning)
     rewritten(folder, "recipes: {full: {}}\n", backbone=backbone, recipe=recipe)
-    assert find_task(str(folder / "mine.yaml")).recipes == {"full": {}, "bottleneck": {backbone: recipe}}
+    assert find_task(str(folder / "mine.yaml")).recipes == {"full": {}, "bottleneck": {recipe_key(backbone): recipe}}
 
 
 SHARED = {
@@ -302,7 +303,9 @@ def test_a_recipe_that_does_not_read_back_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setattr(recipe_file, "_fields", lambda recipe: {"learning_rate": 0.5})
     with pytest.raises(StiltsError, match=r"\(recipes would read back changed\)"):
         write_recipe(find_task(str(path)), "full", "embedded", TUNED, path)
-    with pytest.raises(StiltsError, match=r"mine\.yaml:\d+: recipes\.magic\.embedded: .* \(recipes\.magic\.\[key\]: "):
+    with pytest.raises(
+        StiltsError, match=r"mine\.yaml:\d+: recipes\.magic\.embedded: .* \(recipes\.magic: found 'magic'"
+    ):
         write_recipe(find_task(str(path)), "magic", "embedded", TUNED, path)
     assert path.read_text() == HEAD
 
