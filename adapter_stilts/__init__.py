@@ -27,7 +27,7 @@ __all__ = [
 # for torch.
 _PLACES = {
     "RunStore": ("adapter_stilts.runs.store", "RunStore"),
-    "Scores": ("adapter_stilts.evaluation.zero_shot", "Scores"),
+    "Scores": ("adapter_stilts.evaluation.scores", "Scores"),
     "Task": ("adapter_stilts.schema", "Task"),
     "all_tasks": ("adapter_stilts.tasks.catalog", "all_tasks"),
     "evaluate": ("adapter_stilts.evaluation.zero_shot", "evaluate"),
@@ -41,7 +41,8 @@ _PLACES = {
 
 if TYPE_CHECKING:
     from adapter_stilts.analysis.frame import load_study
-    from adapter_stilts.evaluation.zero_shot import Scores, evaluate, load_run
+    from adapter_stilts.evaluation.scores import Scores
+    from adapter_stilts.evaluation.zero_shot import evaluate, load_run
     from adapter_stilts.model.backbone import load_backbone
     from adapter_stilts.runs.store import RunStore
     from adapter_stilts.schema import Task

@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from adapter_stilts.evaluation.zero_shot import SCORES, evaluation_name
+from adapter_stilts.evaluation.scored_task import evaluation_name
+from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.paths import atomic_write_text
 from adapter_stilts.runs.record import Cost, read_record, write_record
@@ -75,8 +76,8 @@ def make_up(plan: Plan, node: Node, data: TrainingData) -> None:
     job = replace(node.job, intermediates=tuple(Run(own, read_record(own)) for own in below))
     record = record_of(job, data, Fitted(selected_epoch=1, development=50.0), COST, plan.device)
     if node.cells:
-        identities = dict(plan.evaluations[node.cells[0].target])
-        name = evaluation_name(Run(folder, record), plan.study.split, plan.study.test_limit, identities)
+        study, identities = plan.study, plan.evaluations[node.cells[0].target]
+        name = evaluation_name(Run(folder, record), node.job.task.metrics, study.split, study.test_limit, identities)
         (folder / EVALUATIONS / name).mkdir()
         (folder / EVALUATIONS / name / SCORES).write_text("{}", encoding="utf-8")
         record = record.model_copy(update={"scores": {name: {"mean": {"accuracy": 50.0}}}})

@@ -20,9 +20,9 @@ from adapter_stilts.analysis.rows import ADAPTERS, RowKey, first_difference, ful
 from adapter_stilts.analysis.table import Delta, Row, Table
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.predictions import read_predictions
-from adapter_stilts.evaluation.zero_shot import Scores, read_scores
+from adapter_stilts.evaluation.scores import Scores, evaluations_of
 from adapter_stilts.languages import language
-from adapter_stilts.runs.store import EVALUATIONS, Run, RunStore
+from adapter_stilts.runs.store import Run, RunStore
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ def comparable_groups(scored: Iterable[Scored]) -> list[list[Scored]]:
 def _scored(run: Run, split: str, limit: int | None) -> Iterable[Scored]:
     """The evaluation of a run that counts, if it has one."""
     found = []
-    for folder in sorted((run.folder / EVALUATIONS).glob("*")):
-        scores = read_scores(folder)
+    for folder, scores in evaluations_of(run):
         if scores.split == split and (limit is None or scores.limit == limit):
             found.append(Scored(run, scores, folder))
     return [max(found, key=lambda own: (len(own.scores.languages), own.scores.limit or np.inf))] if found else []

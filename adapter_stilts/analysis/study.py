@@ -15,7 +15,7 @@ from adapter_stilts.analysis.observations import CELLS, Observation
 from adapter_stilts.analysis.resample import RESAMPLES
 from adapter_stilts.analysis.rows import RowKey, full_references, none_references
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.evaluation.zero_shot import read_scores
+from adapter_stilts.evaluation.scores import read_scores
 from adapter_stilts.runs.record import Record
 from adapter_stilts.studies.plan import StudyRun
 
@@ -65,7 +65,7 @@ def scored_runs(runs: Iterable[StudyRun], known: Mapping[str, Scored] | None = N
             continue
         before = (known or {}).get(own.name)
         whole = before is not None and before.folder == own.evaluation
-        found[own.name] = before if whole else Scored(own.run, read_scores(own.evaluation), own.evaluation)  # type: ignore[assignment]
+        found[own.name] = before if whole else Scored(own.run, read_scores(own.evaluation, own.run), own.evaluation)  # type: ignore[assignment]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +28,7 @@ from adapter_stilts.languages import language
 from adapter_stilts.progress import quiet_libraries, show
 
 if TYPE_CHECKING:
-    from adapter_stilts.evaluation.zero_shot import Scores
+    from adapter_stilts.evaluation.scores import Scores
     from adapter_stilts.runs.store import Run
 
 KEEP = ("scores", "adapters", "all")
@@ -35,6 +36,13 @@ KEEP = ("scores", "adapters", "all")
 
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run's name, a unique beginning of it, or its folder.")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Score the files of this task (a name, or a YAML): one that the run could have been trained on.",
+            show_default="the one that the run was last asked for with",
+        ),
+    ] = None,
     languages: Annotated[str | None, typer.Option(help="Codes with commas between.", show_default="all")] = None,
     split: SplitOption = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Sentences a language, the same for every run.")] = None,
@@ -60,6 +68,7 @@ def evaluate(
 
         scores = evaluate_run(
             run,
+            task,
             languages=codes,
             split=split,
             limit=limit,
@@ -76,24 +85,50 @@ def evaluate(
 
 
 def _show_scores(scores: Scores) -> None:
-    names = list(scores.mean)
+    from adapter_stilts.evaluation.floor import nothing_learnt
+    from adapter_stilts.runs.leaks import leak_line
+
+    show(_scores_table(scores))
+    for code, reason in scores.missing.items():
+        print(f"missing: {code} ({reason})")
+    metric = scores.selection_metric
+    values = {code: own[metric] for code, own in scores.languages.items()} if metric else {}
+    unseen = [f"{code} {own['unseen_gold']:.0f}" for code, own in scores.languages.items() if "unseen_gold" in own]
+    lines = [
+        nothing_learnt(metric, values, scores.majority, scores.predicted_labels),
+        leak_line(scores.leaks or ()),
+        f"gold labels that training never showed count as wrong: {', '.join(unseen)}" if unseen else "",
+    ]
+    print("".join(f"{line}\n" for line in lines if line), end="")
+
+
+def _scores_table(scores: Scores) -> Table:
+    """Languages down; metrics, the majority class's score in the one that selects, and numbers across."""
+    names, majority = list(scores.mean), scores.majority
+    unseen = any("unseen_gold" in own for own in scores.languages.values())
+    floor = "majority class" if len(names) == 1 else f"majority class ({scores.selection_metric})"
     table = Table("", "language", "family", "script")
-    for name in (*names, "n"):
+    for name in (*names, *([floor] if majority else []), *(["unseen gold"] if unseen else []), "n"):
         table.add_column(name, justify="right")
     for code, own in scores.languages.items():
         about = language(code)
         values = [f"{own[name]:.2f}" for name in names]
+        values += [f"{majority[code]:.2f}"] if majority else []
+        values += [f"{own.get('unseen_gold', 0):.0f}"] if unseen else []
         table.add_row(code, about.name, about.family, about.script, *values, f"{own['n']:.0f}")
     table.add_section()
-    for label, mean in (
-        ("mean", scores.mean),
-        (f"mean without {', '.join(scores.trained_languages)}", scores.mean_zero_shot),
-    ):
-        if mean is not None:
-            table.add_row("", label, "", "", *(f"{mean[name]:.2f}" for name in names), "")
-    show(table)
-    for code, reason in scores.missing.items():
-        print(f"missing: {code} ({reason})")
+    others = [code for code in scores.languages if code not in scores.trained_languages]
+    means = [("mean", scores.mean, list(scores.languages))]
+    means += (
+        [(f"mean without {', '.join(scores.trained_languages)}", scores.mean_zero_shot, others)]
+        if scores.mean_zero_shot
+        else []
+    )
+    for label, mean, codes in means:
+        values = [f"{mean[name]:.2f}" for name in names]
+        values += [f"{fmean(majority[code] for code in codes):.2f}"] if majority else []
+        table.add_row("", label, "", "", *values, *([""] if unseen else []), "")
+    return table
 
 
 def predict(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from adapter_stilts.errors import DataError, UsageError
-from adapter_stilts.evaluation.zero_shot import load_run, require_labels
+from adapter_stilts.evaluation.scored_task import require_labels
+from adapter_stilts.evaluation.zero_shot import load_run
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.bundle import Manifest

@@ -1,77 +1,47 @@
-"""Zero-shot scores of a run: every language of its task, none of which but English it was trained on."""
+"""Zero-shot scores of a run: every language of its task, those it was trained on told apart from the others."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import AliasChoices, Field
 
-from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.metrics import METRICS
-from adapter_stilts.evaluation.predictions import Predictions, write_predictions
+from adapter_stilts.evaluation.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
+from adapter_stilts.evaluation.scored_task import (
+    TEST_SEED,
+    check_languages,
+    evaluation_name,
+    language_identities,
+    task_of,
+)
+from adapter_stilts.evaluation.scores import SCORES, Scores, mean_without, note_scores, read_scores, write_scores
 from adapter_stilts.model.backbone import Backbone, load_backbone
-from adapter_stilts.paths import atomic_folder, atomic_write_text, mirror_dir, user_path
-from adapter_stilts.progress import Reporter, progress
+from adapter_stilts.paths import atomic_folder, mirror_dir, user_path
+from adapter_stilts.progress import Reporter, progress, say
 from adapter_stilts.runs.bundle import Manifest, load_bundle
-from adapter_stilts.runs.record import MULTI_TASK, read_record, write_record
-from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, content_hash, keep_of
-from adapter_stilts.runs.stored import Stored, read_stored
+from adapter_stilts.runs.leaks import Leak
+from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, keep_of
+from adapter_stilts.runs.stored import read_stored
 from adapter_stilts.schema import Task
-from adapter_stilts.tasks.catalog import find_task
-from adapter_stilts.tasks.data import MissingData, data_identity
-from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split, reading_of
+from adapter_stilts.tasks.catalog import RESULT_KEYS, all_tasks
+from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
 from adapter_stilts.training.device import default_device
-from adapter_stilts.training.inference import SCORING_PRECISION, predict_labels, score
-
-SCORES = "scores.json"
-# Which sentences are scored, where a part of a split is asked for: the same for every run, whatever its seed.
-TEST_SEED = 0
-# Raised where an unchanged run would get other scores. 2: on CUDA in fp16 in place of bf16.
-SCORING_VERSION = 2
-
-
-class Scores(Stored):
-    """scores.json: the scores of one run on one split, in percent.
-
-    `languages` maps a code to its metrics and `n` sentences (and `unseen_gold`, words whose gold label training never
-    showed, where there are any: they count as wrong); `mean` is the plain mean over the languages present,
-    `mean_zero_shot` leaves out `trained_languages`, those of the run's own training data (None where nothing else is
-    present); `missing` maps the absent languages to the reason. `labelling` is the piece of a word that was read,
-    `precision` what predictions were computed in. `test_data` maps each language to the hash of the test data that were
-    scored (files as read, not the part that `limit` takes).
-
-    Empty in a file from before they were written down: `trained_languages`, `test_data`.
-    """
-
-    run: str
-    task: str
-    split: Literal["train", "validation", "test"]
-    limit: int | None
-    metrics: tuple[str, ...]
-    metric_versions: dict[str, str]
-    labelling: str
-    precision: str = "float32"
-    trained_languages: tuple[str, ...] = ()
-    test_data: dict[str, str] = Field(default_factory=dict)
-    languages: dict[str, dict[str, float]]
-    mean: dict[str, float]
-    # The older name is that of files in which English alone was left out.
-    mean_zero_shot: dict[str, float] | None = Field(
-        validation_alias=AliasChoices("mean_zero_shot", "mean_without_english")
-    )
-    missing: dict[str, str]
+from adapter_stilts.training.inference import SCORING_PRECISION, majority_score, predict_labels, score
+from adapter_stilts.training.leaks import leaks_of_run, refuse_scored_leaks
 
 
 def evaluate(
     run: str | Run,
+    task: Task | Path | str | None = None,
     *,
-    languages: Sequence[str] | None = None,
+    languages: str | Sequence[str] | None = None,
     split: str = "test",
     limit: int | None = None,
     runs: RunStore | Path | str | None = None,
@@ -82,128 +52,97 @@ def evaluate(
 ) -> Scores:
     """Score a run in all languages of its task, or in those given, and keep scores and predictions beside the run.
 
-    `limit` takes so many sentences a language, the same for every run; `out` gets a copy of scores.json and
-    predictions.parquet; `keep` says what of the run's weights stays afterwards. What was scored before is not scored
-    again. Predictions are computed in float32, on CUDA in fp16 (`SCORING_PRECISION`).
+    `task` is the task whose files are scored (itself, its name or its YAML), in place of the one that the run was last
+    asked for with; it must be what the run was trained on, but for where its files lie and what its other splits and
+    languages hold. `limit` takes so many sentences a language, the same for every run; `out` gets a copy of scores.json
+    and predictions.parquet; `keep` says what of the run's weights stays afterwards. What was scored before is not
+    scored again. Predictions are computed in float32, on CUDA in fp16 (`SCORING_PRECISION`).
 
-    Raises UsageError for an unknown language or split, StiltsError where none of the languages has data.
+    Raises UsageError for an unknown language or split, for a task that is not the run's, and where an intermediate
+    under the run trained on its test sentences; StiltsError where none of the languages has data.
     """
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
-    found = run if isinstance(run, Run) else store.find(run)
+    run = run if isinstance(run, Run) else store.find(run)
     mirror = mirror_dir(mirror)
-    task = task_of(found)
-    codes = check_languages(task, languages)
-    identities, missing = language_identities(task, codes, split, mirror)
+    task = task_of(run, task)
+    identities, missing = language_identities(task, check_languages(task, languages), split, mirror)
     if not identities:
         raise StiltsError(f"{task.name}: no {split} data in any language; first: {next(iter(missing.values()))}")
-    name = evaluation_name(found, split, limit, identities)
-    folder = found.folder / EVALUATIONS / name
+    name = evaluation_name(run, task.metrics, split, limit, identities)
+    folder = run.folder / EVALUATIONS / name
+    asked = _Asked(task, split, limit, identities, missing, mirror)
     if not (folder / SCORES).is_file():
-        device = device or default_device()
-        _score_run(found, task, identities, split, limit, missing, mirror, folder, device)
-    scores = read_scores(folder)
-    _note_scores(found, name, scores)
-    keep_of(found, keep)
+        _score_run(run, asked, folder, store, device or default_device())
+    scores = _completed(run, asked, folder)
+    note_scores(run, name, scores)
+    keep_of(run, keep)
     if out is not None:
         _copy(folder, user_path(out))
+    if task not in all_tasks():
+        say(f"{run.name}: scored on the {split} data of {task.path}")
     return scores
 
 
-def load_run(run: Run, mirror: Path | None = None, device: str = "cpu") -> tuple[Any, Manifest, Backbone]:
-    """The run's model in evaluation mode with its adapters and head active, its manifest, and its backbone.
+def load_run(
+    run: str | Run,
+    mirror: Path | str | None = None,
+    device: str = "cpu",
+    runs: RunStore | Path | str | None = None,
+) -> tuple[Any, Manifest, Backbone]:
+    """The model of a run (itself, its name, a unique beginning of it, its folder) in evaluation mode with its adapters
+    and head active, its manifest, and its backbone.
 
-    Raises StiltsError for weights that are damaged or were not kept.
+    Raises UsageError where there is no such run, StiltsError for weights that are damaged or were not kept.
     """
+    store = runs if isinstance(runs, RunStore) else RunStore(runs)
+    run = run if isinstance(run, Run) else store.find(run)
     stored = run.record.backbone
+    mirror = mirror_dir(Path(mirror) if mirror is not None else None)
     backbone = load_backbone(stored.id, revision=stored.revision, mirror=mirror)
     model, manifest = load_bundle(bundle_of(run), backbone)
     return model.to(device), manifest, backbone
 
 
-def task_of(run: Run) -> Task:
-    """The task that a run was trained on. Raises UsageError where its YAML has changed since."""
-    stored = run.record.task
-    require_labels(run)
-    task = find_task(stored.config)
-    if (task.name, task.version, task.word_piece) != (stored.name, stored.version, run.record.word_piece):
-        raise UsageError(
-            f"{task.path}: found {task.name} version {task.version} ({task.word_piece}), "
-            f"accepted {stored.name} version {stored.version} ({run.record.word_piece}), as {run.name} was trained"
-        )
-    return task
+@dataclass(frozen=True)
+class _Asked:
+    """What is scored: a split of a task, `limit` sentences a language; the hash of each language's data, and the reason
+    for each language that has none."""
+
+    task: Task
+    split: str
+    limit: int | None
+    test_data: Mapping[str, str]
+    missing: Mapping[str, str]
+    mirror: Path | None
+
+    def encoded(self, tokenizer: Any, labels: Sequence[str]) -> list[EncodedSplit]:
+        """The data of every language."""
+        return [encode_split(self.task, code, self.split, tokenizer, labels, self.mirror) for code in self.test_data]
 
 
-def require_labels(run: Run) -> None:
-    """Raise UsageError for a run that predicts no labels of one task: on several tasks, or on text without labels."""
-    kind = run.record.task.kind
-    if kind in (MULTI_TASK, "masked_lm"):
-        raise UsageError(f"{run.name}: found kind {kind}, accepted a run on one task that has labels")
-
-
-def check_languages(task: Task, languages: Sequence[str] | None) -> list[str]:
-    """The languages asked for, or all of the task. Raises UsageError for one that the task does not have."""
-    for code in languages or ():
-        if code not in task.data.languages:
-            raise UsageError(f"--languages: found {code!r}, accepted for {task.name}: {', '.join(task.data.languages)}")
-    return list(dict.fromkeys(languages or task.data.languages))
-
-
-def read_scores(folder: Path) -> Scores:
-    """scores.json in an evaluation's folder. Raises StiltsError where it is missing or damaged."""
-    return read_stored(folder / SCORES, Scores)
-
-
-def language_identities(
-    task: Task, codes: Sequence[str], split: str, mirror: Path | None
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Content hashes of the languages that have this split, and the reason for each that has not."""
-    identities, missing = {}, {}
-    for code in codes:
-        try:
-            content = {"data": data_identity(task, code, split, mirror), "reading": reading_of(task, code)}
-            identities[code] = content_hash(content)
-        except MissingData as error:
-            missing[code] = str(error)
-    return identities, missing
-
-
-def evaluation_name(run: Run, split: str, limit: int | None, identities: dict[str, str]) -> str:
-    identity = {
-        "run": content_hash(run.record.identity),
-        "split": split,
-        "limit": limit,
-        "test_seed": TEST_SEED,
-        "scoring": SCORING_VERSION,
-        "data": identities,
-        "metrics": {name: METRICS[name].version for name in run.record.task.metrics},
-    }
-    return f"{split}-{content_hash(identity)}"
-
-
-def _score_run(
-    run: Run,
-    task: Task,
-    test_data: Mapping[str, str],
-    split: str,
-    limit: int | None,
-    missing: dict[str, str],
-    mirror: Path | None,
-    folder: Path,
-    device: str,
-) -> None:
+def _score_run(run: Run, asked: _Asked, folder: Path, store: RunStore, device: str) -> None:
     """Predict and score every language, and write the evaluation's folder whole."""
-    model, manifest, backbone = load_run(run, mirror, device)
-    splits = [encode_split(task, code, split, backbone.tokenizer, manifest.labels, mirror) for code in test_data]
-    samples = [own.sample(limit, TEST_SEED) for own in splits]
-    tokens = sum(int(own.lengths[own.sequences_of(sample)].sum()) for own, sample in zip(splits, samples, strict=True))
+    model, manifest, backbone = load_run(run, asked.mirror, device)
+    splits = asked.encoded(backbone.tokenizer, manifest.labels)
+    refuse_scored_leaks(run, asked.task, splits, backbone.tokenizer, store)
+    leaks = leaks_of_run(run, asked.task, splits, backbone.tokenizer, asked.mirror)
+    samples = [encoded.sample(asked.limit, TEST_SEED) for encoded in splits]
+    tokens = sum(
+        int(encoded.lengths[encoded.sequences_of(sample)].sum())
+        for encoded, sample in zip(splits, samples, strict=True)
+    )
     precision = SCORING_PRECISION[torch.device(device).type]
-    with progress(f"{run.name} {split}", tokens, "pieces") as reporter:
+    with progress(f"{run.name} {asked.split}", tokens, "pieces") as reporter:
         predictions, precision = _predict(model, manifest, splits, samples, precision, reporter)
-    scored = {own.language: _score(run, own, split) for own, split in zip(predictions, splits, strict=True)}
-    scores = summarise(run, task, split, limit, scored, missing, precision, test_data)
-    with atomic_folder(folder) as beside:
-        write_predictions(beside, predictions)
-        atomic_write_text(beside / SCORES, scores.model_dump_json(indent=2) + "\n")
+    scores = _summarise(run, asked, predictions, precision, leaks)
+    if not (folder / SCORES).is_file():  # left of an evaluation whose scores somebody removed
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with atomic_folder(folder) as beside:
+            write_predictions(beside, predictions)
+            write_scores(beside, scores)
+    except FileExistsError:
+        say(f"{run.name}: another process scored it first; its scores stay")
 
 
 def _predict(
@@ -216,9 +155,9 @@ def _predict(
 ) -> tuple[list[Predictions], str]:
     """Predictions of every split, and what they were computed in. All languages are one stream, sorted by length: its
     batches are full, and alike."""
-    first = np.cumsum([0, *(own.examples for own in splits)])
+    first = np.cumsum([0, *(encoded.examples for encoded in splits)])
     examples = np.concatenate([sample + shift for sample, shift in zip(samples, first, strict=False)])
-    found = predict_labels(
+    predicted = predict_labels(
         model,
         manifest.head,
         concatenate(splits),
@@ -228,68 +167,69 @@ def _predict(
     )
     ends = np.cumsum([len(sample) for sample in samples])
     return [
-        Predictions(own.language, sample.tolist(), found.labels[end - len(sample) : end], own.gold(sample))
-        for own, sample, end in zip(splits, samples, ends, strict=True)
-    ], found.precision
+        Predictions(encoded.language, sample.tolist(), predicted.labels[end - len(sample) : end], encoded.gold(sample))
+        for encoded, sample, end in zip(splits, samples, ends, strict=True)
+    ], predicted.precision
 
 
-def _score(run: Run, predictions: Predictions, split: EncodedSplit) -> dict[str, float]:
-    """Metrics, number of sentences, and number of gold labels that the head cannot give, where there are any."""
-    task, known = run.record.task, set(run.record.labels)
-    scores = score(task.kind, task.metrics, predictions.predicted, predictions.gold)
-    unseen = sum(label not in known for labels in predictions.gold for label in labels)
-    return {**scores, "n": len(predictions.examples), **({"unseen_gold": unseen} if unseen else {})}
-
-
-def summarise(
-    run: Run,
-    task: Task,
-    split: str,
-    limit: int | None,
-    languages: dict[str, dict[str, float]],
-    missing: dict[str, str],
-    precision: str = "float32",
-    test_data: Mapping[str, str] = MappingProxyType({}),
+def _summarise(
+    run: Run, asked: _Asked, predictions: Sequence[Predictions], precision: str, leaks: tuple[Leak, ...] | None
 ) -> Scores:
-    """Scores with their means over the languages present."""
-    names = [name for name in next(iter(languages.values())) if name not in ("n", "unseen_gold")]
-
-    def mean(codes: list[str]) -> dict[str, float]:
-        return {name: float(np.mean([languages[code][name] for code in codes])) for name in names}
-
-    trained = run.record.languages
-    others = [code for code in languages if code not in trained]
+    """The scores of predictions, with their means over the languages present."""
+    task, trained = asked.task, run.record.languages
+    languages = {each.language: _score(run, task, each) for each in predictions}
     return Scores(
         run=run.name,
         task=task.name,
-        split=split,  # type: ignore[arg-type]
-        limit=limit,
+        split=asked.split,  # type: ignore[arg-type]
+        limit=asked.limit,
         metrics=task.metrics,
         metric_versions={name: METRICS[name].version for name in task.metrics},
         labelling=run.record.word_piece,
         precision=precision,
         trained_languages=trained,
-        test_data=dict(test_data),
+        test_data=dict(asked.test_data),
         languages=languages,
-        mean=mean(list(languages)),
-        mean_zero_shot=mean(others) if others else None,
-        missing=missing,
+        mean=mean_without(languages, ()) or {},
+        mean_zero_shot=mean_without(languages, trained),
+        leaks=leaks,
+        missing=dict(asked.missing),
+        **_floors(run, task.metrics, predictions),
     )
 
 
-def _note_scores(run: Run, name: str, scores: Scores) -> None:
-    """Put the means into the run's record, read anew: another evaluation may have added its own meanwhile."""
-    record = read_record(run.folder)
-    note = {
-        "split": scores.split,
-        "limit": scores.limit,
-        "languages": sorted(scores.languages),
-        "missing": sorted(scores.missing),
-        "mean": scores.mean,
-        "mean_zero_shot": scores.mean_zero_shot,
+def _score(run: Run, task: Task, predictions: Predictions) -> dict[str, float]:
+    """Metrics, number of sentences, and number of gold labels that the head cannot give, where there are any."""
+    known = set(run.record.labels)
+    scores = score(task.kind, task.metrics, predictions.predicted, predictions.gold)
+    unseen = sum(label not in known for labels in predictions.gold for label in labels)
+    return {**scores, "n": len(predictions.examples), **({"unseen_gold": unseen} if unseen else {})}
+
+
+def _floors(run: Run, metrics: Sequence[str], predictions: Sequence[Predictions]) -> dict[str, Any]:
+    """Fields of Scores: what the majority class would score in each language, and how many labels were predicted."""
+    kind, selection = run.record.task.kind, run.record.task.selection_metric
+    deciding = [name for name in metrics if RESULT_KEYS[name] == selection]
+    return {
+        "selection_metric": selection,
+        "majority": {each.language: majority_score(kind, deciding, each.gold)[selection] for each in predictions},
+        "predicted_labels": {
+            each.language: len({label for labels in each.predicted for label in labels}) for each in predictions
+        },
     }
-    if record.scores.get(name) != note:
-        write_record(run.folder, record.model_copy(update={"scores": {**record.scores, name: note}}))
+
+
+def _completed(run: Run, asked: _Asked, folder: Path) -> Scores:
+    """The scores in an evaluation's folder, with what is missing of the languages now asked for, and all that was not
+    written down when they were computed; what the file did not say is put into it."""
+    scores = read_scores(folder, run)
+    update: dict[str, Any] = {"test_data": dict(asked.test_data), "missing": dict(asked.missing)}
+    if not scores.majority and (folder / PREDICTIONS).is_file():
+        update |= _floors(run, scores.metrics, list(read_predictions(folder).values()))
+    completed = scores.model_copy(update=update)
+    if completed != read_stored(folder / SCORES, Scores):
+        write_scores(folder, completed)
+    return completed
 
 
 def _copy(folder: Path, out: Path) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field
 from adapter_stilts.model.composition import Composition
 from adapter_stilts.paths import atomic_write_text
 from adapter_stilts.runs.bundle import StoredBackbone
+from adapter_stilts.runs.leaks import Leak
 from adapter_stilts.runs.stored import Stored, read_stored
 from adapter_stilts.schema import MethodName, Recipe
 
@@ -35,7 +36,8 @@ PACKAGES = (
 
 class StoredTask(Stored):
     """The task of a run, as far as it decides or describes the run. `config` is the name of a shipped task, or the path
-    of the YAML file; `metrics` are what its scores hold."""
+    of the YAML file, with which the run was last asked for: it decides nothing, and says what is scored by default.
+    `metrics` are those of the development scores."""
 
     config: str
     name: str
@@ -91,12 +93,14 @@ class Underneath(Stored):
 
 
 class EpochScore(Stored):
-    """Mean training loss of an epoch, and the English development scores after it, in percent (of several tasks: those
-    of each as `task.metric`, and their mean as the selection metric)."""
+    """Mean training loss of an epoch, and the development scores after it, in percent (of several tasks: those of each
+    as `task.metric`, and their mean as the selection metric). `labels` is the number of distinct labels predicted on
+    development data, of several tasks the smallest (None: masked language modelling, or an older record)."""
 
     epoch: int
     loss: float
     scores: dict[str, float]
+    labels: int | None = None
 
 
 class Cost(Stored):
@@ -114,14 +118,16 @@ class Cost(Stored):
 class Record(Stored):
     """record.json: written once when a run is done; `scores` grow with each evaluation of the whole task.
 
-    `limit` is the number of English training examples asked for (None: all); `over` the runs underneath, in the order
+    `limit` is the number of training examples asked for (None: all); `over` the runs underneath, in the order
     in which the states pass them; `languages` those of the training data; `control` what makes the run one (`random`:
     never trained, `shuffled`: trained on shuffled labels); `match_tokens` the number of training pieces asked for;
     `variant` what sets the run apart from others of its method and composition; `parts` are those of the model;
     `selected_epoch` the epoch whose weights were kept, under the recipe's `selection`;
     `development` its score in the task's selection metric, `development_majority` what the majority class would score
-    there (None: masked language modelling, or a record from before it was written down). `scores` maps the name of an
-    evaluation (a folder beside this file) to its split, number of test sentences a language and means.
+    there, `development_labels` the number of distinct labels predicted there, of several tasks the smallest (both None:
+    masked language modelling, or a record from before they were written down); `leaks` what the run trained on of its
+    task's own development and test data (None: not looked for). `scores` maps the name of an evaluation (a folder
+    beside this file) to its split, number of test sentences a language, hashes of the test data and means.
     """
 
     format: Literal[2] = 2
@@ -149,6 +155,8 @@ class Record(Stored):
     selected_epoch: int
     development: float
     development_majority: float | None = None
+    development_labels: int | None = None
+    leaks: tuple[Leak, ...] | None = None
     cost: Cost
     device: str
     threads: int

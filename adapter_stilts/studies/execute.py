@@ -174,7 +174,7 @@ def _turn(work: _Work, pool: Pool, reporter: Reporter, workers: int) -> None:
 
 
 def _order(node: Node) -> Order:
-    return Order(node.name, node.training, node.over, bool(node.cells))
+    return Order(node.name, node.training, node.over, node.target)
 
 
 def _take(work: _Work, outcome: Outcome, reporter: Reporter, workers: int) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.evaluation import zero_shot
+from adapter_stilts.evaluation.scored_task import check_languages, evaluation_name, language_identities
+from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.paths import mirror_dir
@@ -36,6 +37,11 @@ class Node:
     over: tuple[str, ...]
     cells: tuple[Cell, ...]
     job: Job = field(repr=False, compare=False)
+
+    @property
+    def target(self) -> str | None:
+        """The task that the run is scored on, as the study names it; None for an intermediate."""
+        return self.cells[0].target if self.cells else None
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,20 @@ def make_plan(
     for name in order:
         training, over, job = maker.made[name]
         nodes[name] = Node(name, training, over, tuple(cells.get(name, ())), job)
+        _refuse_two_targets(study, nodes[name])
     evaluations = {target: _test_identities(study, target, mirror) for target in study.targets}
     return Plan(study, nodes, store, base, mirror, device, evaluations)
+
+
+def _refuse_two_targets(study: Study, node: Node) -> None:
+    """Raise UsageError where a run answers cells of two targets: of one name and with equal training data, they are one
+    run, and a row of a table has one set of test data."""
+    targets = list(dict.fromkeys(cell.target for cell in node.cells))
+    if len(targets) > 1:
+        raise UsageError(
+            f"{study.path}: targets: found {' and '.join(targets)}, which train one run ({node.name}), accepted one of "
+            "them (the other in a study of its own, or with `evaluate --task`)"
+        )
 
 
 class _Maker:
@@ -171,8 +189,8 @@ class _Maker:
 
 def _test_identities(study: Study, target: str, mirror: Path | None) -> dict[str, str]:
     (task,) = tasks_of(target)
-    codes = zero_shot.check_languages(task, study.test_languages)
-    identities, missing = zero_shot.language_identities(task, codes, study.split, mirror)
+    codes = check_languages(task, study.test_languages)
+    identities, missing = language_identities(task, codes, study.split, mirror)
     if not identities:
         reason = next(iter(missing.values()))
         raise StiltsError(f"{task.name}: no {study.split} data in any language; first: {reason}")
@@ -216,13 +234,15 @@ def evaluation_of(plan: Plan, node: Node) -> Path | None:
     except StiltsError:
         return None
     name = _evaluation_name(plan, node, Run(folder, record))
-    whole = name in record.scores and (folder / EVALUATIONS / name / zero_shot.SCORES).is_file()
+    whole = name in record.scores and (folder / EVALUATIONS / name / SCORES).is_file()
     return folder / EVALUATIONS / name if whole else None
 
 
 def _evaluation_name(plan: Plan, node: Node, run: Run) -> str:
-    identities = dict(plan.evaluations[node.cells[0].target])
-    return zero_shot.evaluation_name(run, plan.study.split, plan.study.test_limit, identities)
+    assert node.target is not None
+    (task,) = tasks_of(node.target)
+    study = plan.study
+    return evaluation_name(run, task.metrics, study.split, study.test_limit, plan.evaluations[node.target])
 
 
 def study_runs(

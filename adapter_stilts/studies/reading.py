@@ -47,6 +47,7 @@ def shipped_studies() -> list[Path]:
 def read_study(path: Path, targets: Sequence[str] = ()) -> Study:
     """The study in a YAML file, with what it includes, on `targets` where they are given. Raises UsageError."""
     path = user_path(path).resolve()
+    tasks_of.cache_clear()  # a task's YAML may have changed since another study was read
     values, places = _with_includes(path, ())
     values |= {"targets": tuple(targets)} if targets else {}
     study = Study.model_validate({"name": _name_of(path), **values})

@@ -57,12 +57,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Order:
-    """A run that a worker is to do: its name, the runs underneath, and whether it is scored."""
+    """A run that a worker is to do: its name, the runs underneath, and the task that it is scored on, as the study
+    names it (None: not scored)."""
 
     name: str
     training: Training
     over: tuple[str, ...]
-    scored: bool
+    target: str | None
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Out
             with _silently():
                 run = _train(order, site, store, backbone or load_backbone(site.backbone, mirror=site.mirror))
                 give_back_memory()
-                if order.scored:
-                    _evaluate(run, site, store)
+                if order.target is not None:
+                    _evaluate(run, order.target, site, store)
         # Those of a run that ended between being written down and being tidied up.
         shutil.rmtree(store.folder / CHECKPOINTS / order.name, ignore_errors=True)
         (store.folder / FAILURES / f"{order.name}.txt").unlink(missing_ok=True)
@@ -147,9 +148,11 @@ def _underneath(store: RunStore, name: str) -> Run:
     return run
 
 
-def _evaluate(run: Run, site: Site, store: RunStore) -> None:
+def _evaluate(run: Run, target: str, site: Site, store: RunStore) -> None:
+    (task,) = tasks_of(target)
     evaluate(
         run,
+        task,
         languages=site.test_languages,
         split=site.split,
         limit=site.test_limit,

@@ -10,12 +10,14 @@ from typing import Any, get_args
 
 from adapter_stilts.arguments import choice, kind, language_codes, listed, path_of, seed_of, settings_of, whole_number
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.evaluation.floor import nothing_learnt_in_development
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.masked_lm_head import pretrained_head
 from adapter_stilts.paths import exists, is_file, mirror_dir, user_path
 from adapter_stilts.progress import say
 from adapter_stilts.runs.bundle import save_bundle
+from adapter_stilts.runs.leaks import Leak, leak_line
 from adapter_stilts.runs.record import Control, Cost, read_record, write_record
 from adapter_stilts.runs.store import BUNDLE, Keep, Run, RunStore, bundle_of, check_copy
 from adapter_stilts.schema import Task
@@ -24,7 +26,7 @@ from adapter_stilts.tasks.overlap import write_signatures
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.checkpoint import checkpoints_of
 from adapter_stilts.training.data import load_training_data
-from adapter_stilts.training.describe import manifest_of, record_of
+from adapter_stilts.training.describe import asked_with, manifest_of, record_of
 from adapter_stilts.training.device import (
     TRAINING_PRECISIONS,
     default_device,
@@ -34,7 +36,7 @@ from adapter_stilts.training.device import (
 )
 from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.job import Job
-from adapter_stilts.training.leaks import TRAINED_ON, refuse_leaks, trained_on
+from adapter_stilts.training.leaks import TRAINED_ON, leaks_of_job, refuse_leaks, trained_on
 from adapter_stilts.training.refusals import check_control
 from adapter_stilts.training.request import check_request, make_job, present_languages
 from adapter_stilts.training.trainer import fit
@@ -149,9 +151,26 @@ def train(
         run = execute(job, store, device, keep, execution)
     else:
         say(f"{run.name}: done before, in {run.folder}")
+        _say_leaks(run.name, run.record.leaks)
+    run = asked_with(run, tasks)
+    _say_nothing_learnt(run)
     if out is not None:
         store.copy(run, out)
     return run
+
+
+def _say_leaks(name: str, leaks: Sequence[Leak] | None) -> None:
+    if leaks:
+        say(f"{name}: {leak_line(leaks)}")
+
+
+def _say_nothing_learnt(run: Run) -> None:
+    record = run.record
+    line = nothing_learnt_in_development(
+        record.task.selection_metric, record.development, record.development_majority, record.development_labels
+    )
+    if line and record.control is None:
+        say(f"{run.name}: {line}")
 
 
 def find_tasks(task: Named | Sequence[Named]) -> list[Task]:
@@ -260,6 +279,9 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
     started = time.perf_counter()
     reset_peak_memory(device)
     data = load_training_data(job)
+    signatures = trained_on(job, data)
+    leaks = leaks_of_job(job, data, signatures)
+    _say_leaks(job.name, leaks)
     model = build_model(job, data, device)
     checkpoints = checkpoints_of(job.name, store, execution or Execution())
     try:
@@ -276,7 +298,7 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
                 baked = {name: bundle_of(run) / adapter for run, adapter, name in job.underneath}
                 baked = baked if job.composition == "bake" else {}
                 manifest = save_bundle(folder / BUNDLE, model, manifest, baked)
-            write_signatures(folder / TRAINED_ON, trained_on(job, data))
+            write_signatures(folder / TRAINED_ON, signatures)
             cost = Cost(
                 train_seconds=fitted.train_seconds,
                 seconds=time.perf_counter() - started + (checkpoints.seconds_before if checkpoints else 0.0),
@@ -285,7 +307,7 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
                 peak_memory_bytes=peak_memory_bytes(device),
                 bundle_bytes=sum(file.bytes for file in manifest.files.values()),
             )
-            write_record(folder, record_of(job, data, fitted, cost, device))
+            write_record(folder, record_of(job, data, fitted, cost, device, leaks))
     except FileExistsError:
         say(f"{job.name}: another process finished it first; its run stays")
     if checkpoints is not None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from adapter_stilts.progress import say
 from adapter_stilts.runs.bundle import Manifest, stored_backbone
+from adapter_stilts.runs.leaks import Leak
 from adapter_stilts.runs.record import (
     MULTI_TASK,
     Cost,
@@ -19,6 +21,8 @@ from adapter_stilts.runs.record import (
     StoredTask,
     Underneath,
     package_versions,
+    read_record,
+    write_record,
 )
 from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Task
@@ -51,7 +55,14 @@ def manifest_of(job: Job, data: TrainingData) -> Manifest:
     )
 
 
-def record_of(job: Job, data: TrainingData, fitted: Fitted, cost: Cost, device: str) -> Record:
+def record_of(
+    job: Job,
+    data: TrainingData,
+    fitted: Fitted,
+    cost: Cost,
+    device: str,
+    leaks: tuple[Leak, ...] | None = None,
+) -> Record:
     """The record of a finished job."""
     packages, python = package_versions()
     return Record(
@@ -79,6 +90,8 @@ def record_of(job: Job, data: TrainingData, fitted: Fitted, cost: Cost, device: 
         selected_epoch=fitted.selected_epoch,
         development=fitted.development,
         development_majority=development_majority(data),
+        development_labels=fitted.development_labels,
+        leaks=leaks,
         cost=cost,
         device=device_name(device),
         threads=torch.get_num_threads(),
@@ -99,6 +112,24 @@ def development_majority(data: TrainingData) -> float | None:
         gold = part.development.gold(part.development_examples)
         found.append(majority_score(part.task.kind, part.task.metrics, gold)[part.task.selection_metric])
     return fmean(found)
+
+
+def asked_with(run: Run, tasks: Sequence[Task]) -> Run:
+    """The run with its record pointing at the YAML with which it has now been asked for, which is said: a run's name
+    tells what it trained on, but neither where that lies nor what its task tests on."""
+    config, before = stored_task(tasks).config, run.record.task.config
+    if config == before:
+        return run
+    record = read_record(run.folder)
+    record = record.model_copy(update={"task": record.task.model_copy(update={"config": config})})
+    try:
+        write_record(run.folder, record)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        say(f"{run.name}: {run.folder} cannot be written ({reason}): evaluated on {before} as before; see --task")
+        return run
+    say(f"{run.name}: evaluated on {config} from now on (before: {before})")
+    return Run(run.folder, record)
 
 
 def stored_task(tasks: Sequence[Task]) -> StoredTask:

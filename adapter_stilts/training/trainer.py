@@ -36,12 +36,13 @@ ASK_EVERY = {"cpu": 1, "cuda": 50}
 @dataclass
 class Fitted:
     """What training leaves: the score of every epoch, which one's weights are in the model (0: untrained), what the
-    model is made of, and what it cost. `development` is the selected epoch's score; `losses` are those of the steps of
-    the epoch that is under way."""
+    model is made of, and what it cost. `development` is the selected epoch's score, `development_labels` the number of
+    distinct labels predicted there; `losses` are those of the steps of the epoch that is under way."""
 
     history: list[EpochScore] = field(default_factory=list)
     selected_epoch: int = 0
     development: float = 0.0
+    development_labels: int | None = None
     steps: int = 0
     tokens: int = 0
     train_seconds: float = 0.0
@@ -71,7 +72,8 @@ def fit(
     fitted.parts = parts_of(model)
     fitted.trainable_parameters, fitted.total_parameters = count_parameters(model)
     if job.control == "random":
-        fitted.development = development_scores(job, model, data)[job.task.selection_metric]
+        scores, fitted.development_labels = development_scores(job, model, data)
+        fitted.development = scores[job.task.selection_metric]
         return fitted
     epochs = plan_epochs(data, recipe, job.seed)
     # Of its own, so that dropout does not depend on how many weights were drawn before.
@@ -94,8 +96,8 @@ def fit(
         for epoch, steps in enumerate(epochs[len(fitted.history) :], len(fitted.history) + 1):
             loss = train_epoch(job, step, model, steps, fitted, reporter, saver, curves)
             with step.in_float32():
-                scores = development_scores(job, model, data)
-            fitted.history.append(EpochScore(epoch=epoch, loss=loss, scores=scores))
+                scores, labels = development_scores(job, model, data)
+            fitted.history.append(EpochScore(epoch=epoch, loss=loss, scores=scores, labels=labels))
             curves.add_scores(fitted.steps, scores)
             selection = scores[job.task.selection_metric]
             reporter.say(f"epoch {epoch}: development {job.task.selection_metric} {selection:.2f}")
@@ -104,6 +106,7 @@ def fit(
             saver.end_epoch()
         if recipe.selection == "best":
             best.restore()
+        fitted.development_labels = fitted.history[fitted.selected_epoch - 1].labels
     frozen.check(model)
     return fitted
 
@@ -202,24 +205,28 @@ def make_batch(
     return mask_batch(batch, part.candidates, job.backbone.tokenizer.mask_token_id, rng)
 
 
-def development_scores(job: Job, model: Any, data: TrainingData) -> dict[str, float]:
-    """Scores in percent on the English development examples; of several tasks those of each by `task.metric`, and the
-    mean of what each is selected by."""
-    scores = {part.task.name: _part_scores(job, model, part) for part in data.tasks}
+def development_scores(job: Job, model: Any, data: TrainingData) -> tuple[dict[str, float], int | None]:
+    """Scores in percent on the development examples, and the number of distinct labels predicted (None: masked language
+    modelling); of several tasks the scores of each by `task.metric`, the mean of what each is selected by, and the
+    smallest number."""
+    both = {part.task.name: _part_scores(job, model, part) for part in data.tasks}
+    scores = {name: own for name, (own, _) in both.items()}
+    labels = min((number for _, number in both.values() if number is not None), default=None)
     if len(scores) == 1:
-        return scores[job.task.name]
+        return scores[job.task.name], labels
     selected = [scores[part.task.name][part.task.selection_metric] for part in data.tasks]
     every = {f"{task}.{metric}": value for task, own in scores.items() for metric, value in own.items()}
-    return {**every, job.task.selection_metric: float(np.mean(selected))}
+    return {**every, job.task.selection_metric: float(np.mean(selected))}, labels
 
 
-def _part_scores(job: Job, model: Any, part: TrainingPart) -> dict[str, float]:
+def _part_scores(job: Job, model: Any, part: TrainingPart) -> tuple[dict[str, float], int | None]:
     examples = part.development_examples
     if part.candidates is not None:
-        return {"accuracy": masked_accuracy(job, model, part)}
+        return {"accuracy": masked_accuracy(job, model, part)}, None
     assert part.development is not None
     found = predict_labels(model, part.head, part.development, examples)
-    return score(part.task.kind, part.task.metrics, found.labels, part.development.gold(examples))
+    scores = score(part.task.kind, part.task.metrics, found.labels, part.development.gold(examples))
+    return scores, len({label for labels in found.labels for label in labels})
 
 
 def masked_accuracy(job: Job, model: Any, part: TrainingPart) -> float:

@@ -21,9 +21,10 @@ from helpers_training import (
 )
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.evaluation import zero_shot
+from adapter_stilts.evaluation import scored_task, zero_shot
 from adapter_stilts.evaluation.predictions import read_predictions
-from adapter_stilts.evaluation.zero_shot import evaluate, task_of
+from adapter_stilts.evaluation.scored_task import task_of
+from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
@@ -207,7 +208,7 @@ def test_task_that_has_changed_since(place: Place) -> None:
     assert task_of(run) == task
     spans_task(place.folder / "data", version=2)
     assert find_task(str(task.path)).version == 2
-    with pytest.raises(UsageError, match=r"spans\.yaml: found spans version 2 .*, accepted spans version 1"):
+    with pytest.raises(UsageError, match=r"spans\.yaml:2: version: found 2, accepted 1, as spans-.* was trained$"):
         score(place, run)
 
 
@@ -254,6 +255,6 @@ def test_the_precision_that_was_computed_in_is_noted(
 def test_another_way_of_scoring_is_another_evaluation(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     run = place.train(spans_task(place.folder / "spans"))
     score(place, run, limit=2)
-    monkeypatch.setattr(zero_shot, "SCORING_VERSION", zero_shot.SCORING_VERSION + 1)
+    monkeypatch.setattr(scored_task, "SCORING_VERSION", scored_task.SCORING_VERSION + 1)
     score(place, run, limit=2)
     assert len(list(run.folder.glob("evaluations/*"))) == 2

@@ -282,10 +282,10 @@ def test_training_that_changes_a_frozen_weight_ends(place: Place, monkeypatch: p
     data = load_training_data(job)
     model = build_model(job, data)
 
-    def meddling(*_: Any) -> dict[str, float]:
+    def meddling(*_: Any) -> tuple[dict[str, float], int]:
         with torch.no_grad():
             model.roberta.encoder.layer[1].output.dense.bias[3] += 1e-7
-        return {"accuracy": 1.0}
+        return {"accuracy": 1.0}, 2
 
     monkeypatch.setattr(trainer, "development_scores", meddling)
     with pytest.raises(StiltsError, match=r"^roberta\.encoder\.layer\.1\.output\.dense\.bias: is frozen and has"):

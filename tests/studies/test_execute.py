@@ -225,7 +225,7 @@ def test_a_worker_that_is_killed_fails_its_run_alone(place: Place) -> None:
     plan = plan_of(place)
     name = name_of(plan, "other")
     node = plan.nodes[name]
-    order = Order(name, node.training, node.over, bool(node.cells))
+    order = Order(name, node.training, node.over, node.target)
     pool = Processes(executing._site(plan, 1, 1, Execution()), 1)
     try:
         pool.give(order)

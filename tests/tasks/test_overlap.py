@@ -32,6 +32,12 @@ from adapter_stilts.tasks.overlap import (
     write_signatures,
 )
 
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
+
+
 SENTENCE = "They do n't run to the house of seven unbelievable dogs ."
 
 
@@ -178,10 +184,10 @@ def test_share_of_the_smaller_side_decides(tokenizer: Any, trained: range, refus
     own = np.array(signatures(numbered(trained, tokenizer), tokenizer), dtype=np.uint64)
     test = numbered(range(100), tokenizer)
     if not refused:
-        refuse_overlap("numbers-1a2b", own, "tags", test, tokenizer)
+        refuse_overlap("--over numbers-1a2b", own, "tags", test, tokenizer)
         return
     with pytest.raises(UsageError) as raised:
-        refuse_overlap("numbers-1a2b", own, "tags", test, tokenizer)
+        refuse_overlap("--over numbers-1a2b", own, "tags", test, tokenizer)
     assert str(raised.value) == (
         f"--over numbers-1a2b: trained on {100 - trained.start} of the 100 test sentences of tags "
         "(en, by hand; by content), accepted an intermediate that never saw them"
@@ -231,7 +237,7 @@ def test_mirror_tells_udpos_test_from_other_text(
         own = text_signatures(leaked, examples, tokenizer)
         found = rf"^--over renamed: trained on {shared} of the {len(known)} test sentences of udpos \(en, "
         with pytest.raises(UsageError, match=found):
-            refuse_overlap("renamed", own, "udpos", test, tokenizer)
+            refuse_overlap("--over renamed", own, "udpos", test, tokenizer)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

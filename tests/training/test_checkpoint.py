@@ -94,7 +94,7 @@ def test_cut_training_ends_with_the_same_weights(
     task = english_task(place.folder / "data")
     job = place.job(task, method=method, settings={"selection": selection, "epochs": "2", "batch_examples": "8"})
     # The first epoch is the better one: a training that forgot it would keep the second.
-    monkeypatch.setattr(trainer, "development_scores", lambda job, model, data: {"accuracy": scores.pop(0)})
+    monkeypatch.setattr(trainer, "development_scores", lambda job, model, data: ({"accuracy": scores.pop(0)}, 2))
     scores = [80.0, 60.0]
     whole = trained(job)
     assert (whole[1].steps, whole[1].selected_epoch) == (STEPS, {"best": 1, "last": 2}[selection])

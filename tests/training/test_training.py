@@ -130,9 +130,9 @@ def test_selection(place: Place, monkeypatch: pytest.MonkeyPatch, method: str, s
     )
     seen: list[dict[str, Tensor]] = []
 
-    def scores(job: Job, model: Any, data: TrainingData) -> dict[str, float]:
+    def scores(job: Job, model: Any, data: TrainingData) -> tuple[dict[str, float], int]:
         seen.append({name: own.detach().clone() for name, own in model.named_parameters() if own.requires_grad})
-        return {"accuracy": [50.0, 80.0, 80.0, 60.0][len(seen) - 1]}
+        return {"accuracy": [50.0, 80.0, 80.0, 60.0][len(seen) - 1]}, [1, 3, 2, 4][len(seen) - 1]
 
     monkeypatch.setattr(trainer, "development_scores", scores)
     data = load_training_data(job)
@@ -140,6 +140,7 @@ def test_selection(place: Place, monkeypatch: pytest.MonkeyPatch, method: str, s
     fitted = fit(job, model, data)
     assert fitted.selected_epoch == epoch
     assert [own.scores["accuracy"] for own in fitted.history] == [50.0, 80.0, 80.0, 60.0]
+    assert ([own.labels for own in fitted.history], fitted.development_labels) == ([1, 3, 2, 4], {4: 4, 2: 3}[epoch])
     compared = 0
     for name, own in model.named_parameters():
         if own.requires_grad and name in seen[0] and own.shape == seen[0][name].shape:

@@ -67,7 +67,7 @@ def test_earlier_trial_wins_a_tie(
     place: Place, monkeypatch: pytest.MonkeyPatch, scores: list[float], best: int
 ) -> None:
     left = iter(scores)
-    monkeypatch.setattr(trainer, "development_scores", lambda *_: {"accuracy": next(left)})
+    monkeypatch.setattr(trainer, "development_scores", lambda *_: ({"accuracy": next(left)}, 2))
     found = tuned(place, trials=4, settings={"epochs": "1"})
     assert [trial.development for trial in found.trials] == scores
     assert found.recipe.learning_rate == float(found.trials[best].settings["learning_rate"])
@@ -162,7 +162,7 @@ def test_refused_searches(place: Place, search: dict[str, str], complaint: str) 
 def test_seeds_are_averaged(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two rates the one that both seeds learn by is chosen, not the one that is best under the first seed."""
     scores = iter([80.0, 10.0, 60.0, 70.0])
-    monkeypatch.setattr(trainer, "development_scores", lambda *_: {"accuracy": next(scores)})
+    monkeypatch.setattr(trainer, "development_scores", lambda *_: ({"accuracy": next(scores)}, 2))
     found = tuned(
         place, trials=2, seeds=(0, 1), search={"learning_rate": "1e-2,1e-3"}, match_tokens=60, settings={"epochs": "1"}
     )

@@ -1,0 +1,116 @@
+"""scores.json: what it holds, how it is read, and what a run's record keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import AliasChoices, Field
+
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.runs.leaks import Leak
+from adapter_stilts.runs.record import read_record, write_record
+from adapter_stilts.runs.store import EVALUATIONS, Run
+from adapter_stilts.runs.stored import Stored, read_stored
+
+SCORES = "scores.json"
+# What stands beside a language's metrics.
+COUNTS = ("n", "unseen_gold")
+
+
+class Scores(Stored):
+    """The scores of one run on one split, in percent.
+
+    `languages` maps a code to its metrics and `n` sentences (and `unseen_gold`, words whose gold label training never
+    showed, where there are any: they count as wrong); `mean` is the plain mean over the languages present,
+    `mean_zero_shot` leaves out `trained_languages`, those of the run's own training data (None where nothing else is
+    present); `missing` maps the absent languages to the reason. `labelling` is the piece of a word that was read,
+    `precision` what predictions were computed in. `test_data` maps each language to the hash of the test data that were
+    scored (files as read, not the part that `limit` takes).
+
+    `majority` is, by language, what the majority class of the gold labels would score in `selection_metric`;
+    `predicted_labels` the number of distinct labels predicted; `leaks` the languages in which the run trained on texts
+    of this split (None: not looked for).
+
+    Empty in a file from before they were written down: `trained_languages`, `test_data`, `selection_metric`,
+    `majority`, `predicted_labels`.
+    """
+
+    run: str
+    task: str
+    split: Literal["train", "validation", "test"]
+    limit: int | None
+    metrics: tuple[str, ...]
+    metric_versions: dict[str, str]
+    selection_metric: str = ""
+    labelling: str
+    precision: str = "float32"
+    trained_languages: tuple[str, ...] = ()
+    test_data: dict[str, str] = Field(default_factory=dict)
+    languages: dict[str, dict[str, float]]
+    mean: dict[str, float]
+    # The older name is that of files in which English alone was left out.
+    mean_zero_shot: dict[str, float] | None = Field(
+        validation_alias=AliasChoices("mean_zero_shot", "mean_without_english")
+    )
+    majority: dict[str, float] = Field(default_factory=dict)
+    predicted_labels: dict[str, int] = Field(default_factory=dict)
+    leaks: tuple[Leak, ...] | None = None
+    missing: dict[str, str]
+
+
+def read_scores(folder: Path, run: Run) -> Scores:
+    """scores.json in the folder of one of the run's evaluations.
+
+    A file from before the languages trained on were written down gets them from the run's record, and the mean without
+    them anew. Raises StiltsError where it is missing or damaged, or says that it is another run's or task's.
+    """
+    scores = read_stored(folder / SCORES, Scores)
+    for key, accepted in (("run", run.name), ("task", run.record.task.name)):
+        if getattr(scores, key) != accepted:
+            raise StiltsError(f"{folder / SCORES}: {key}: found {getattr(scores, key)}, accepted {accepted}")
+    if scores.trained_languages:
+        return scores
+    trained = run.record.languages
+    means = {"trained_languages": trained, "mean_zero_shot": mean_without(scores.languages, trained)}
+    return scores.model_copy(update=means)
+
+
+def evaluations_of(run: Run) -> Iterator[tuple[Path, Scores]]:
+    """Folder and scores of each of a run's evaluations, by name. What a killed process left half-written is no
+    evaluation. Raises what `read_scores` raises."""
+    for folder in sorted((run.folder / EVALUATIONS).glob("*")):
+        if not folder.name.startswith(".") and (folder / SCORES).is_file():
+            yield folder, read_scores(folder, run)
+
+
+def write_scores(folder: Path, scores: Scores) -> None:
+    """Write (or replace, as a whole) scores.json in an evaluation's folder."""
+    atomic_write_text(folder / SCORES, scores.model_dump_json(indent=2) + "\n")
+
+
+def mean_without(languages: Mapping[str, Mapping[str, float]], left_out: Sequence[str]) -> dict[str, float] | None:
+    """The mean of each metric over the languages that are not left out; None where none is left."""
+    kept = [values for code, values in languages.items() if code not in left_out]
+    if not kept:
+        return None
+    return {name: float(np.mean([values[name] for values in kept])) for name in kept[0] if name not in COUNTS}
+
+
+def note_scores(run: Run, name: str, scores: Scores) -> None:
+    """Put the means into the run's record, read anew: another evaluation may have added its own meanwhile."""
+    record = read_record(run.folder)
+    note: dict[str, Any] = {
+        "split": scores.split,
+        "limit": scores.limit,
+        "languages": sorted(scores.languages),
+        "missing": sorted(scores.missing),
+        "test_data": scores.test_data,
+        "mean": scores.mean,
+        "mean_zero_shot": scores.mean_zero_shot,
+    }
+    if record.scores.get(name) != note:
+        write_record(run.folder, record.model_copy(update={"scores": {**record.scores, name: note}}))
