@@ -8,7 +8,8 @@ import numpy as np
 
 from adapter_stilts.runs.store import Run
 from adapter_stilts.tasks.data import MissingData
-from adapter_stilts.tasks.encode import encode_split, label_inventory
+from adapter_stilts.tasks.encode import encode_split
+from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.overlap import read_signatures, refuse_overlap, text_signatures
 from adapter_stilts.training.data import TrainingData
 from adapter_stilts.training.job import Job
