@@ -1,40 +1,29 @@
-"""The rows of a task, one language and split at a time, from a mirror folder, the Hub, or local files.
+"""The rows of a task, one language and split at a time: its texts, and labels that are checked."""
 
-A mirror folder and the Hub are read the same way: the `configs` in the repository's README say which files a config's
-split has (https://huggingface.co/docs/hub/datasets-manual-configuration); without them, the layouts that dataset
-repositories and `refs/convert/parquet` use. No loading script is run.
-"""
-
-import difflib
-import hashlib
-import json
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from huggingface_hub import snapshot_download
 
-from adapter_stilts.errors import DataError, StiltsError, UsageError
-from adapter_stilts.paths import remembered_sha256, resolve_repository
+from adapter_stilts.errors import DataError
 from adapter_stilts.schema import LanguageSource, Task
-from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.tasks.readers import (
-    READERS,
-    parquet_label_names,
-    readme_configs,
-    refuse_unknown_labels,
-    shorten_labels,
-    whole_sentences,
+from adapter_stilts.tasks.files import (
+    DEVELOPMENT_SEED,
+    SPLITS,
+    Located,
+    MissingData,
+    file_format,
+    identity_of,
+    is_part,
+    locate,
 )
+from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.labels import LabelRules, read_labels
+from adapter_stilts.tasks.readers import READERS, Column, Places, Rows, parquet_label_names
 
-DEVELOPMENT_SEED = 1
-SPLITS = ("train", "validation", "test")
-
-
-class MissingData(StiltsError):
-    """This language or split is not in the repository or mirror; the message names what was looked for."""
+__all__ = ["SPLITS", "MissingData", "Split", "data_identity", "data_place", "load_split"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +36,7 @@ class Split:
         none.
     sha256: of the bytes of the files read, in the order of their names, and of the development share and part, if any.
     source: repository@revision, config and split (no revision for a mirror that records none), or paths.
+    places: where each row stands in its file.
     """
 
     language: str
@@ -57,198 +47,138 @@ class Split:
     source: str
     files: tuple[str, ...]
     revision: str | None
-
-
-@dataclass(frozen=True)
-class _Located:
-    """The files of a split, sorted by name, before any row is read."""
-
-    source: LanguageSource
-    names: tuple[str, ...]
-    paths: tuple[Path, ...]
-    revision: str | None
-    described: str
+    places: Places = field(default_factory=Places)
 
 
 def load_split(task: Task, language: str, split: str, mirror: Path | None) -> Split:
-    """The rows of the task's `split` (train, validation, test) in `language`, labels as names.
+    """The rows of the task's `split` (train, validation, test) in `language`, one or more, labels as names.
 
     With `development_share`, train and validation are two parts of the repository's train split, drawn with a fixed
     seed. Raises `MissingData` where there is no such language or split, `DataError` for rows that cannot be read as the
-    task says, `UsageError` for a repository that neither the mirror nor the Hub can have.
+    task says and where there are none, `UsageError` for a repository that neither the mirror nor the Hub can have.
     """
-    located = _locate(task, language, split, mirror)
+    located = locate(task, language, split, mirror)
     names = _class_names(task, located)
     if task.labels is None:
         _refuse_other_names(task, located, names, mirror)
-    accepted = task.labels if isinstance(task.labels, tuple) else names if task.labels is None else None
     columns: dict[str, list[Any]] = {column: [] for column in located.source.columns or {}}
-    for path in located.paths:
-        for column, values in _take_rows(task, located.source, path, accepted).items():
+    taken = [_take_rows(task, located.source, path) for path in located.paths]
+    for own, _ in taken:
+        for column, values in own.items():
             columns[column].extend(values)
+    places = Places(tuple(place for _, own in taken for place in own.rows))
+    if not places.rows:
+        _refuse_no_rows(located)
+    _refuse_hidden_texts(columns, places)
+    key = find_kind(task.kind).labels_column
+    if key is not None:
+        columns[key] = read_labels(columns[key], _label_rules(task, names), places.of)
     described = located.described
-    if _is_part(task, split):
-        columns, described = _development_part(task, split, columns, described)
-    sha256 = _identity(task, located, split)
-    return Split(language, split, columns, names, sha256, described, located.names, located.revision)
+    if is_part(task, split):
+        rows, described = _development_part(task, split, len(places.rows), described)
+        columns = {column: [values[row] for row in rows] for column, values in columns.items()}
+        places = Places(tuple(places.rows[row] for row in rows))
+    sha256 = identity_of(task, located, split)
+    return Split(language, split, columns, names, sha256, described, located.names, located.revision, places)
 
 
 def data_identity(task: Task, language: str, split: str, mirror: Path | None) -> str:
     """`Split.sha256` without reading rows; the hash of an unchanged file is remembered."""
-    return _identity(task, _locate(task, language, split, mirror), split)
+    return identity_of(task, locate(task, language, split, mirror), split)
 
 
 def data_place(task: Task, language: str, split: str, mirror: Path | None) -> tuple[str, str | None]:
     """Where a split's files are (repository, config and split, or paths), and the dataset's revision where known."""
-    located = _locate(task, language, split, mirror)
+    located = locate(task, language, split, mirror)
     return located.described, located.revision
 
 
-# --- which files --------------------------------------------------------------------------------------------------
+# --- rows ---------------------------------------------------------------------------------------------------------
 
 
-def _source(task: Task, language: str) -> LanguageSource:
-    """What the YAML says of the language, over what it says of all."""
-    own = task.data.languages.get(language)
-    if own is None:
-        accepted = ", ".join(task.data.languages)
-        raise UsageError(f"{task.name}: found no language '{language}' in {task.path}, accepted {accepted}")
-    shared = {key: getattr(task.data, key) for key in ("format", "splits", "columns", "filter", "exclude")}
-    if own.dataset is None:
-        shared |= {"dataset": task.data.dataset, "revision": task.data.revision}
-    mine = {key: getattr(own, key) for key in own.model_fields_set}
-    return LanguageSource.model_construct(**(shared | mine))
-
-
-def _locate(task: Task, language: str, split: str, mirror: Path | None) -> _Located:
-    if split not in SPLITS:
-        raise UsageError(f"{task.name}: found no split '{split}', accepted {', '.join(SPLITS)}")
-    source = _source(task, language)
-    wanted = "train" if _is_part(task, split) else split
-    if source.format is not None:
-        return _locate_local(task, source, language, wanted)
-    name = (source.splits or {}).get(wanted)  # type: ignore[call-overload]
-    if name is None:
-        raise MissingData(f"{task.name}: {language}: found no {wanted} split in {task.path}")
-    dataset, config = str(source.dataset), str(source.config)
-    found = resolve_repository(dataset, mirror)
-    if isinstance(found, Path):
-        folder, commit, at = found, None, ""
-        patterns = _patterns(found, config, name, f"{task.name}: {language}")
+def _take_rows(task: Task, source: LanguageSource, path: Path) -> tuple[dict[str, list[Any]], Places]:
+    """The file's rows under our column names, filtered, and where they stand."""
+    kind, columns = find_kind(task.kind), source.columns or {}
+    keep, drop = source.filter or {}, source.exclude or {}
+    # In the order of the roles: the tokens' column is the first, the labels' the last.
+    ordered = {role: columns[role] for role in (*kind.columns, *kind.optional) if role in columns}
+    rows = READERS[file_format(source, path)](path, list(dict.fromkeys([*ordered.values(), *keep, *drop])))
+    rules = [(name, values, True) for name, values in keep.items()]
+    rules += [(name, values, False) for name, values in drop.items()]
+    chosen = _chosen_rows(rows, rules)
+    if kind.per_word:
+        chosen = _whole_sentences(rows, columns["tokens"], columns["labels"], chosen)
     else:
-        readme = _download(dataset, source.revision, mirror, ("README.md",))
-        patterns = _patterns(readme, config, name, f"{task.name}: {language}")
-        folder = _download(dataset, source.revision, mirror, patterns)
-        commit, at = folder.name, f"@{folder.name}"
-    paths = sorted({path for pattern in patterns for path in folder.glob(pattern.lstrip("/")) if path.is_file()})
-    if not paths:
-        promised = commit is not None and (folder / "README.md").is_file()
-        error = DataError if promised else MissingData  # offline, the Hub's cache may lack what the README lists
-        raise error(f"{task.name}: {language}: found no file {' or '.join(patterns)} in {folder}, accepted one or more")
-    names = tuple(path.relative_to(folder).as_posix() for path in paths)
-    return _Located(source, names, tuple(paths), commit, f"{dataset}{at} {config} {name}")
+        for name in columns.values():
+            rows.require_texts(name, chosen)
+    taken = {role: [rows.columns[name][row] for row in chosen] for role, name in columns.items()}
+    return taken, Places(tuple((rows.file, row) for row in chosen))
 
 
-def _locate_local(task: Task, source: LanguageSource, language: str, split: str) -> _Located:
-    name = getattr(source, split)
-    if name is None:
-        raise MissingData(f"{task.name}: {language}: found no path for the {split} split in {task.path}")
-    path = task.file(name)
-    if not path.is_file():
-        raise MissingData(f"{task.name}: {language}: found no file {path}")
-    return _Located(source, (name,), (path,), None, name)
+def _chosen_rows(rows: Rows, rules: Sequence[tuple[str, Sequence[Any], bool]]) -> list[int]:
+    """The rows whose values are among those of every filter, and among those of no exclusion."""
+    chosen = list(range(len(rows)))
+    for name, accepted, wanted in rules:
+        rows.require_texts(name, chosen)
+        column, texts = rows.columns[name], {str(value) for value in accepted}
+        chosen = [row for row in chosen if (column[row] in texts) == wanted]
+    return chosen
 
 
-def _patterns(folder: Path, config: str, split: str, who: str) -> tuple[str, ...]:
-    """Which files of the repository are the config's split."""
-    readme = folder / "README.md"
-    configs = readme_configs(readme, readme.stat().st_mtime_ns) if readme.is_file() else {}
-    if not configs:
-        plain = (f"{config}/{split}-*.parquet", f"{config}/{split}/*.parquet")
-        return (*plain, f"data/{split}-*.parquet", f"{split}-*.parquet") if config == "default" else plain
-    if config not in configs:
-        near = difflib.get_close_matches(config, configs, n=1)
-        hint = f"the nearest is '{near[0]}'" if near else f"it has {', '.join(configs)}"
-        raise MissingData(f"{who}: found no config '{config}' in {folder} ({hint})")
-    if split not in configs[config]:
-        has = ", ".join(configs[config])
-        raise MissingData(f"{who}: found no split '{split}' of config '{config}' in {folder} (it has {has})")
-    return tuple(configs[config][split])
+def _whole_sentences(rows: Rows, tokens_column: Column, labels_column: Column, chosen: list[int]) -> list[int]:
+    """The chosen rows that have tokens. Raises `DataError` for a row with more or fewer labels than tokens."""
+    for row in chosen:
+        tokens, labels = rows.columns[tokens_column][row], rows.columns[labels_column][row]
+        if not isinstance(tokens, list) or not isinstance(labels, list):
+            raise DataError(f"{rows.place(row)}: found text, accepted a list of tokens and a list of labels")
+        if len(tokens) != len(labels):
+            raise DataError(f"{rows.place(row)}: found {len(labels)} labels, accepted {len(tokens)} (one a token)")
+    return [row for row in chosen if rows.columns[tokens_column][row]]
 
 
-def _download(dataset: str, revision: str | None, mirror: Path | None, patterns: tuple[str, ...]) -> Path:
-    """The snapshot folder of the repository in the Hub's cache, with the files that match."""
-    tried = f"no folder {mirror / dataset}" if mirror is not None else "no mirror folder"
-    if dataset.startswith("offline/"):
-        raise UsageError(
-            f"{dataset}: found {tried}, accepted --hub-mirror DIR with DIR/{dataset}: it is not on the Hub"
-        )
-    try:
-        return _snapshot(dataset, revision, patterns)
-    except OSError as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise DataError(
-            f"{dataset}: found {tried}, and the Hub gave {type(error).__name__} ({reason}); "
-            f"accepted --hub-mirror DIR with DIR/{dataset}, or the Hub's {dataset} at revision {revision or 'main'}"
-        ) from None
+def _refuse_no_rows(located: Located) -> None:
+    paths = located.paths
+    where = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+    kept = [
+        f"{name}: {{{', '.join(f'{column}: [{_listed(values)}]' for column, values in rule.items())}}}"
+        for name, rule in (("filter", located.source.filter), ("exclude", located.source.exclude))
+        if rule
+    ]
+    why = f" that {' and '.join(kept)} leaves" if kept else ""
+    raise DataError(f"{where}: found no rows{why}, accepted one or more")
 
 
-@lru_cache(maxsize=1024)
-def _snapshot(dataset: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    return Path(
-        snapshot_download(dataset, repo_type="dataset", revision=revision, allow_patterns=list(patterns), max_workers=4)
-    )
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(str(value) for value in values)
 
 
-# --- what they say ------------------------------------------------------------------------------------------------
+def _refuse_hidden_texts(columns: Mapping[str, list[Any]], places: Places) -> None:
+    """Raises `DataError` where `_` stands for every word of a split, or of a sentence whose words have several labels
+    (treebanks are handed out so where the texts are not free), and where every text is blank."""
+    sentences = columns.get("tokens")
+    if sentences is None:
+        if not any(text.strip() for text in columns["text"]):
+            raise DataError(f"{places.of(0)}: found nothing but blank texts, accepted texts")
+        return
+    hidden = [row for row, words in enumerate(sentences) if words[0] == "_" and set(words) == {"_"}]
+    for row in hidden:
+        if len(hidden) == len(sentences) or len(set(columns["labels"][row])) > 1:
+            raise DataError(f"{places.of(row, 0)}: found '_' for every word, accepted the words of the text")
 
 
-def _identity(task: Task, located: _Located, split: str) -> str:
-    """A hash of the files' bytes, in the order of their names, and of the development share where it cuts them."""
-    part = [task.development_share, DEVELOPMENT_SEED, split] if _is_part(task, split) else None
-    digest = hashlib.sha256(json.dumps(part).encode())
-    for path in located.paths:
-        digest.update(bytes.fromhex(remembered_sha256(path)))
-    return digest.hexdigest()
+def _label_rules(task: Task, names: tuple[str, ...] | None) -> LabelRules:
+    listed = task.labels if isinstance(task.labels, tuple) else names
+    return LabelRules(listed, task.labels == "open", task.label_until, task.metrics)
 
 
-def _take_rows(
-    task: Task, source: LanguageSource, path: Path, accepted: tuple[str, ...] | None
-) -> dict[str, list[Any]]:
-    """The file's rows under our column names, filtered, labels shortened and checked."""
-    columns, keep, drop = source.columns or {}, source.filter or {}, source.exclude or {}
-    rows = READERS[_format(source, path)](path, list(dict.fromkeys([*columns.values(), *keep, *drop])))
-    rules = [(rows.columns[name], {str(value) for value in values}, True) for name, values in keep.items()]
-    rules += [(rows.columns[name], {str(value) for value in values}, False) for name, values in drop.items()]
-    chosen = [row for row in range(len(rows)) if all((column[row] in values) == want for column, values, want in rules)]
-    if find_kind(task.kind).per_word:
-        chosen = whole_sentences(rows, columns["tokens"], columns["labels"], chosen)
-    taken = {ours: [rows.columns[name][row] for row in chosen] for ours, name in columns.items()}
-    key = find_kind(task.kind).labels_column
-    if key is not None:
-        taken[key] = shorten_labels(taken[key], task.label_until)
-        if accepted is not None:
-            refuse_unknown_labels(rows, chosen, taken[key], accepted)
-    return taken
-
-
-def _format(source: LanguageSource, path: Path) -> str:
-    if source.format is not None:
-        return source.format
-    suffix = path.suffix.removeprefix(".")
-    if suffix not in ("parquet", "jsonl", "tsv"):
-        raise DataError(f"{path}: found a .{suffix} file in a repository, accepted .parquet, .jsonl, .tsv")
-    return suffix
-
-
-def _class_names(task: Task, located: _Located) -> tuple[str, ...] | None:
+def _class_names(task: Task, located: Located) -> tuple[str, ...] | None:
     """The names of the ClassLabel column, the same in all files of the split; None for a kind without labels."""
     key = find_kind(task.kind).labels_column
     if key is None:
         return None
     source, path = located.source, located.paths[0]
     column = str((source.columns or {})[key])
-    parquet = [file for file in located.paths if _format(source, file) == "parquet"]
+    parquet = [file for file in located.paths if file_format(source, file) == "parquet"]
     names = {parquet_label_names(file, column) for file in parquet} or {None}
     if len(names) > 1:
         raise DataError(f"{path.parent}: {column}: found files with different label names, accepted the same in all")
@@ -258,11 +188,11 @@ def _class_names(task: Task, located: _Located) -> tuple[str, ...] | None:
     return found
 
 
-def _refuse_other_names(task: Task, located: _Located, names: tuple[str, ...] | None, mirror: Path | None) -> None:
+def _refuse_other_names(task: Task, located: Located, names: tuple[str, ...] | None, mirror: Path | None) -> None:
     """Without a list in the YAML, every split must declare the names of the train split (a label's number is not its
     meaning where they differ)."""
     try:
-        train = _locate(task, task.train_language, "train", mirror)
+        train = locate(task, task.train_language, "train", mirror)
     except MissingData:
         return
     expected = _class_names(task, train)
@@ -271,21 +201,13 @@ def _refuse_other_names(task: Task, located: _Located, names: tuple[str, ...] | 
         raise DataError(f"{located.paths[0]}: found the label names {found}, accepted those of train: {accepted}")
 
 
-def _is_part(task: Task, split: str) -> bool:
-    return task.development_share is not None and split in ("train", "validation")
-
-
-def _development_part(
-    task: Task, split: str, columns: dict[str, list[Any]], described: str
-) -> tuple[dict[str, list[Any]], str]:
-    """The part of the train rows that is ours: a fixed draw, the rows in their order."""
-    total = len(next(iter(columns.values())))
+def _development_part(task: Task, split: str, total: int, described: str) -> tuple[list[int], str]:
+    """The rows of the train file that are this split's part: a fixed draw, in their order; and what to call it."""
     share = task.development_share or 0.0
     count = max(1, round(total * share))
     if count >= total:
         raise DataError(f"{described}: found {total} rows, accepted enough for a development_share of {share}")
     drawn = np.random.default_rng(DEVELOPMENT_SEED).permutation(total)
-    rows = sorted(drawn[:count] if split == "validation" else drawn[count:])
-    part = {column: [values[row] for row in rows] for column, values in columns.items()}
+    rows = sorted(int(row) for row in (drawn[:count] if split == "validation" else drawn[count:]))
     what = "the development share" if split == "validation" else "all but the development share"
-    return part, f"{described} ({what}: {len(rows)} of {total} rows, share {share}, seed {DEVELOPMENT_SEED})"
+    return rows, f"{described} ({what}: {len(rows)} of {total} rows, share {share}, seed {DEVELOPMENT_SEED})"

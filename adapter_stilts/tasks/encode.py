@@ -27,6 +27,7 @@ from adapter_stilts.paths import cache_dir, sweep
 from adapter_stilts.progress import say
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.data import Split, data_identity, data_place, load_split
+from adapter_stilts.tasks.inventory import refuse_strange_labels
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.sequences import EncodedSequence
 
@@ -34,6 +35,8 @@ from adapter_stilts.tasks.sequences import EncodedSequence
 ENCODING_VERSION = 1
 # What a cached file ends with: these bytes, and a CRC-32 in hexadecimal.
 _MARK, _DIGITS = b"adapter_stilts crc32 ", 8
+# Raise it where that is so for files that were read or encoded wrongly: cached files are made anew, runs keep names.
+CACHE_VERSION = 2
 SOURCES_NAMED = 3  # of more, concatenated splits name the first and how many there are besides
 
 
@@ -88,36 +91,20 @@ class EncodedSplit:
         return [units[int(example)] for example in examples]
 
 
-def label_inventory(task: Task, mirror: Path | None) -> tuple[str, ...]:
-    """Names of the labels that a head of this task has, in the order of their ids.
-
-    A closed list stands in the task's YAML or in the data's ClassLabel feature; an open one is what the whole English
-    train split shows, sorted, whatever part of it a run is limited to. A kind without labels has an empty one.
-    """
-    kind = find_kind(task.kind)
-    if kind.labels_column is None:
-        return ()
-    if isinstance(task.labels, tuple):
-        return task.labels
-    split = load_split(task, task.train_language, "train", mirror)
-    if task.labels is None and split.label_names is not None:
-        return split.label_names
-    column = split.columns[kind.labels_column]
-    return tuple(sorted({label for own in column for label in own} if kind.per_word else set(column)))
-
-
 def encode_split(
     task: Task, language: str, split: str, tokenizer: Any, labels: Sequence[str], mirror: Path | None = None
 ) -> EncodedSplit:
     """The encoded split, from the cache where it has been encoded before.
 
-    Raises what `load_split` raises, and DataError for a label outside a closed inventory.
+    Raises what `load_split` raises, and DataError for a label outside a closed inventory, another spelling of a
+    trained one (`Pos` beside `pos`), and a split in which no label is a trained one: its score would mean nothing.
     """
     identity = data_identity(task, language, split, mirror)
     path = cache_dir() / "encoded" / f"{_encoding_key(task, language, split, identity, tokenizer, labels)}.arrow"
     encoded = _cached(path)
     if encoded is None:
         loaded = load_split(task, language, split, mirror)
+        refuse_strange_labels(task, loaded, labels, mirror)
         _write(path, encode_columns(task, loaded, tokenizer, labels))
         encoded = _read(path)
     # Equal files have one cache entry; where this task has them is its own matter.
@@ -219,8 +206,8 @@ def _label_ids(
     for label in own:
         if label not in ids:
             if task.labels != "open":
-                place = f"{loaded.source}: row {sequence.example + 1}"
-                raise DataError(f"{place}: found label {label!r}, accepted: {', '.join(names)}")
+                where = loaded.places.of(sequence.example, first + own.index(label) if per_word else None)
+                raise DataError(f"{where}: found the label '{label}', accepted {', '.join(names)}")
             ids[label] = len(names)
             names.append(label)
     return [ids[label] for label in own]
@@ -229,6 +216,7 @@ def _label_ids(
 def _encoding_key(task: Task, language: str, split: str, identity: str, tokenizer: Any, labels: Sequence[str]) -> str:
     parts = {
         "encoding": ENCODING_VERSION,
+        "cache": CACHE_VERSION,
         "language": language,
         "split": split,
         "data": identity,

@@ -8,7 +8,8 @@ import numpy as np
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.schema import Task
-from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split, label_inventory
+from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
+from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.training.job import MASKED_LM_HEAD, Job, adapter_name
 from adapter_stilts.training.masking import candidate_ids
 

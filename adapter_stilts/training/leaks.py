@@ -14,7 +14,8 @@ from adapter_stilts.runs.leaks import Leak
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.data import MissingData, data_identity
-from adapter_stilts.tasks.encode import EncodedSplit, encode_split, label_inventory, reading_of
+from adapter_stilts.tasks.encode import EncodedSplit, encode_split, reading_of
+from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.overlap import (
     OWN_LEAK_SHARE,
     leaking_texts,

@@ -17,7 +17,8 @@ from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.conllu import misc_values, read_sentences
 from adapter_stilts.tasks.data import load_split
-from adapter_stilts.tasks.encode import encode_split, label_inventory
+from adapter_stilts.tasks.encode import encode_split
+from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.readers import read_conllu
 
 SHIPPED = Path(adapter_stilts.__file__).parent / "embedded_data"

@@ -16,7 +16,7 @@ from adapter_stilts import paths
 from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.paths import sha256_file as real_sha256
 from adapter_stilts.schema import Task
-from adapter_stilts.tasks import data
+from adapter_stilts.tasks import data, files
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity, load_split
 
@@ -307,8 +307,8 @@ def test_the_hub_is_read_like_a_mirror(tmp_path: Path, monkeypatch: pytest.Monke
         asked.append((dataset, repo_type, revision, *allow_patterns))
         return str(snapshot)
 
-    monkeypatch.setattr(data, "snapshot_download", fake)
-    data._snapshot.cache_clear()
+    monkeypatch.setattr(files, "snapshot_download", fake)
+    files._snapshot.cache_clear()
     task = repository(tmp_path)
     ours, mirrored = load_split(task, "en", "train", None), load_split(task, "en", "train", tmp_path)
     assert asked == [("some/thing", "dataset", None, "README.md"), ("some/thing", "dataset", None, "one/train-*")]
@@ -324,8 +324,8 @@ def test_neither_mirror_nor_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise ConnectionError("no route\nto host")
 
     task = repository(tmp_path)
-    monkeypatch.setattr(data, "snapshot_download", offline)
-    data._snapshot.cache_clear()
+    monkeypatch.setattr(files, "snapshot_download", offline)
+    files._snapshot.cache_clear()
     with pytest.raises(DataError) as error:
         load_split(task, "en", "test", tmp_path / "empty")
     assert str(error.value) == (

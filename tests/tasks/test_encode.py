@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -22,9 +23,11 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks import encode as encode_module
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import load_split
-from adapter_stilts.tasks.encode import EncodedSplit, encode_columns, encode_split, label_inventory, tokenizer_hash
+from adapter_stilts.tasks.encode import EncodedSplit, encode_columns, encode_split, tokenizer_hash
+from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import classification, tagging
 from adapter_stilts.tasks.sequences import EncodedSequence
+from adapter_stilts.tasks.tokenizing import tokenize_words
 from adapter_stilts.training import inference
 from adapter_stilts.training.batches import Batch
 from adapter_stilts.training.inference import predict_labels, score
@@ -68,8 +71,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def pieces_of(word: str, tokenizer: Any) -> list[int]:
-    """The pieces of one word on its own, as the design says: at most 510, <unk> where the tokenizer leaves nothing."""
-    ids = tokenizer([word], is_split_into_words=True, add_special_tokens=False).input_ids
+    """The pieces of one word on its own, as the design says: at most 510, <unk> where the tokenizer leaves nothing.
+
+    A word without the name of a control piece has the tokenizer's own pieces; one with it has no control piece.
+    """
+    ids = next(tokenize_words(tokenizer, [[word]]))[0]
+    controls = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    assert not controls & set(ids)
+    if not any(name in unicodedata.normalize("NFKC", word) for name in tokenizer.all_special_tokens):
+        assert ids == tokenizer([word], is_split_into_words=True, add_special_tokens=False).input_ids
     return ids[:510] or [tokenizer.unk_token_id]
 
 

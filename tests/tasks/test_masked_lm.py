@@ -14,7 +14,8 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import load_split
-from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split, label_inventory
+from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
+from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import masked_lm
 from adapter_stilts.tasks.sequences import EncodedSequence
 from adapter_stilts.training.batches import pack

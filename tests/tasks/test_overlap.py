@@ -21,7 +21,8 @@ from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.tasks import overlap
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import load_split
-from adapter_stilts.tasks.encode import EncodedSplit, encode_split, label_inventory
+from adapter_stilts.tasks.encode import EncodedSplit, encode_split
+from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import classification, tagging
 from adapter_stilts.tasks.overlap import (
     MINIMUM_CHARACTERS,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from adapter_stilts.tasks.sequences import MAX_PIECES, EncodedSequence
+from adapter_stilts.tasks.tokenizing import tokenize_examples
 
 
 def encode(
@@ -15,14 +16,8 @@ def encode(
 
     `word_piece` decides nothing here: there are no words.
     """
-    pairs = columns.get("text_pair")
-    encodings = tokenizer(
-        list(columns["text"]),
-        list(pairs) if pairs is not None else None,
-        truncation="longest_first",
-        max_length=MAX_PIECES + 2,
-    )
-    for example, ids in enumerate(encodings.input_ids):
+    texts, pairs = columns["text"], columns.get("text_pair")
+    for example, ids in enumerate(tokenize_examples(tokenizer, texts, pairs, MAX_PIECES + 2)):
         yield EncodedSequence(example, ids, [0], [1])
 
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.tasks.sequences import MAX_PIECES, EncodedSequence
+from adapter_stilts.tasks.tokenizing import tokenize_texts
 
 # Texts go to the tokenizer in portions, so that a large split never stands in memory twice.
 _PORTION = 2_000
@@ -24,8 +25,7 @@ def encode(
     """
     texts = columns["text"]
     for first in range(0, len(texts), _PORTION):
-        encodings = tokenizer(texts[first : first + _PORTION], add_special_tokens=False, verbose=False)
-        for offset, pieces in enumerate(encodings.input_ids):
+        for offset, pieces in enumerate(tokenize_texts(tokenizer, texts[first : first + _PORTION])):
             for window in _windows(pieces or [tokenizer.unk_token_id]):
                 ids = [tokenizer.bos_token_id, *window, tokenizer.eos_token_id]
                 yield EncodedSequence(first + offset, ids, [], [])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from adapter_stilts.tasks.sequences import MAX_PIECES, EncodedSequence
+from adapter_stilts.tasks.tokenizing import tokenize_words
 
 WordPiece = Literal["first_content", "first", "mean"]
 
@@ -29,9 +30,8 @@ def encode(
     sentences = columns["tokens"]
     for first in range(0, len(sentences), _PORTION):
         portion = [list(words) for words in sentences[first : first + _PORTION]]
-        encodings = tokenizer(portion, is_split_into_words=True, add_special_tokens=False)
-        for offset, words in enumerate(portion):
-            pieces = _pieces_of_words(encodings.input_ids[offset], encodings.word_ids(offset), len(words), tokenizer)
+        for offset, (ids, word_ids) in enumerate(tokenize_words(tokenizer, portion)):
+            pieces = _pieces_of_words(ids, word_ids, len(portion[offset]), tokenizer)
             yield from _windows(first + offset, pieces, bare, tokenizer, word_piece)
 
 

@@ -1,0 +1,96 @@
+"""What the README of a dataset repository says of its files.
+
+The YAML is read as text, node by node, and only as far as it says which files a config's split has: a config may be
+called `no` or `1.10`, and whatever else stands there (dates, numbers, thousands of aliases) is never evaluated.
+"""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+
+from adapter_stilts.errors import DataError
+
+Patterns = dict[str, dict[str, list[str]]]
+"""Config -> split -> patterns of files."""
+
+
+@lru_cache(maxsize=64)
+def readme_configs(path: Path, _modified: int) -> Patterns:
+    """The `configs` of a repository's README; empty where it has none. Raises `DataError` for broken metadata."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
+        raise DataError(f"{path}: found {reason}, accepted a readable README") from None
+    metadata = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    if metadata is None:
+        return {}
+    try:
+        root = yaml.compose(metadata[1], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 2
+        raise DataError(f"{path}:{line}: found broken metadata ({type(error).__name__}), accepted `configs`") from None
+    if root is None:
+        return {}
+    configs = _Card(path).values(root).get("configs")
+    return {} if configs is None else _Card(path).configs(configs)
+
+
+class _Card:
+    """Reads the nodes of one README."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def configs(self, node: yaml.Node) -> Patterns:
+        found: Patterns = {}
+        for item in self._items(node, "a list of configs"):
+            values = self.values(item)
+            name = self._text(values["config_name"]) if "config_name" in values else "default"
+            found[name] = self._splits(values["data_files"]) if "data_files" in values else {"train": []}
+        return found
+
+    def values(self, node: yaml.Node) -> dict[str, yaml.Node]:
+        """Key -> node of a mapping."""
+        if not isinstance(node, yaml.MappingNode):
+            self._refuse(node, "no mapping", "a mapping")
+        return {str(key.value): value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+
+    def _splits(self, node: yaml.Node) -> dict[str, list[str]]:
+        """`data_files`: patterns of one split, train; or a split and its patterns, several times."""
+        if isinstance(node, yaml.ScalarNode):
+            return {"train": [self._text(node)]}
+        if isinstance(node, yaml.MappingNode):
+            return {split: self._patterns(own) for split, own in self.values(node).items()}
+        items = self._items(node, "patterns of files")
+        if not items or any(isinstance(item, yaml.ScalarNode) for item in items):
+            return {"train": [self._text(item) for item in items]}
+        splits: dict[str, list[str]] = {}
+        for item in items:
+            values = self.values(item)
+            if not {"split", "path"} <= set(values):
+                self._refuse(item, "no split and path", "both")
+            splits[self._text(values["split"])] = self._patterns(values["path"])
+        return splits
+
+    def _patterns(self, node: yaml.Node) -> list[str]:
+        if isinstance(node, yaml.ScalarNode):
+            return [self._text(node)]
+        return [self._text(item) for item in self._items(node, "patterns of files")]
+
+    def _items(self, node: yaml.Node, accepted: str) -> list[yaml.Node]:
+        if not isinstance(node, yaml.SequenceNode):
+            self._refuse(node, "no list", accepted)
+        return node.value
+
+    def _text(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            self._refuse(node, "no text", "a name or a pattern of files")
+        return str(node.value)
+
+    def _refuse(self, node: yaml.Node, found: str, accepted: str) -> NoReturn:
+        line = node.start_mark.line + 2
+        raise DataError(f"{self.path}:{line}: found broken metadata ({found}), accepted {accepted}")

@@ -1,0 +1,62 @@
+"""JSON lines: an object a line."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adapter_stilts.errors import DataError
+from adapter_stilts.tasks.readers.rows import (
+    Column,
+    FileLines,
+    Rows,
+    as_text,
+    numbered_lines,
+    refuse_other_than_text,
+    require_columns,
+)
+
+
+class _Twice(ValueError):
+    """An object with two values for one key."""
+
+
+def read_jsonl(path: Path, columns: Sequence[Column]) -> Rows:
+    """A JSON object a line, blank lines skipped."""
+    values: dict[Column, list[Any]] = {name: [] for name in columns}
+    lines: list[int] = []
+    for number, text in numbered_lines(path):
+        if not text.strip():
+            continue
+        item = _parse(text, f"{path}:{number}")
+        require_columns(columns, list(item), f"{path}:{number}")
+        for name in columns:
+            values[name].append(as_text(item[str(name)]))
+        lines.append(number)
+    rows = Rows(FileLines(path, lines), values)
+    refuse_other_than_text(rows, columns)
+    return rows
+
+
+def _parse(text: str, place: str) -> dict[str, Any]:
+    try:
+        item = json.loads(text, object_pairs_hook=_object)
+    except _Twice as error:
+        raise DataError(f"{place}: found the key {error} twice, accepted once") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split(";")[0]  # of a number over Python's limit: what to call to raise the limit
+        raise DataError(f"{place}: found broken JSON ({reason}), accepted one JSON object a line") from None
+    if not isinstance(item, dict):
+        raise DataError(f"{place}: found a {type(item).__name__}, accepted one JSON object a line")
+    if "\\u" in text and re.search("[\ud800-\udfff]", json.dumps(item, ensure_ascii=False)):
+        raise DataError(f"{place}: found half of a surrogate pair, accepted whole characters")
+    return item
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    item = dict(pairs)
+    if len(item) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(repr(next(key for key in keys if keys.count(key) > 1)))
+    return item

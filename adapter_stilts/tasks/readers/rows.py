@@ -1,0 +1,138 @@
+"""What a reader returns, and what all readers share."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adapter_stilts.errors import DataError
+
+Column = str | int
+
+
+@dataclass(frozen=True)
+class FileLines:
+    """`lines`: for each row of a file its line, or the line of each token; None where rows are counted (Parquet)."""
+
+    path: Path
+    lines: list[int] | list[list[int]] | None = None
+
+    def place(self, row: int, token: int | None = None) -> str:
+        """Where row `row` (from 0), or its token, stands in the file."""
+        if self.lines is None:
+            return f"{self.path}: row {row + 1}"
+        line = self.lines[row]
+        if isinstance(line, list):
+            line = line[token or 0]
+        return f"{self.path}:{line}"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`columns`: the file's column -> one value a row. `label_names`: those of its ClassLabel columns."""
+
+    file: FileLines
+    columns: dict[Column, list[Any]]
+    label_names: dict[Column, tuple[str, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
+
+    @property
+    def lines(self) -> list[int] | list[list[int]] | None:
+        return self.file.lines
+
+    def place(self, row: int, token: int | None = None) -> str:
+        """Where row `row` (from 0), or its token, stands in the file."""
+        return self.file.place(row, token)
+
+    def require_texts(self, column: Column, chosen: Iterable[int]) -> None:
+        """Raises `DataError` for a chosen row with a list where one text belongs."""
+        values = self.columns[column]
+        for row in chosen:
+            if isinstance(values[row], list):
+                found = f"a list of {len(values[row])}"
+                raise DataError(f"{self.place(row)}: {column}: found {found}, accepted one text a row")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each row of a split stands: its file, and its row there."""
+
+    rows: tuple[tuple[FileLines, int], ...] = ()
+
+    def of(self, row: int, token: int | None = None) -> str:
+        """The file and line of row `row` (from 0) of the split, or of its token."""
+        file, number = self.rows[row]
+        return file.place(number, token)
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines from 1 without their end. A line feed ends one, or a carriage return in a file without line feeds;
+    U+2028 or U+0085 may be part of a token."""
+    number = 1
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(_raw_lines(file), 1):
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, text.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{number}: found bytes that are not UTF-8 ({error.reason}), accepted UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: found {error.strerror}, accepted a readable file") from None
+
+
+def _raw_lines(file: Iterable[bytes]) -> Iterator[bytes]:
+    lines = iter(file)
+    first = next(lines, b"")
+    if b"\r" in first and not first.endswith(b"\n"):
+        yield from first.removesuffix(b"\r").split(b"\r")
+    elif first:
+        yield first
+        yield from lines
+
+
+def require_columns(columns: Sequence[Column], present: Sequence[str], place: str) -> None:
+    """Raises `DataError` where a wanted column is absent, or stands there twice."""
+    for name in columns:
+        if name not in present:
+            raise DataError(f"{place}: found no column '{name}', accepted one of {', '.join(present)}")
+        if present.count(str(name)) > 1:
+            raise DataError(f"{place}: found the column '{name}' twice, accepted each wanted column once")
+
+
+def same_width(fields: list[str], accepted: int, path: Path, number: int, like: str) -> list[str]:
+    """The fields, where there are as many as accepted. Raises `DataError` else."""
+    if len(fields) != accepted:
+        raise DataError(f"{path}:{number}: found {len(fields)} columns, accepted {accepted}{like}")
+    return fields
+
+
+def as_text(value: Any) -> Any:
+    """Numbers and truth values as text, so that a label 1 is the label '1' in every format. What is no number (NaN) or
+    no end (infinity) is no text either."""
+    if isinstance(value, list):
+        return [as_text(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return value
+    return str(value) if isinstance(value, int | float) else value
+
+
+def refuse_other_than_text(rows: Rows, columns: Iterable[Column]) -> None:
+    """Raises `DataError` for the first value of these columns that is neither text nor a list of texts."""
+    for name in columns:
+        for row, value in enumerate(rows.columns[name]):
+            items = value if isinstance(value, list) else [value]
+            for item in items:
+                if not isinstance(item, str):
+                    raise DataError(f"{rows.place(row)}: {name}: found {_shown(item)}, accepted text")
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
