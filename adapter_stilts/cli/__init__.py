@@ -17,9 +17,10 @@ from typer.core import TyperGroup
 from adapter_stilts import __version__
 from adapter_stilts.cli.data import data
 from adapter_stilts.cli.listing import tasks
+from adapter_stilts.cli.predicting import predict
 from adapter_stilts.cli.quickstart import quickstart
 from adapter_stilts.cli.reports import report, watch
-from adapter_stilts.cli.scoring import compare, evaluate, predict
+from adapter_stilts.cli.scoring import compare, evaluate
 from adapter_stilts.cli.studies import study
 from adapter_stilts.cli.training import train
 from adapter_stilts.cli.tuning import tune
