@@ -1,8 +1,8 @@
 """The command line: parses, calls, prints.
 
-Results go to standard output (with --json exactly one JSON document), progress and notes to standard error. Exit codes:
-0, 1 for work that failed, 2 for bad usage or config, 130 for an interruption. Heavy modules (torch, transformers,
-adapters) are imported inside the commands: `--help` and `tasks` need none.
+Results go to standard output (with --json exactly one JSON document), progress and notes to standard error, all of it
+in UTF-8. Exit codes: 0, 1 for work that failed, 2 for bad usage or config, 130 for an interruption. Heavy modules
+(torch, transformers, adapters) are imported inside the commands: `--help` and `tasks` need none.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from adapter_stilts.cli.studies import study
 from adapter_stilts.cli.training import train
 from adapter_stilts.cli.tuning import tune
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.progress import use_utf8
 
 __all__ = ["app", "main"]
 
@@ -35,7 +36,9 @@ class OneLineErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, so that a full disk is told in one line
+            return result
         except StiltsError as error:
             _fail(str(error), error.exit_code)
         except BrokenPipeError:  # whoever read the output has gone: Typer ends quietly
@@ -70,6 +73,7 @@ app.add_typer(study, name="study")
 
 def main() -> None:
     """The console script `adapter-stilts`."""
+    use_utf8()
     app(prog_name="adapter-stilts")
 
 
