@@ -158,10 +158,15 @@ def sweep(folder: Path, pattern: str) -> None:
 
 def atomic_write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text so that a reader sees the old file or the new one, never a part."""
+    atomic_write_bytes(path, text.encode())
+
+
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader sees the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _sibling(path)
     try:
-        partial.write_text(text, encoding="utf-8", newline="")
+        partial.write_bytes(content)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
 import os
@@ -28,6 +29,7 @@ from rich.text import Text
 LINE_EVERY = 15.0
 
 console = Console(stderr=True, highlight=False)
+_LENIENT = "adapter_stilts"  # name of an error handler of the codecs
 
 
 class Reporter:
@@ -111,6 +113,43 @@ def say(text: str) -> None:
 
 def _line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def use_utf8() -> None:
+    """Standard output and standard error in UTF-8, whatever the locale and PYTHONIOENCODING say.
+
+    Bytes of a name that the locale could not decode are written as they are where they are UTF-8, else as \\udcNN.
+    Where a stream is closed, what is written to it is lost.
+    """
+    codecs.register_error(_LENIENT, _lenient)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=_LENIENT)
+
+
+def _lenient(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    try:
+        raw = error.object[error.start : error.end].encode("utf-8", "surrogateescape")
+        raw.decode("utf-8")
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+    return raw, error.end
+
+
+def show_bytes(content: bytes) -> None:
+    """A result on standard output, byte by byte."""
+    sys.stdout.flush()
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        sys.stdout.write(content.decode("utf-8", "backslashreplace"))
+    else:
+        buffer.write(content)
+        buffer.flush()
 
 
 def show(table: Table) -> None:

@@ -116,7 +116,7 @@ def test_evaluate(trained: dict[str, Any], tmp_path: Path) -> None:
 
 def test_predict(place: Place, trained: dict[str, Any], tmp_path: Path) -> None:
     source = place.folder / "tags" / "en-test.conllu"
-    expected = predict_file(place.store.find(trained["name"]), source, device="cpu")
+    expected = predict_file(place.store.find(trained["name"]), source, device="cpu").decode()
     assert succeeded("predict", trained["folder"], source, "--device", "cpu") == expected
     assert succeeded("predict", trained["name"], source, "--out", tmp_path / "out.conllu") == ""
     assert (tmp_path / "out.conllu").read_text(encoding="utf-8") == expected

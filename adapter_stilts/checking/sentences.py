@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from adapter_stilts.checking.findings import Say
 from adapter_stilts.schema import CONLLU_COLUMNS
 from adapter_stilts.tasks.conllu import DEPREL, FORM, HEAD, ID, MISC, UPOS, Row, Sentence, misc_values
+from adapter_stilts.tasks.formats import UPOS_TAGS
 
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-UPOS_TAGS = _listed("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X")
 RELATIONS = _listed(
     "acl advcl advmod amod appos aux case cc ccomp clf compound conj cop csubj dep det discourse dislocated expl fixed"
     " flat goeswith iobj list mark nmod nsubj nummod obj obl orphan parataxis punct reparandum root vocative xcomp"

@@ -1,8 +1,8 @@
 """The command line: parses, calls, prints.
 
-Results go to standard output (with --json exactly one JSON document), progress and notes to standard error. Exit codes:
-0, 1 for work that failed, 2 for bad usage or config, 130 for an interruption. Heavy modules (torch, transformers,
-adapters) are imported inside the commands: `--help` and `tasks` need none.
+Results go to standard output (with --json exactly one JSON document), progress and notes to standard error, all of it
+in UTF-8. Exit codes: 0, 1 for work that failed, 2 for bad usage or config, 130 for an interruption. Heavy modules
+(torch, transformers, adapters) are imported inside the commands: `--help` and `tasks` need none.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typer.core import TyperGroup
 from adapter_stilts import __version__
 from adapter_stilts.cli.data import data
 from adapter_stilts.cli.listing import tasks
+from adapter_stilts.cli.predicting import predict
 from adapter_stilts.cli.quickstart import quickstart
 from adapter_stilts.cli.reports import report, watch
-from adapter_stilts.cli.scoring import compare, evaluate, predict
+from adapter_stilts.cli.scoring import compare, evaluate
 from adapter_stilts.cli.studies import study
 from adapter_stilts.cli.training import train
 from adapter_stilts.cli.tuning import tune
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.progress import use_utf8
 
 __all__ = ["app", "main"]
 
@@ -34,7 +36,9 @@ class OneLineErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, so that a full disk is told in one line
+            return result
         except StiltsError as error:
             _fail(error.exit_code, *error.lines)
         except BrokenPipeError:  # whoever read the output has gone: Typer ends quietly
@@ -70,6 +74,7 @@ app.add_typer(study, name="study")
 
 def main() -> None:
     """The console script `adapter-stilts`."""
+    use_utf8()
     app(prog_name="adapter-stilts")
 
 

@@ -1,8 +1,7 @@
-"""`evaluate`, `predict` and `compare`: what trained runs are worth, and what they say."""
+"""`evaluate` and `compare`: what trained runs are worth."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -129,39 +128,6 @@ def _scores_table(scores: Scores) -> Table:
         values += [f"{fmean(majority[code] for code in codes):.2f}"] if majority else []
         table.add_row("", label, "", "", *values, *([""] if unseen else []), "")
     return table
-
-
-def predict(
-    run: Annotated[str, typer.Argument(help="A run's name, a unique beginning of it, or its folder.")],
-    file: Annotated[Path, typer.Argument(help="Plain text, CoNLL-U, or text<TAB>text_pair lines.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Write here instead of standard output.")] = None,
-    runs: RunsOption = None,
-    hub_mirror: MirrorOption = None,
-    device: DeviceOption = None,
-) -> None:
-    """Label a file of your own.
-
-    Plain text: a sentence a line, words separated by blanks (segment Chinese, Japanese or Thai first); the output is
-    word<TAB>label, a blank line between sentences. CoNLL-U comes back as it was, with the labels in UPOS, DEPREL, or
-    MISC (Label=...), as the task has it. A classification run reads a text, or text<TAB>text_pair, a line and writes
-    label<TAB>line.
-
-    Example: adapter-stilts predict udpos-bottleneck sentences.conllu --out tagged.conllu
-    """
-    with quiet_libraries():
-        from adapter_stilts.evaluation.predict import predict_file
-        from adapter_stilts.paths import atomic_write_text, user_path
-
-        out = user_path(out) if out is not None else None
-        text = predict_file(
-            _find_runs(runs, [run])[0], user_path(file), mirror=hub_mirror, device=usable_device(device)
-        )
-        if out is not None and out.exists() and not out.is_file():
-            out.write_text(text, encoding="utf-8")  # a rename would put a file in a device's or pipe's place
-        elif out is not None:
-            atomic_write_text(out, text)
-    if out is None:
-        sys.stdout.write(text)
 
 
 def compare(

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers_training import ENGLISH, Place, draw_sentences, make_place, pairs_task, write_conllu, write_task
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.evaluation import predict
-from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.evaluation.predictions import read_predictions
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.runs.store import EVALUATIONS, Run, keep_of
@@ -49,6 +49,10 @@ def tagging_run(place: Place, name: str, labels: dict[str, str], column: str) ->
 @pytest.fixture(scope="module")
 def tagger(place: Place) -> Run:
     return tagging_run(place, "tags", TAGS, "upos")
+
+
+def predict_file(run: Run, path: Path, **options: Any) -> str:
+    return predict.predict_file(run, path, **options).decode()
 
 
 def stored(run: Run, split: str) -> list[list[str]]:
@@ -146,7 +150,7 @@ def test_text_pairs(place: Place, tmp_path: Path) -> None:
     bad = written(tmp_path, "bad.tsv", f"{lines[0]}\n\nno pair\n")
     with pytest.raises(DataError) as error:
         predict_file(run, bad, device="cpu")
-    assert str(error.value) == f"{bad}:3: found 1 columns, accepted 2 (text<TAB>text_pair)"
+    assert str(error.value) == f"{bad}:3: found 1 columns, accepted 2 (text<TAB>text_pair), or --format tsv with a header line"
 
 
 @pytest.mark.parametrize(
