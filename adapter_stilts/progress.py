@@ -152,6 +152,11 @@ def show_bytes(content: bytes) -> None:
         buffer.flush()
 
 
+def terminal_width() -> int | None:
+    """Characters of a line on the terminal; None where standard output is none, and lines are as long as they get."""
+    return Console().width if sys.stdout.isatty() else None
+
+
 def show(table: Table) -> None:
     """A result on standard output: as it is on a terminal, elsewhere aligned plain text, however wide."""
     if sys.stdout.isatty():

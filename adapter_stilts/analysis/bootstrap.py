@@ -1,4 +1,4 @@
-"""Noise of the test sentences: paired bootstrap intervals from stored predictions."""
+"""Intervals of a difference: over the test sentences alone, or over seeds and test sentences."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from seqeval.metrics.sequence_labeling import get_entities
 
+from adapter_stilts.analysis.inference import t_interval
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.metrics import official_spans
 from adapter_stilts.evaluation.predictions import Predictions
@@ -17,13 +18,17 @@ RESAMPLES = 1_000
 BOOTSTRAP_SEED = 0
 
 
+# Seeds that two rows must share before an interval can hold what another seed would do.
+SEEDS = 3
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A difference in points of percent, with the 2.5 and 97.5 percentiles of its paired bootstrap."""
+    """A difference in points of percent, with the ends of its 95% interval where it has one."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
 
 def sentence_counts(metric: str, predictions: Predictions) -> np.ndarray:
@@ -55,25 +60,55 @@ def ratio(sums: np.ndarray) -> np.ndarray:
     return 200.0 * sums[..., 0] / np.where(denominator == 0, 1.0, denominator)
 
 
-def mean_difference(
+def sentence_interval(
     ours: Sequence[Mapping[str, np.ndarray]], theirs: Sequence[Mapping[str, np.ndarray]], languages: Sequence[str]
 ) -> Interval:
-    """Difference of the mean over languages, with its interval over resampled test sentences.
+    """Difference of the mean over languages, with its interval over resampled test sentences alone.
 
-    `ours` and `theirs` hold one mapping of language to counts (sentences, 3) for each seed, paired in order. A resample
-    draws the same sentences for both sides and all seeds, within each language. The interval says how far the result
-    depends on which sentences were tested; it says nothing of seeds, languages or intermediates that were not tried.
+    `ours` and `theirs` hold one mapping of language to counts (sentences, 3) for each seed, paired in order. The ends
+    are the 2.5 and 97.5 percentiles of a paired bootstrap. They say how far the result depends on which sentences were
+    tested, and nothing of seeds, languages or intermediates that were not tried: training noise is often larger.
     """
-    pairs = len(ours)
-    value, resampled = 0.0, np.zeros(RESAMPLES)
+    value = float(np.mean([_mean_difference(*pair, languages) for pair in zip(ours, theirs, strict=True)]))
+    low, high = np.percentile(resampled_difference(ours, theirs, languages), [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+def seed_interval(differences: Sequence[float], sentence_variance: float) -> Interval:
+    """Mean of the differences d_s of n paired seeds, with its 95% interval over seeds and test sentences.
+
+    a = s_d^2 / n is the variance of the mean over seeds (s_d^2 with n - 1 below), b = `sentence_variance` that of the
+    mean over resampled test sentences; every seed is scored on the same sentences, so b does not shrink with n. The
+    interval is mean +- t(.975, df) sqrt(a + b) with Satterthwaite's degrees of freedom (1946, Biometrics Bulletin
+    2:110), those of b being taken for infinite: df = (a + b)^2 / (a^2 / (n - 1)). What a seed makes of single sentences
+    is in both parts, which errs on the wide side. Takes two seeds or more; under `SEEDS` the quantile is so large that
+    nothing is said.
+    """
+    count, value = len(differences), float(np.mean(differences))
+    seeds = float(np.var(differences, ddof=1)) / count
+    total = seeds + sentence_variance
+    df = (total / seeds) ** 2 * (count - 1) if seeds else np.inf
+    low, high = t_interval(value, float(np.sqrt(total)), df)
+    return Interval(value, low, high)
+
+
+def resampled_difference(
+    ours: Sequence[Mapping[str, np.ndarray]], theirs: Sequence[Mapping[str, np.ndarray]], languages: Sequence[str]
+) -> np.ndarray:
+    """The difference of the mean over languages and seeds in each resample, (RESAMPLES,). A resample draws the same
+    sentences for both sides and all seeds, within each language."""
+    resampled = np.zeros(RESAMPLES)
     drawn = _draw(tuple(len(ours[0][language]) for language in languages))
     for language, weights in zip(languages, drawn, strict=True):
         for own, other in zip(ours, theirs, strict=True):
-            value += float(ratio(own[language].sum(0)) - ratio(other[language].sum(0)))
             resampled += ratio(weights @ own[language]) - ratio(weights @ other[language])
-    scale = pairs * len(languages)
-    low, high = np.percentile(resampled / scale, [2.5, 97.5])
-    return Interval(value / scale, float(low), float(high))
+    return resampled / (len(ours) * len(languages))
+
+
+def _mean_difference(
+    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], languages: Sequence[str]
+) -> float:
+    return float(np.mean([ratio(ours[code].sum(0)) - ratio(theirs[code].sum(0)) for code in languages]))
 
 
 @lru_cache(maxsize=2)

@@ -1,53 +1,38 @@
 """Runs beside each other: deltas against no intermediate task and against full STILTs, paired by seed and language.
 
-A table holds runs that may be compared: one target, backbone, labelling, number of training examples, test split and
-test sentences. A row is a method with a composition over intermediates in one variant, averaged over its seeds; which
-rows it stands against is decided in `adapter_stilts.analysis.rows`.
+A table holds runs that may be compared (`adapter_stilts.analysis.comparable`). A row is a method with a composition
+over intermediates in one variant, averaged over its seeds; which rows it stands against is decided in
+`adapter_stilts.analysis.rows`. A delta of rows that share three seeds or more has an interval over seeds and test
+sentences; under three there is none, unless that over test sentences alone is asked for.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from adapter_stilts.analysis.bootstrap import mean_difference, sentence_counts
-from adapter_stilts.analysis.rows import ADAPTERS, RowKey, first_difference, full_references, none_references, row_key
-from adapter_stilts.analysis.table import Delta, Row, Table
+from adapter_stilts.analysis.bootstrap import SEEDS, Interval, resampled_difference, seed_interval, sentence_interval
+from adapter_stilts.analysis.comparable import Group, choose_evaluations, comparable_groups, left_out_note
+from adapter_stilts.analysis.learnt import unlearnt
+from adapter_stilts.analysis.rows import (
+    ADAPTERS,
+    RowKey,
+    first_difference,
+    full_references,
+    none_references,
+    recipe_difference,
+    row_key,
+)
+from adapter_stilts.analysis.scored import Scored, scored_evaluations
+from adapter_stilts.analysis.table import Delta, Over, Row, Table, without
 from adapter_stilts.errors import UsageError
-from adapter_stilts.evaluation.predictions import read_predictions
-from adapter_stilts.evaluation.scores import Scores, evaluations_of
 from adapter_stilts.languages import language
 from adapter_stilts.runs.store import Run, RunStore
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A run with one of its evaluations."""
-
-    run: Run
-    scores: Scores
-    folder: Any
-
-    @cached_property
-    def counts(self) -> dict[str, np.ndarray]:
-        """Counts by sentence of the primary metric, by language."""
-        return {code: sentence_counts(self.metric_name, own) for code, own in read_predictions(self.folder).items()}
-
-    @property
-    def metric(self) -> str:
-        """The result that the table compares: what the task selects by."""
-        return self.run.record.task.selection_metric
-
-    @property
-    def metric_name(self) -> str:
-        """The metric that gives this result, by its full name."""
-        return next(name for name in self.scores.metrics if ("f1" in name) == (self.metric == "f1"))
-
 
 # The runs of each row, by seed.
 Rows = Mapping[RowKey, Mapping[int, Scored]]
@@ -63,11 +48,12 @@ class Comparison:
         """Everything, as plain data."""
         return {"tables": [asdict(table) for table in self.tables_]}
 
-    def tables(self) -> list[Any]:
-        """Rich tables: a summary, families and languages for each target."""
+    def tables(self, width: int | None = None) -> list[Any]:
+        """Rich tables: a summary, families and languages for each target; in parts where one is wider than `width`
+        characters."""
         from adapter_stilts.analysis.render import rich_tables
 
-        return [own for table in self.tables_ for own in rich_tables(table)]
+        return [own for table in self.tables_ for own in rich_tables(table, width)]
 
     def markdown(self) -> str:
         """The same tables as Markdown."""
@@ -77,84 +63,101 @@ class Comparison:
 
 
 def compare_runs(
-    store: RunStore, runs: Sequence[Run] | None = None, split: str = "test", limit: int | None = None
+    store: RunStore,
+    runs: Sequence[Run] | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    sentence_intervals: bool = False,
 ) -> Comparison:
     """Compare the given runs, or all scored target runs of the store.
 
-    `limit` picks evaluations with so many sentences a language; without it each run's evaluation with the most
-    sentences and languages counts. Raises UsageError where nothing is scored.
+    `limit` picks evaluations with so many sentences a language; of several evaluations of a run the one counts that
+    most runs can be compared on (`choose_evaluations`). `sentence_intervals` asks for intervals over test sentences
+    alone, whatever the number of seeds. Raises UsageError where nothing is scored.
     """
-    chosen = [own for run in (store.runs() if runs is None else runs) for own in _scored(run, split, limit)]
-    if not chosen:
+    every = store.runs() if runs is None else runs
+    candidates = [found for run in every if (found := list(scored_evaluations(run, split, limit)))]
+    if not candidates:
         what = f"{split} scores" + (f" with --limit {limit}" if limit else "")
         raise UsageError(f"{store.folder}: no run with {what}; score one with: adapter-stilts evaluate RUN")
-    return compare_scored(chosen)
+    chosen, left = choose_evaluations(candidates)
+    return compare_scored(chosen, sentence_intervals, left)
 
 
-def compare_scored(scored: Iterable[Scored]) -> Comparison:
-    """The tables of runs with the evaluation that counts."""
-    return Comparison(tuple(_table(group) for group in comparable_groups(scored)))
+def compare_scored(
+    scored: Iterable[Scored],
+    sentence_intervals: bool = False,
+    left: Mapping[str, Sequence[Scored]] | None = None,
+) -> Comparison:
+    """The tables of runs with the evaluation that counts; `left` holds the others by the name of their run."""
+    groups = comparable_groups(scored)
+    return Comparison(tuple(_Tabulated(group, sentence_intervals).table(left or {}) for group in groups))
 
 
-def comparable_groups(scored: Iterable[Scored]) -> list[list[Scored]]:
-    """The runs of each table."""
-    groups: dict[tuple, list[Scored]] = defaultdict(list)
-    for own in scored:
-        groups[_comparable(own)].append(own)
-    return [groups[key] for key in sorted(groups, key=str)]
+class _Tabulated:
+    """The table of one group of comparable evaluations, as it is made."""
+
+    def __init__(self, group: Group, sentence_intervals: bool) -> None:
+        self.group, self.sentence_intervals = group, sentence_intervals
+        self.by_row = rows_of(group.runs)
+        keys = sorted(self.by_row, key=lambda key: key.place)
+        self.rows = {key: _row(key, self.by_row, sentence_intervals) for key in keys}
+
+    def table(self, left: Mapping[str, Sequence[Scored]]) -> Table:
+        (chosen, chosen_full), (oracle, oracle_full) = (
+            [_choose(self.rows, methods, score) for methods in (ADAPTERS, ("full",))] for score in (_development, _mean)
+        )
+        named = {"chosen": chosen, "chosen_full": chosen_full, "oracle": oracle, "oracle_full": oracle_full}
+        first = self.group.runs[0]
+        codes, trained = tuple(first.scores.languages), first.trained_languages
+        majority, record = first.majority, first.run.record
+        where = without(codes, trained)
+        return Table(
+            target=record.task.name,
+            metric=first.metric,
+            split=first.scores.split,
+            backbone=record.backbone.id,
+            labelling=first.scores.labelling,
+            precisions=tuple(sorted({one.scores.precision for one in self.group.runs})),
+            train_examples=record.data[0].examples,
+            test_examples=first.scores.limit,
+            seeds=tuple(sorted({one.run.record.seed for one in self.group.runs})),
+            trained_languages=trained,
+            languages=codes,
+            missing=first.scores.missing,
+            majority=majority,
+            rows=tuple(self.rows.values()),
+            **{name: keys[0].label if keys else None for name, keys in named.items()},  # type: ignore[arg-type]
+            chosen_delta=self._between(chosen, chosen_full),
+            oracle_delta=self._between(oracle, oracle_full),
+            ties={name: tuple(key.label for key in keys[1:]) for name, keys in named.items() if len(keys) > 1},
+            sentence_intervals=self.sentence_intervals,
+            notes=(*self._notes(left),),
+            unlearnt=tuple(
+                line for row in self.rows.values() for line in unlearnt(row, majority, first.zero_shot, where)
+            ),
+        )
+
+    def _between(self, ours: Sequence[RowKey], theirs: Sequence[RowKey]) -> Delta | None:
+        return _delta(ours[0], theirs[:1], self.by_row, self.sentence_intervals) if ours and theirs else None
+
+    def _notes(self, left: Mapping[str, Sequence[Scored]]) -> list[str]:
+        mixed = [f"{key.label}: {told}" for key, seeds in self.by_row.items() if (told := _mixed(seeds))]
+        others = left_out_note(self.group, left)
+        return [*self.group.notes, *([others] if others else []), *mixed]
 
 
-def _scored(run: Run, split: str, limit: int | None) -> Iterable[Scored]:
-    """The evaluation of a run that counts, if it has one."""
-    found = []
-    for folder, scores in evaluations_of(run):
-        if scores.split == split and (limit is None or scores.limit == limit):
-            found.append(Scored(run, scores, folder))
-    return [max(found, key=lambda own: (len(own.scores.languages), own.scores.limit or np.inf))] if found else []
+def _mixed(seeds: Mapping[int, Scored]) -> str:
+    """In what the runs of a row differ besides their seed; empty where in nothing."""
+    first, *others = (seeds[seed] for seed in sorted(seeds))
+    for other in others:
+        if told := recipe_difference(first.run.record, other.run.record):
+            return f"its seeds were trained in different ways ({told} under seeds {_two(first, other)})"
+    return ""
 
 
-def _comparable(own: Scored) -> tuple:
-    record, scores = own.run.record, own.scores
-    train = record.data[0]
-    return (
-        record.task.name,
-        record.backbone.sha256,
-        record.word_piece,
-        record.limit,
-        record.match_tokens,
-        train.available,
-        scores.split,
-        scores.limit,
-        tuple(sorted(scores.languages)),
-    )
-
-
-def _table(group: list[Scored]) -> Table:
-    by_row = rows_of(group)
-    rows = {key: _row(key, by_row) for key in sorted(by_row, key=lambda key: key.place)}
-    chosen, chosen_full = (_choose(rows, own, lambda row: row.development) for own in (ADAPTERS, ("full",)))
-    oracle, oracle_full = (_choose(rows, own, lambda row: row.mean_zero_shot) for own in (ADAPTERS, ("full",)))
-    first = group[0]
-    return Table(
-        target=first.run.record.task.name,
-        metric=first.metric,
-        split=first.scores.split,
-        backbone=first.run.record.backbone.id,
-        labelling=first.scores.labelling,
-        precisions=tuple(sorted({own.scores.precision for own in group})),
-        train_examples=first.run.record.data[0].examples,
-        test_examples=first.scores.limit,
-        seeds=tuple(sorted({own.run.record.seed for own in group})),
-        languages=tuple(first.scores.languages),
-        missing=first.scores.missing,
-        rows=tuple(rows.values()),
-        chosen=chosen.label if chosen else None,
-        chosen_full=chosen_full.label if chosen_full else None,
-        chosen_delta=_delta(chosen, [chosen_full], by_row) if chosen and chosen_full else None,
-        oracle=oracle.label if oracle else None,
-        oracle_full=oracle_full.label if oracle_full else None,
-        oracle_delta=_delta(oracle, [oracle_full], by_row) if oracle and oracle_full else None,
-    )
+def _two(first: Scored, other: Scored) -> str:
+    return f"{first.run.record.seed} and {other.run.record.seed}"
 
 
 def rows_of(group: Iterable[Scored]) -> Rows:
@@ -172,19 +175,29 @@ def rows_of(group: Iterable[Scored]) -> Rows:
     return dict(by_row)
 
 
-def _choose(rows: Mapping[RowKey, Row], methods: Sequence[str], score: Callable[[Row], float]) -> RowKey | None:
-    """The row of these methods with the highest score, controls left out."""
+def _development(row: Row) -> float:
+    return row.development
+
+
+def _mean(row: Row) -> float:
+    return row.mean_zero_shot
+
+
+def _choose(rows: Mapping[RowKey, Row], methods: Sequence[str], score: Callable[[Row], float]) -> list[RowKey]:
+    """The rows of these methods with the highest score, controls left out: the one that trains the fewest parameters
+    first, then as in the table."""
     candidates = [key for key in rows if key.method in methods and key.control is None]
-    return max(candidates, key=lambda key: score(rows[key]), default=None)
+    top = max((score(rows[key]) for key in candidates), default=0.0)
+    equal = [key for key in candidates if math.isclose(score(rows[key]), top, rel_tol=0.0, abs_tol=1e-9)]
+    return sorted(equal, key=lambda key: rows[key].trainable_parameters)
 
 
-def _row(key: RowKey, by_row: Rows) -> Row:
+def _row(key: RowKey, by_row: Rows, sentence_intervals: bool) -> Row:
     seeds = by_row[key]
     scored = [seeds[seed] for seed in sorted(seeds)]
-    records = [own.run.record for own in scored]
+    records = [one.run.record for one in scored]
     languages = _languages(scored)
-    means = [own.scores.mean_zero_shot or own.scores.mean for own in scored]
-    values = [mean[scored[0].metric] for mean in means]
+    means = [one.mean_zero_shot for one in scored]
     return Row(
         label=key.label,
         method=key.method,
@@ -192,53 +205,70 @@ def _row(key: RowKey, by_row: Rows) -> Row:
         variant=key.variant,
         over=key.over,
         control=key.control,
-        runs=tuple(own.run.name for own in scored),
+        runs=tuple(one.run.name for one in scored),
         seeds=tuple(sorted(seeds)),
         development=float(np.mean([record.development for record in records])),
         intermediate_development=tuple(
-            float(np.mean([record.over[place].development for record in records])) for place in range(len(key.over))
+            float(np.mean([record.over[index].development for record in records])) for index in range(len(key.over))
         ),
         trainable_parameters=records[0].trainable_parameters,
         total_parameters=records[0].total_parameters,
         seconds=float(np.mean([record.cost.seconds for record in records])),
         bundle_bytes=max(record.cost.bundle_bytes for record in records),
         mean=float(np.mean(list(languages.values()))),
-        mean_zero_shot=float(np.mean(values)),
-        spread=float(np.ptp(values)) if len(values) > 1 else None,
+        mean_zero_shot=float(np.mean(means)),
+        means=tuple(means),
+        only_labels={one.run.record.seed: label for one in scored if (label := one.only_label) is not None},
+        spread=float(np.ptp(means)) if len(means) > 1 else None,
         languages=languages,
-        families=_by_family(languages),
-        delta_none=_delta(key, none_references(key), by_row) if key.over else None,
-        delta_full=_delta(key, full_references(key, by_row), by_row) if key.method != "full" else None,
+        families=_by_family(languages, scored[0].zero_shot),
+        delta_none=_delta(key, none_references(key), by_row, sentence_intervals) if key.over else None,
+        delta_full=_delta(key, full_references(key, by_row), by_row, sentence_intervals)
+        if key.method != "full"
+        else None,
     )
 
 
 def _languages(scored: Sequence[Scored]) -> dict[str, float]:
-    metric = scored[0].metric
-    codes = scored[0].scores.languages
-    return {code: float(np.mean([own.scores.languages[code][metric] for own in scored])) for code in codes}
+    return {code: float(np.mean([one.languages[code] for one in scored])) for code in scored[0].languages}
 
 
-def _by_family(languages: Mapping[str, float]) -> dict[str, float]:
-    """Mean by language family, English left out: it is not zero-shot."""
+def _by_family(languages: Mapping[str, float], zero_shot: Sequence[str]) -> dict[str, float]:
+    """Mean by language family over the zero-shot languages."""
     families: dict[str, list[float]] = defaultdict(list)
-    for code, value in languages.items():
-        if code != "en":
-            families[language(code).family].append(value)
+    for code in zero_shot:
+        families[language(code).family].append(languages[code])
     return {family: float(np.mean(values)) for family, values in sorted(families.items())}
 
 
-def _delta(key: RowKey, references: Iterable[RowKey], by_row: Rows) -> Delta | None:
+def _delta(key: RowKey, references: Iterable[RowKey], by_row: Rows, sentence_intervals: bool) -> Delta | None:
     """The row against the first of the references that has a seed in common with it, on all such seeds."""
     for reference in references:
         if both := sorted(set(by_row[key]) & set(by_row.get(reference, {}))):
             ours, theirs = ([by_row[own][seed] for seed in both] for own in (key, reference))
-            return _difference(reference.label, both, ours, theirs)
+            return _difference(reference.label, both, ours, theirs, sentence_intervals)
     return None
 
 
-def _difference(against: str, seeds: Sequence[int], ours: Sequence[Scored], theirs: Sequence[Scored]) -> Delta:
+def _difference(
+    against: str, seeds: Sequence[int], ours: Sequence[Scored], theirs: Sequence[Scored], sentence_intervals: bool
+) -> Delta:
     mine, other = _languages(ours), _languages(theirs)
     languages = {code: mine[code] - other[code] for code in mine}
-    zero_shot = [code for code in languages if code != "en"] or list(languages)
-    interval = mean_difference([own.counts for own in ours], [own.counts for own in theirs], zero_shot)
-    return Delta(against, tuple(seeds), interval, languages, _by_family(languages))
+    zero_shot = ours[0].zero_shot
+    interval, over = _interval(ours, theirs, zero_shot, sentence_intervals)
+    return Delta(against, tuple(seeds), interval, over, languages, _by_family(languages, zero_shot))
+
+
+def _interval(
+    ours: Sequence[Scored], theirs: Sequence[Scored], zero_shot: Sequence[str], sentence_intervals: bool
+) -> tuple[Interval, Over | None]:
+    """The difference of the means of paired seeds with its interval, and what that is over."""
+    differences = [one.mean_zero_shot - other.mean_zero_shot for one, other in zip(ours, theirs, strict=True)]
+    if len(differences) < SEEDS and not sentence_intervals:
+        return Interval(float(np.mean(differences))), None
+    counts = [one.counts for one in ours], [other.counts for other in theirs]
+    if sentence_intervals:
+        return sentence_interval(*counts, zero_shot), "test sentences"
+    variance = float(np.var(resampled_difference(*counts, zero_shot), ddof=1))
+    return seed_interval(differences, variance), "seeds and test sentences"

@@ -96,7 +96,7 @@ class Effects:
 
 
 def fit_effects(observations: Iterable[Observation], reference: str = "none", resamples: int = RESAMPLES) -> Effects:
-    """Fit the observations of one method and composition; English is left out.
+    """Fit the observations of one method and composition; languages trained on are left out.
 
     `reference` names what the differences are to; `resamples` of 0 leaves the bootstrap out. Raises UsageError for
     observations that cannot be fitted together.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapter_stilts.analysis.compare import Scored
+from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.analysis.study import REFERENCES, arrangement, differences, pairs, scored_runs
 from adapter_stilts.languages import language
 from adapter_stilts.studies.plan import study_runs
@@ -26,6 +26,7 @@ COLUMNS = (
     "granularity",
     "seed",
     "language",
+    "zero_shot",
     "name",
     "family",
     "script",
@@ -71,7 +72,8 @@ def score_rows(scored: Mapping[str, Scored]) -> list[dict[str, Any]]:
     `score` is the result that the target selects by, in percent; `delta_none`, `delta_full` and `delta_random` are its
     points over the run of the same seed with no intermediate, of full STILTs over the same ones, and over an
     intermediate that was never trained. Several intermediates are named with ` + ` between, and `knowledge` and
-    `granularity` are `mixed` where they differ; `development` are English scores.
+    `granularity` are `mixed` where they differ; `zero_shot` is False for the languages that the target was trained on;
+    `development` are scores of development data.
     """
     deltas = {reference: _differences(scored.values(), reference) for reference in REFERENCES}
     rows = []
@@ -81,7 +83,8 @@ def score_rows(scored: Mapping[str, Scored]) -> list[dict[str, Any]]:
             known = language(code)
             rows.append(
                 about
-                | {"language": code, "name": known.name, "family": known.family, "script": known.script}
+                | {"language": code, "zero_shot": code not in own.trained_languages}
+                | {"name": known.name, "family": known.family, "script": known.script}
                 | {"score": scores[own.metric], "sentences": int(scores["n"])}
                 | {f"delta_{reference}": deltas[reference].get((name, code)) for reference in REFERENCES}
             )
@@ -124,5 +127,5 @@ def _common(values: list[str]) -> str | None:
 
 
 def _text_columns() -> dict[str, str]:
-    numbers = ("seed", "score", "sentences", "development", "trainable_parameters", "seconds")
+    numbers = ("seed", "zero_shot", "score", "sentences", "development", "trainable_parameters", "seconds")
     return {own: "str" for own in COLUMNS if own not in numbers and "delta" not in own and "development" not in own}

@@ -18,7 +18,8 @@ CELLS = tuple((knowledge, granularity) for knowledge in KNOWLEDGE for granularit
 @dataclass(frozen=True)
 class Observation:
     """One target run over one intermediate, in one language: `delta` is its score minus that of the reference's run of
-    the same seed in the same language, in points of percent."""
+    the same seed in the same language, in points of percent. `zero_shot`: neither of the two was trained on the
+    language."""
 
     target: str
     method: str
@@ -29,6 +30,7 @@ class Observation:
     language: str
     seed: int
     delta: float
+    zero_shot: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,19 @@ class Grid:
 
 
 def grid_of(observations: Iterable[Observation]) -> Grid:
-    """The grid of observations of one method and composition; English, which the targets were trained on, is left out.
+    """The grid of observations of one method and composition; the languages that the targets were trained on are left
+    out.
 
     Raises UsageError for methods or compositions beside each other, two differences of one run in one language, an
     intermediate of two kinds, an unknown kind, a difference that is not finite, and where nothing is left.
     """
-    own = [one for one in observations if one.language != "en"]
+    every = list(observations)
+    own = [one for one in every if one.zero_shot]
+    if not own:
+        trained = ", ".join(sorted({one.language for one in every}))
+        raise UsageError(
+            f"observations: found none outside the languages trained on ({trained}), accepted: one or more"
+        )
     _check_together(own)
     kinds = _kinds(own)
     targets, target = _places([one.target for one in own])
@@ -118,8 +127,6 @@ def grid_of(observations: Iterable[Observation]) -> Grid:
 
 
 def _check_together(own: Sequence[Observation]) -> None:
-    if not own:
-        raise UsageError("observations: found none outside English, accepted: at least one")
     rows = sorted({(one.method, one.composition) for one in own})
     if len(rows) > 1:
         found = " and ".join(" ".join(row) for row in rows)

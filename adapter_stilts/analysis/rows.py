@@ -70,11 +70,8 @@ def full_references(key: RowKey, keys: Collection[RowKey]) -> list[RowKey]:
 
 def first_difference(one: Record, other: Record) -> str:
     """The first field of the recipe, or else of what decides a run, in which two runs of one row and seed differ."""
-    unused = {"tuning", *unused_fields(one.method, one.composition)}
-    for name in Recipe.model_fields:
-        ours, theirs = getattr(one.recipe, name), getattr(other.recipe, name)
-        if name not in unused and ours != theirs:
-            return f"{name}: {ours} and {theirs}"
+    if told := _recipe_fields(one, other):
+        return told
     for ours, theirs in zip(one.over, other.over, strict=True):
         if ours.run != theirs.run:
             return f"over: {ours.run} and {theirs.run}"
@@ -82,6 +79,26 @@ def first_difference(one: Record, other: Record) -> str:
         return f"precision: {one.precision} and {other.precision}"
     keys = [key for key in {**one.identity, **other.identity} if one.identity.get(key) != other.identity.get(key)]
     return keys[0] if keys else "none in what decides a run"
+
+
+def recipe_difference(one: Record, other: Record) -> str:
+    """The first thing besides seeds in which two runs of one row were trained in different ways; empty where in
+    nothing."""
+    if told := _recipe_fields(one, other):
+        return told
+    if one.precision != other.precision:
+        return f"precision: {one.precision} and {other.precision}"
+    ours, theirs = one.identity.get("training"), other.identity.get("training")
+    return "" if ours == theirs else f"version of training: {ours} and {theirs}"
+
+
+def _recipe_fields(one: Record, other: Record) -> str:
+    unused = {"tuning", *unused_fields(one.method, one.composition)}
+    for name in Recipe.model_fields:
+        ours, theirs = getattr(one.recipe, name), getattr(other.recipe, name)
+        if name not in unused and ours != theirs:
+            return f"{name}: {ours} and {theirs}"
+    return ""
 
 
 def _is_shape(part: str, method: str) -> bool:

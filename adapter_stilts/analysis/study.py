@@ -9,11 +9,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from adapter_stilts.analysis.compare import Rows, Scored, comparable_groups, rows_of
+from adapter_stilts.analysis.comparable import comparable_groups
+from adapter_stilts.analysis.compare import Rows, rows_of
 from adapter_stilts.analysis.effects import Effects, fit_effects
 from adapter_stilts.analysis.observations import CELLS, Observation
 from adapter_stilts.analysis.resample import RESAMPLES
 from adapter_stilts.analysis.rows import RowKey, full_references, none_references
+from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.scores import read_scores
 from adapter_stilts.runs.record import Record
@@ -72,7 +74,7 @@ def scored_runs(runs: Iterable[StudyRun], known: Mapping[str, Scored] | None = N
 def pairs(scored: Iterable[Scored], reference: Reference) -> Iterator[tuple[Scored, Scored | None]]:
     """Every run with the run of the same seed that it stands against, where there is one."""
     for group in comparable_groups(scored):
-        rows = rows_of(group)
+        rows = rows_of(group.runs)
         for key, seeds in rows.items():
             references = _references(key, rows, reference)
             for seed, own in seeds.items():
@@ -105,8 +107,8 @@ def observe(scored: Iterable[Scored], reference: Reference = "none") -> Observed
 
 def differences(own: Scored, other: Scored) -> dict[str, float]:
     """Points by language, of the languages that both have."""
-    ours, theirs, metric = own.scores.languages, other.scores.languages, own.metric
-    return {code: ours[code][metric] - theirs[code][metric] for code in ours if code in theirs}
+    theirs = other.languages
+    return {code: score - theirs[code] for code, score in own.languages.items() if code in theirs}
 
 
 def fit_rows(observed: Observed, resamples: int = RESAMPLES) -> tuple[Fitted, ...]:
@@ -199,6 +201,7 @@ def _observations(own: Scored, other: Scored) -> list[Observation]:
             language=code,
             seed=record.seed,
             delta=delta,
+            zero_shot=code not in own.trained_languages,
         )
         for code, delta in differences(own, other).items()
     ]

@@ -83,6 +83,13 @@ TensorboardOption = Annotated[
     ),
 ]
 SplitOption = Annotated[str, typer.Option("--split", help=f"{', '.join(SPLITS)}.")]
+SentenceIntervalsOption = Annotated[
+    bool,
+    typer.Option(
+        "--sentence-intervals",
+        help="95% intervals over test sentences alone: narrow, and no word on what another seed would change.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

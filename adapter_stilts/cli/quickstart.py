@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapter_stilts.cli.options import DeviceOption, MirrorOption, RunsOption, usable_device
+from adapter_stilts.cli.options import DeviceOption, MirrorOption, RunsOption, SentenceIntervalsOption, usable_device
 from adapter_stilts.cli.reports import OutOption
 from adapter_stilts.cli.studies import StudyBackboneOption, show_plan, tell
 from adapter_stilts.errors import UsageError
 from adapter_stilts.memory import PeakMemory
 from adapter_stilts.paths import mirror_dir, user_path
-from adapter_stilts.progress import quiet_libraries, show
+from adapter_stilts.progress import quiet_libraries, show, terminal_width
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 
@@ -45,6 +45,7 @@ def quickstart(
     tasks: TasksOption = None,
     backbone: StudyBackboneOption = None,
     out: OutOption = None,
+    sentence_intervals: SentenceIntervalsOption = False,
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
     device: DeviceOption = None,
@@ -69,7 +70,7 @@ def quickstart(
         with quiet_libraries():
             result = execute(made, workers=0)
         tell(made, result)
-        report, page = _report(made, user_path(out or Path("reports") / study.name))
+        report, page = _report(made, user_path(out or Path("reports") / study.name), sentence_intervals)
     _show_comparison(report)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"report: {page}")
@@ -106,31 +107,34 @@ def _names(tasks: str | None) -> list[str]:
     return names
 
 
-def _report(made: Plan, out: Path) -> tuple[Report, Path]:
+def _report(made: Plan, out: Path, sentence_intervals: bool) -> tuple[Report, Path]:
     with quiet_libraries():
         from adapter_stilts.report.content import make_report
         from adapter_stilts.report.write import write_report
         from adapter_stilts.studies.plan import runs_of
 
-        report = make_report(made.study, list(runs_of(made)), made.store)
+        report = make_report(made.study, list(runs_of(made)), made.store, sentence_intervals=sentence_intervals)
         return report, write_report(report, out)
 
 
 def _show_comparison(report: Report) -> None:
     """Of every target: its rows, their scores in every language, and what these numbers are."""
     from adapter_stilts.analysis.majority import above_majority, numbered_rows, scores_by_language
-    from adapter_stilts.analysis.render import conditions, rich_table
+    from adapter_stilts.analysis.render import conditions, fitting, rich_table, warnings
 
+    width = terminal_width()
     for table in report.tables:
-        majority = report.majority(table)
-        rows = rich_table(numbered_rows(table, majority))
-        rows.columns[1].max_width = LABEL_WIDTH
-        for own in (rows, rich_table(scores_by_language(table, majority))):
-            print()
-            show(own)
+        for number, cells in enumerate((numbered_rows(table), scores_by_language(table))):
+            for part in fitting(cells, width):
+                rich = rich_table(part, width)
+                if number == 0 and width is None:
+                    rich.columns[1].max_width = LABEL_WIDTH
+                print()
+                show(rich)
         print()
-        for text in (above_majority(table, majority), conditions(table)):
-            print(textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))
+        for text in (*warnings(table), above_majority(table), conditions(table)):
+            if text:
+                print(textwrap.fill(text, width or WIDTH, break_long_words=False, break_on_hyphens=False))
         print()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapter_stilts.cli.options import MirrorOption, RunsOption, accept
+from adapter_stilts.cli.options import MirrorOption, RunsOption, SentenceIntervalsOption, accept
 from adapter_stilts.cli.studies import FileArgument, StudyBackboneOption
 from adapter_stilts.paths import user_path
 from adapter_stilts.progress import quiet_libraries, say
@@ -37,6 +37,7 @@ RAN_ON = ("cpu", "cuda")
 def report(
     file: FileArgument,
     out: OutOption = None,
+    sentence_intervals: SentenceIntervalsOption = False,
     backbone: StudyBackboneOption = None,
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
@@ -52,7 +53,7 @@ def report(
         from adapter_stilts.studies.plan import runs_of
 
         made = _plan(file, backbone, runs, hub_mirror, device)
-        now = make_report(made.study, list(runs_of(made)), made.store)
+        now = make_report(made.study, list(runs_of(made)), made.store, sentence_intervals=sentence_intervals)
         path = write_report(now, user_path(out or _folder(made)))
     _tell(now, path)
 
@@ -61,6 +62,7 @@ def watch(
     file: FileArgument,
     every: Annotated[int, typer.Option("--every", min=1, help="Seconds between two looks.")] = 60,
     out: OutOption = None,
+    sentence_intervals: SentenceIntervalsOption = False,
     backbone: StudyBackboneOption = None,
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
@@ -84,7 +86,8 @@ def watch(
             started, runs_now = time.monotonic(), list(runs_of(made))
             if now is not None and _unfinished(missing_runs(runs_now, made.store)) == _unfinished(now.missing):
                 continue
-            now = make_report(made.study, runs_now, made.store, now.scored if now else None)
+            known = now.scored if now else None
+            now = make_report(made.study, runs_now, made.store, known, sentence_intervals=sentence_intervals)
             pause = max(every, REST * (time.monotonic() - started))
             _tell(now, write_report(now, folder, None if now.whole else round(pause)))
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 # Two ways to the same number may differ in its last bits.
 _EQUAL = 1e-9
+# What the majority class has where gold labels are all alike: nothing can be above it, so it says nothing.
+_ALL = 100.0
 
 
 def nothing_learnt(
@@ -14,10 +16,12 @@ def nothing_learnt(
     """What of the named scores shows nothing learnt, in one phrase; empty where all of them show something.
 
     All three map names (languages, runs, splits) to values: scores and majority class in percent of `metric`, and the
-    number of distinct labels predicted. A name without a floor or a number of labels is taken to be above it.
+    number of distinct labels predicted. A name without a floor or a number of labels is taken to be above it, and so is
+    one whose gold labels are all alike.
     """
-    single = [name for name in scores if labels.get(name) == 1]
-    under = [name for name in scores if name in majority and scores[name] <= majority[name] + _EQUAL]
+    telling = [name for name in scores if majority.get(name, 0.0) < _ALL]
+    single = [name for name in telling if labels.get(name) == 1]
+    under = [name for name in telling if name in majority and scores[name] <= majority[name] + _EQUAL]
     parts = [f"predictions of a single label ({', '.join(single)})"] if single else []
     told = (f"{name} {scores[name]:.2f}, majority class {majority[name]:.2f}" for name in under)
     parts += [f"{metric} at or under the majority class ({'; '.join(told)})"] if under else []

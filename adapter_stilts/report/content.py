@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from adapter_stilts.analysis.answer import Answer, answer
-from adapter_stilts.analysis.compare import Scored, compare_scored
+from adapter_stilts.analysis.compare import compare_scored
 from adapter_stilts.analysis.frame import score_rows
-from adapter_stilts.analysis.majority import majority_scores
 from adapter_stilts.analysis.resample import RESAMPLES
+from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.analysis.study import REFERENCES, Fitted, Observed, fit_rows, observe, scored_runs
 from adapter_stilts.analysis.table import Row, Table
 from adapter_stilts.errors import StiltsError
@@ -42,7 +43,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Below:
-    """An intermediate as its target runs found it: its own English development score by method and control, the mean
+    """An intermediate as its target runs found it: its own development score by method and control, the mean
     over its runs; and where their records are still there, what the majority class would score, and the number of
     pieces that it was trained on."""
 
@@ -95,9 +96,14 @@ class Report:
         """What lies underneath the runs of a row."""
         return self.scored[row.runs[0]].run.record.over
 
-    def majority(self, table: Table) -> dict[str, float]:
-        """What the majority class would score in each language of a table."""
-        return majority_scores(self.scored[table.rows[0].runs[0]])
+    @property
+    def named_tables(self) -> dict[str, Table]:
+        """The tables by their target; with a number where a target has several, since its runs are no equals."""
+        counts = Counter(table.target for table in self.tables)
+        return {
+            table.target if counts[table.target] == 1 else f"{table.target}-{number}": table
+            for number, table in enumerate(self.tables, 1)
+        }
 
 
 def make_report(
@@ -106,9 +112,10 @@ def make_report(
     store: RunStore,
     known: Mapping[str, Scored] | None = None,
     resamples: int = RESAMPLES,
+    sentence_intervals: bool = False,
 ) -> Report:
     """The report of a study's runs as they are now. What is `known` (an earlier report's `scored`) is not read again;
-    `resamples` of 0 leaves the second opinion on the contrasts out."""
+    `resamples` of 0 leaves the second opinion on the contrasts out; `sentence_intervals` as in `compare_runs`."""
     scored = scored_runs(runs, known)
     observed = tuple(observe(scored.values(), reference) for reference in REFERENCES)
     # A control that all intermediates share gives the same contrasts as no intermediate: one of them is enough.
@@ -121,7 +128,7 @@ def make_report(
         written=time.strftime("%Y-%m-%d %H:%M"),
         answers=tuple(_answer(own) for own in fits if own.reference == "none"),
         missing=missing_runs(runs, store),
-        tables=compare_scored(scored.values()).tables_,
+        tables=compare_scored(scored.values(), sentence_intervals).tables_,
         observed=observed,
         fits=fits,
         below=tuple(_below(scored.values())),

@@ -21,12 +21,12 @@ Rows = list[dict[str, Any]]
 
 def heatmap_rows(report: Report) -> Rows:
     """One row an intermediate, target, method and composition: its difference to no intermediate on the seeds that both
-    have, with the interval over test sentences; the same to full STILTs, and the difference to an intermediate that was
-    never trained."""
+    have, with its interval where it has one and what that is over; the same to full STILTs, and the difference to an
+    intermediate that was never trained."""
     means = _means(report, "random")
     return [
         {
-            "target": table.target,
+            "target": name,
             "method": row.method,
             "composition": _arranged(report, row),
             "intermediate": under.task,
@@ -36,16 +36,18 @@ def heatmap_rows(report: Report) -> Rows:
             "difference": row.delta_none.interval.value,
             "low": row.delta_none.interval.low,
             "high": row.delta_none.interval.high,
+            "interval_over": row.delta_none.over,
             "seeds": " ".join(map(str, row.delta_none.seeds)),
             "difference_to_full": row.delta_full.interval.value if row.delta_full else None,
             "low_to_full": row.delta_full.interval.low if row.delta_full else None,
             "high_to_full": row.delta_full.interval.high if row.delta_full else None,
+            "interval_to_full_over": row.delta_full.over if row.delta_full else None,
             "difference_to_random": means.get((table.target, row.method, _arranged(report, row), under.task))
             if row.control is None
             else None,
             "intermediate_development": row.intermediate_development[0],
         }
-        for table in report.tables
+        for name, table in report.named_tables.items()
         for row in table.rows
         if row.delta_none is not None and len(row.over) == 1
         for under in report.under(row)
@@ -69,11 +71,11 @@ def contrast_rows(report: Report) -> Rows:
 
 def language_rows(report: Report) -> Rows:
     """One row a language, kind of intermediate, target, method and composition: the mean difference to no intermediate
-    over the intermediates and seeds of that kind. English is no zero-shot language."""
+    over the intermediates and seeds of that kind, in the languages that were not trained on."""
     deltas: dict[tuple[str, ...], list[float]] = {}
     (observed,) = (own for own in report.observed if own.reference == "none")
     for one in observed.observations:
-        if one.language != "en":
+        if one.zero_shot:
             key = (one.target, one.method, one.composition, one.language, one.knowledge, one.granularity)
             deltas.setdefault(key, []).append(one.delta)
     return [
@@ -98,8 +100,9 @@ def cost_rows(report: Report) -> Rows:
     """One row a row of the tables, controls left out: what its own run trained, how long that took, and its score."""
     return [
         {
-            "target": table.target,
+            "target": name,
             "metric": table.metric,
+            "mean": table.without,
             "row": row.label,
             "method": row.method,
             "composition": row.composition,
@@ -108,7 +111,7 @@ def cost_rows(report: Report) -> Rows:
             "score": row.mean_zero_shot,
             "seeds": len(row.seeds),
         }
-        for table in report.tables
+        for name, table in report.named_tables.items()
         for row in table.rows
         if row.control is None
     ]
@@ -117,14 +120,14 @@ def cost_rows(report: Report) -> Rows:
 def majority_rows(report: Report) -> Rows:
     """One row a target and language: what the majority class would score there."""
     return [
-        {"target": table.target, "language": code, "metric": table.metric, "majority": value}
-        for table in report.tables
-        for code, value in report.majority(table).items()
+        {"target": name, "language": code, "metric": table.metric, "majority": value}
+        for name, table in report.named_tables.items()
+        for code, value in table.majority.items()
     ]
 
 
 def below_rows(report: Report) -> Rows:
-    """One row an intermediate, method and control: its own English development score."""
+    """One row an intermediate, method and control: its own development score."""
     return [asdict(own) for own in report.below]
 
 
@@ -142,7 +145,7 @@ def _means(report: Report, reference: str) -> dict[tuple[str, str, str, str], fl
     intermediate."""
     deltas: dict[tuple[str, str, str, str], list[float]] = {}
     for one in (one for own in report.observed if own.reference == reference for one in own.observations):
-        if one.language != "en":
+        if one.zero_shot:
             deltas.setdefault((one.target, one.method, one.composition, one.intermediate), []).append(one.delta)
     return {key: float(np.mean(own)) for key, own in deltas.items()}
 

@@ -7,6 +7,7 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
+from adapter_stilts.analysis.render import warnings
 from adapter_stilts.report import figures
 from adapter_stilts.report.cautions import cautions
 from adapter_stilts.report.content import Report
@@ -82,6 +83,7 @@ def _list(items: Sequence[str]) -> str:
 
 def _limits(report: Report) -> list[str]:
     own = ["Under three seeds: no ranking follows."] if any(len(table.seeds) < 3 for table in report.tables) else []
+    own += [line if len(report.tables) == 1 else f"{name}: {line}" for name, line in _told(report)]
     own += cautions(report)
     found: dict[str, list[str]] = {}
     for fit in report.fits:
@@ -93,6 +95,11 @@ def _limits(report: Report) -> list[str]:
     return _section(
         "limits", "What limits it", [*parts, *([_list([_sentence(limit) for limit in own])] if own else [])]
     )
+
+
+def _told(report: Report) -> list[tuple[str, str]]:
+    """What must be told of each table besides, with its name."""
+    return [(name, line) for name, table in report.named_tables.items() for line in warnings(table)]
 
 
 def _sentence(text: str) -> str:
@@ -223,15 +230,15 @@ def _cost(report: Report) -> list[str]:
         own = [row for row in rows if row["target"] == target]
         for key, label in (("trainable_parameters", "trained parameters"), ("seconds", "seconds of training")):
             drawing = figures.cost(f"{target}: score by {label}", own, key, label)
-            panels.append(_panel(f"{target}, mean without English ({own[0]['metric']})", drawing))
+            panels.append(_panel(f"{target}, mean {own[0]['mean']} ({own[0]['metric']})", drawing))
     methods = dict.fromkeys(row["method"] for row in rows)
     keys = [_method_key(method) for method in methods]
     there = dict.fromkeys(row["composition"] for row in rows)
     keys += [f"<span><b>{figures.letter(own)}</b> {own}</span>" for own in there]
     note = (
         "What a row's own run trained, and how long that took (not its intermediates), on a scale by tens, against its "
-        "mean score without English. With parameters, the compositions of a method stand a little beside each "
-        "other to be told apart. Controls are left out."
+        "mean score over the languages that were not trained on. With parameters, the compositions of a method stand a "
+        "little beside each other to be told apart. Controls are left out."
     )
     parts = [_paragraph(note), f"<p class=key>{''.join(keys)}</p>", _panels(panels)]
     return _section("cost", "Cost against score", parts if panels else [])

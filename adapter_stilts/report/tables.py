@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from adapter_stilts.analysis.majority import numbered_rows, scores_by_language
-from adapter_stilts.analysis.render import Cells, by_family, by_language, summary
+from adapter_stilts.analysis.render import Cells, by_family, by_language, interval_words, summary
 from adapter_stilts.report.content import Report
 from adapter_stilts.report.data import contrast_rows, heatmap_rows, left_out_rows
 from adapter_stilts.report.svg import short, signed
@@ -32,24 +32,26 @@ _LATEX = {
 
 def stated(report: Report) -> Cells:
     """What every table must say of itself, by target."""
-    heads = ["target", "metric", "labels on", "missing languages", "English training N", "test N", "languages", "seeds"]
+    heads = ["target", "metric", "labels on", "missing languages", "trained on", "training N", "test N"]
+    heads += ["languages", "seeds"]
     rows = [
         [
-            table.target,
+            name,
             f"{table.metric}, {table.split}",
             table.labelling,
             ", ".join(table.missing) or "none",
+            ", ".join(table.trained_languages),
             f"{table.train_examples:,}",
             "all sentences" if table.test_examples is None else f"at most {table.test_examples} a language",
             str(len(table.languages)),
             ", ".join(map(str, table.seeds)),
         ]
-        for table in report.tables
+        for name, table in report.named_tables.items()
     ]
     backbones = ", ".join(dict.fromkeys(table.backbone for table in report.tables))
     precisions = sorted({own for table in report.tables for own in table.precisions})
     note = f"Backbone {backbones}. Scores in percent, of predictions in {' and '.join(precisions)}."
-    return Cells("What was measured", note, heads, rows, text_columns=4)
+    return Cells("What was measured", note, heads, rows, text_columns=5)
 
 
 def contrasts(report: Report) -> Cells:
@@ -114,12 +116,14 @@ def references(report: Report) -> Cells:
         ]
         for own in heatmap_rows(report)
     ]
-    return Cells("Rows over one intermediate against each reference", REFERENCES_NOTE, heads, rows, text_columns=3)
+    asked = any(table.sentence_intervals for table in report.tables)
+    some = any(own["interval_over"] or own["interval_to_full_over"] for own in heatmap_rows(report))
+    note = f"Points of the mean over zero-shot languages, {interval_words(asked, some)}. {REFERENCES_NOTE}"
+    return Cells("Rows over one intermediate against each reference", note, heads, rows, text_columns=3)
 
 
 REFERENCES_NOTE = (
-    "Points of the mean over zero-shot languages; intervals are 95%, over test sentences only. An untrained "
-    "intermediate has the same shape and no knowledge: what a row gains over it is not capacity."
+    "An untrained intermediate has the same shape and no knowledge: what a row gains over it is not capacity."
 )
 HEATMAP_NOTE = (
     "Points of the mean over zero-shot languages against the same method without an intermediate task, over the seeds "
@@ -140,7 +144,7 @@ def heatmap_grid(
         name = (own["intermediate"] + control, own["knowledge"], own["granularity"])
         columns[column] = None
         values.setdefault(name, {})[column] = own["difference"]
-    targets = [table.target for table in report.tables]
+    targets = list(report.named_tables)
     return sorted(columns, key=lambda column: targets.index(column[0])), values
 
 
@@ -150,7 +154,7 @@ def _kind(own: dict) -> tuple:
 
 
 def intermediates(report: Report) -> Cells:
-    """Each intermediate's own English development score."""
+    """Each intermediate's own development score."""
     heads = ["intermediate", "control", "method", "knowledge", "granularity", "metric", "development"]
     heads += ["lowest", "highest", "majority class", "runs", "training pieces"]
     rows = [
@@ -188,13 +192,10 @@ def all_tables(report: Report) -> dict[str, Cells]:
     """Name of a file without its ending -> the table."""
     found = {"stated": stated(report), "contrasts": contrasts(report), "heatmap": heatmap(report)}
     found["references"] = references(report)
-    for place, table in enumerate(report.tables):
-        alone = sum(own.target == table.target for own in report.tables) == 1
-        name = table.target if alone else f"{table.target}-{place + 1}"
+    for name, table in report.named_tables.items():
         found |= {f"summary-{name}": summary(table), f"families-{name}": by_family(table)}
         found[f"languages-{name}"] = by_language(table)
-        majority = report.majority(table)
-        found |= {f"rows-{name}": numbered_rows(table, majority), f"scores-{name}": scores_by_language(table, majority)}
+        found |= {f"rows-{name}": numbered_rows(table), f"scores-{name}": scores_by_language(table)}
     found |= {"intermediates": intermediates(report), "left_out": left_out(report)}
     return {_file_name(name): cells for name, cells in found.items() if cells.rows}
 
@@ -213,19 +214,11 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def as_markdown(cells: Cells) -> str:
-    """A heading, the note, and the table."""
-    rule = ["---" if place < cells.text_columns else "---:" for place in range(len(cells.heads))]
-    rows = [[own.replace("|", "\\|") for own in row] for row in (cells.heads, *cells.rows)]
-    lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
-    return "\n".join([f"### {cells.title}", "", *([cells.note, ""] if cells.note else []), *lines, ""])
-
-
 def as_latex(cells: Cells, label: str) -> str:
     """A table in LaTeX with the rules of booktabs; the note is part of the caption."""
     columns = "".join("l" if place < cells.text_columns else "r" for place in range(len(cells.heads)))
     lines = [" & ".join(map(latex_text, row)) + r" \\" for row in (cells.heads, *cells.rows)]
-    caption = ". ".join(own.rstrip(".") for own in (cells.title, cells.note) if own) + "."
+    caption = ". ".join(own.rstrip(".") for own in (cells.title, cells.note, *cells.lines) if own) + "."
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",
@@ -255,6 +248,7 @@ def as_html(cells: Cells) -> str:
     heads = "".join(f'<th scope="col"{_side(cells, place)}>{escape(own)}</th>' for place, own in enumerate(cells.heads))
     rows = "".join("<tr>" + "".join(_cells(cells, row)) + "</tr>" for row in cells.rows)
     note = f"<p class=note>{escape(cells.note)}</p>" if cells.note else ""
+    note += f"<ul>{''.join(f'<li>{escape(own)}</li>' for own in cells.lines)}</ul>" if cells.lines else ""
     return (
         f'{note}<div class="wide" tabindex="0" role="region" aria-label="{escape(cells.title)}"><table>'
         f"<caption>{escape(cells.title)}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from adapter_stilts.analysis.bootstrap import mean_difference, ratio, sentence_counts
+from adapter_stilts.analysis.bootstrap import sentence_interval, ratio, sentence_counts
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.metrics import compute
 from adapter_stilts.evaluation.predictions import Predictions
@@ -51,7 +51,7 @@ def test_no_items_score_zero_as_in_seqeval() -> None:
 
 def test_equal_runs_differ_by_nothing() -> None:
     counts = {"de": sentence_counts("accuracy", predictions(OTHER_TAGS, TAGS))}
-    interval = mean_difference([counts], [counts], ["de"])
+    interval = sentence_interval([counts], [counts], ["de"])
     assert (interval.value, interval.low, interval.high) == (0.0, 0.0, 0.0)
 
 
@@ -61,7 +61,7 @@ def test_interval_is_that_of_the_normal_approximation() -> None:
     generator = np.random.default_rng(3)
     ours, theirs = generator.random(400) < 0.8, generator.random(400) < 0.7
     mine, other = ({"de": np.stack([right, np.ones(400), np.ones(400)], axis=1)} for right in (ours, theirs))
-    interval = mean_difference([mine], [other], ["de"])
+    interval = sentence_interval([mine], [other], ["de"])
     differences = 100.0 * (ours.astype(float) - theirs.astype(float))
     error = 1.96 * differences.std() / math.sqrt(400)
     assert interval.value == pytest.approx(differences.mean(), abs=1e-9)
@@ -78,5 +78,5 @@ def test_mean_over_languages_and_seeds() -> None:
 
     ours = [{"de": counts(0.6), "fr": counts(0.8)}, {"de": counts(0.7), "fr": counts(0.9)}]
     theirs = [{"de": counts(0.5), "fr": counts(0.5)}] * 2
-    interval = mean_difference(ours, theirs, ["de", "fr"])
+    interval = sentence_interval(ours, theirs, ["de", "fr"])
     assert (interval.value, interval.low, interval.high) == pytest.approx((25.0, 25.0, 25.0))

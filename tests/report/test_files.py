@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from adapter_stilts.analysis.frame import load_study, score_rows
-from adapter_stilts.analysis.render import Cells
+from adapter_stilts.analysis.render import Cells, as_markdown
 from adapter_stilts.report.content import Report
 from adapter_stilts.report.data import cost_rows, csv_text, heatmap_rows, language_rows
-from adapter_stilts.report.tables import all_tables, as_html, as_latex, as_markdown, contrasts
+from adapter_stilts.report.tables import all_tables, as_html, as_latex, contrasts
 from adapter_stilts.report.write import write_report
 
 CELLS = Cells("A_b", "50% of it", ["", "x|y"], [["pmb_semtag", "−1.5 [-2, +1]"], ["<none>", "±2"]])
@@ -133,7 +133,7 @@ def test_the_whole_of_it_is_json_as_well(folder: Path, whole: Report) -> None:
 def test_a_written_report_is_read_back_as_a_frame(folder: Path, whole: Report) -> None:
     frame, rows = load_study(folder), score_rows(whole.scored)
     assert len(frame) == len(rows) == 60 * 4
-    stacked = frame[(frame.composition == "stack") & (frame.language != "en") & frame.control.isna()]
+    stacked = frame[(frame.composition == "stack") & frame.zero_shot & frame.control.isna()]
     means = stacked.groupby("knowledge").delta_none.mean()
     assert means.to_dict() == pytest.approx({"semantic": -0.75, "syntactic": 2.0})
     assert frame.score.tolist() == [row["score"] for row in rows]

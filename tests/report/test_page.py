@@ -166,7 +166,7 @@ def test_an_early_report_names_what_is_missing_and_comes_again(early: Report) ->
 
 def test_what_was_measured_stands_above_the_tables(tree: Tree) -> None:
     (row,) = [own for own in tree.texts("tr") if own.startswith("udposaccuracy")]
-    assert row == "udposaccuracy, testfirst_contentnone1,000all sentences40, 1, 2"
+    assert row == "udposaccuracy, testfirst_contentnoneen1,000all sentences40, 1, 2"
 
 
 def test_no_word_ranks(early: Report) -> None:

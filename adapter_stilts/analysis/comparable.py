@@ -1,0 +1,307 @@
+"""Which evaluations may stand in one table, and in what those that may not differ.
+
+A table compares equals: one target, backbone, labelling and number of training examples, scored on one part of the
+test data, and all of it by content: the training and development data of the run itself (whatever lies underneath or is
+mixed in), the languages trained on, the test data of every language, and the version of the metric. What lies
+underneath must agree wherever two runs stand on the same task.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapter_stilts.analysis.rows import row_key
+from adapter_stilts.analysis.scored import Scored
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.runs.record import RECORD, Record, read_record
+from adapter_stilts.runs.store import content_hash
+
+# What is compared by content, by its name in words and what it is of: a language, a metric, or nothing.
+Facts = Mapping[tuple[str, str], str]
+NAMED = 4
+
+
+@dataclass(frozen=True)
+class Group:
+    """The evaluations of one table, and a line for every other table that would be this one but for its data."""
+
+    runs: tuple[Scored, ...]
+    notes: tuple[str, ...]
+
+
+def comparable_groups(scored: Iterable[Scored]) -> list[Group]:
+    """The evaluations of each table: by task and setting, and within one the table of most runs first, then the
+    newest. Every evaluation is in exactly one."""
+    settings: dict[tuple, list[Scored]] = defaultdict(list)
+    for one in scored:
+        settings[_setting(one)].append(one)
+    underneath = _Underneath()
+    groups = []
+    for key in sorted(settings, key=_setting_order):
+        parts = [part for own in _by_data(settings[key]) for part in _by_underneath(own, underneath)]
+        parts.sort(key=lambda part: (-len(part), -max(one.evaluated for one in part)))
+        by_gold = not all(one.scores.test_data for part in parts for one in part) and len(parts) > 1
+        described = [_described(part, underneath, by_gold) for part in parts]
+        for index, part in enumerate(parts):
+            notes = [
+                _note(parts[other], described[index], described[other]) for other in range(len(parts)) if other != index
+            ]
+            groups.append(Group(tuple(sorted(part, key=_in_table)), tuple(notes)))
+    return groups
+
+
+def choose_evaluations(candidates: Sequence[Sequence[Scored]]) -> tuple[list[Scored], dict[str, list[Scored]]]:
+    """One evaluation of each run, and by the name of a run those that were left out.
+
+    Chosen is the set of comparable evaluations that most runs have, then for the rest again. Of two sets that as many
+    runs have: the one on the newest test data, in more languages, on more sentences, the newer one.
+    """
+    every = [one for own in candidates for one in own]
+    keys = _keys(every)
+    newest = _newest_data(every)
+    open_runs = {one.run.name: list(own) for own in candidates for one in own[:1]}
+    chosen: list[Scored] = []
+    left: dict[str, list[Scored]] = {}
+    while open_runs:
+        sets: dict[tuple, list[Scored]] = defaultdict(list)
+        for own in open_runs.values():
+            for one in own:
+                sets[keys[one.folder]].append(one)
+        best = max(sets.values(), key=lambda own: _rank(own, newest))
+        for name in dict.fromkeys(one.run.name for one in best):
+            mine = max((one for one in best if one.run.name == name), key=lambda one: one.evaluated)
+            chosen.append(mine)
+            left[name] = [one for one in open_runs.pop(name) if keys[one.folder] != keys[mine.folder]]
+    order = {own[0].run.name: index for index, own in enumerate(candidates) if own}
+    return sorted(chosen, key=lambda one: order[one.run.name]), {name: own for name, own in left.items() if own}
+
+
+def left_out_note(group: Group, left: Mapping[str, Sequence[Scored]]) -> str:
+    """One line on the other evaluations of a table's runs; empty where there are none."""
+    counts: Counter[str] = Counter()
+    for one in group.runs:
+        counts.update({_evaluation_difference(one, other) for other in left.get(one.run.name, ())})
+    if not counts:
+        return ""
+    named = "; ".join(f"{about} (of {_counted(runs, 'run')})" for about, runs in counts.items())
+    return f"other evaluations of these runs are left out: {named}"
+
+
+def _evaluation_difference(one: Scored, other: Scored) -> str:
+    if one.scores.limit != other.scores.limit:
+        limit = other.scores.limit
+        return "on all sentences" if limit is None else f"on at most {limit} sentences a language"
+    by_gold = not (one.scores.test_data and other.scores.test_data)
+    return _difference(_facts(one, by_gold), _facts(other, by_gold))
+
+
+def _rank(own: Sequence[Scored], newest: Mapping[tuple[str, str], str]) -> tuple:
+    first = own[0]
+    data = first.scores.test_data
+    on_newest = bool(data) and all(newest[first.run.record.task.name, code] == data[code] for code in data)
+    limit = first.scores.limit
+    return (
+        len({one.run.name for one in own}),
+        on_newest,
+        len(first.scores.languages),
+        float("inf") if limit is None else limit,
+        max(one.evaluated for one in own),
+    )
+
+
+def _newest_data(scored: Iterable[Scored]) -> dict[tuple[str, str], str]:
+    """By task and language the test data that were scored last."""
+    ordered = sorted(scored, key=lambda one: one.evaluated)
+    return {(one.run.record.task.name, code): data for one in ordered for code, data in one.scores.test_data.items()}
+
+
+# --- what must be equal -----------------------------------------------------------------------------------------------
+
+
+def _setting(one: Scored) -> tuple:
+    """What sets tables apart and stands in each of them."""
+    record, scores = one.run.record, one.scores
+    return (
+        record.task.name,
+        record.backbone.sha256,
+        record.word_piece,
+        record.limit,
+        record.match_tokens,
+        scores.split,
+        scores.limit,
+    )
+
+
+def _setting_order(key: tuple) -> tuple:
+    task, backbone, word_piece, *amounts, split, limit = key
+    numbers = [float("inf") if amount is None else amount for amount in (*amounts, limit)]
+    return task, word_piece, split, *numbers, backbone
+
+
+def _in_table(one: Scored) -> tuple:
+    return row_key(one.run.record).place, one.run.record.seed, one.run.record.created
+
+
+def _by_data(scored: Sequence[Scored]) -> list[list[Scored]]:
+    """Evaluations of one setting, apart where their own data differ."""
+    keys = _keys(scored)
+    classes: dict[tuple, list[Scored]] = defaultdict(list)
+    for one in scored:
+        classes[keys[one.folder]].append(one)
+    return list(classes.values())
+
+
+def _keys(scored: Sequence[Scored]) -> dict[Path, tuple]:
+    """By the folder of an evaluation, a key that comparable ones share (what lies underneath aside)."""
+    alike: dict[tuple, list[Scored]] = defaultdict(list)
+    for one in scored:
+        alike[_setting(one), tuple(sorted(_own_facts(one).items()))].append(one)
+    return {folder: (*key, test) for key, own in alike.items() for folder, test in _test_keys(own).items()}
+
+
+def _test_keys(scored: Sequence[Scored]) -> dict[Path, tuple]:
+    """What was tested on, of evaluations that are otherwise alike: the hashes of the test data. A file from before they
+    were written down is held against the others by its gold labels and example numbers."""
+    known = {one.folder: tuple(sorted(one.scores.test_data.items())) for one in scored if one.scores.test_data}
+    older = [one for one in scored if not one.scores.test_data]
+    if not older or len(scored) == 1:
+        return {one.folder: known.get(one.folder, ()) for one in scored}
+    gold: dict[tuple, tuple] = {}
+    # Where the same gold stands in two versions of the data, the one that most runs have counts.
+    often = Counter(known.values())
+    for one in sorted((one for one in scored if one.folder in known), key=lambda one: often[known[one.folder]]):
+        gold[tuple(sorted(one.gold.items()))] = known[one.folder]
+    for one in older:
+        own = tuple(sorted(one.gold.items()))
+        known[one.folder] = gold.get(own, own)
+    return known
+
+
+TRAINING, DEVELOPMENT, TEST = "training data", "development data", "test data"
+
+
+def _own_facts(one: Scored) -> dict[tuple[str, str], str]:
+    """What an evaluation must share with others of its setting, its test data aside."""
+    record, scores = one.run.record, one.scores
+    return {
+        **_data_facts(record),
+        ("trained on", ""): " and ".join(record.languages),
+        ("scored in", ""): ", ".join(sorted(scores.languages)),
+        ("metric version", one.metric_name): scores.metric_versions.get(one.metric_name, ""),
+    }
+
+
+def _facts(one: Scored, by_gold: bool) -> dict[tuple[str, str], str]:
+    """All that it must share; the test data by the hashes of its data, or by gold labels and example numbers."""
+    test = one.gold if by_gold else one.scores.test_data
+    return {**_own_facts(one), **{(TEST, code): data for code, data in test.items()}}
+
+
+def _data_facts(record: Record) -> dict[tuple[str, str], str]:
+    """The training and development data of a run's own tasks by language: by content, reading and version."""
+    tasks: Sequence[Mapping[str, Any]] = record.identity.get("tasks", ())
+    if not tasks:
+        kinds = {"train": TRAINING, "validation": DEVELOPMENT}
+        parts = [part for part in record.data if part.split in kinds and part.task in record.task.name.split("+")]
+        return {(kinds[part.split], part.language): part.sha256 for part in parts}
+    facts = {}
+    for task in tasks:
+        about = {name: value for name, value in task.items() if name not in ("train", "development")}
+        for kind, part in ((TRAINING, "train"), (DEVELOPMENT, "development")):
+            for code, data in task[part].items():
+                facts[kind, code if len(tasks) == 1 else f"{task['name']}, {code}"] = content_hash(
+                    {"task": about, "data": data}
+                )
+    return facts
+
+
+# --- what lies underneath ---------------------------------------------------------------------------------------------
+
+
+class _Underneath:
+    """The data of all that lies under a run; every record is read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, dict[tuple[str, str], str]] = {}
+
+    def facts(self, one: Scored) -> dict[tuple[str, str], str]:
+        """By intermediate task and language; without those whose record is gone."""
+        return self._below(one.run.record, one.run.folder.parent)
+
+    def _below(self, record: Record, store: Path) -> dict[tuple[str, str], str]:
+        found: dict[tuple[str, str], str] = {}
+        for under in record.over:
+            found |= self._of(store / under.run)
+        return found
+
+    def _of(self, folder: Path) -> dict[tuple[str, str], str]:
+        if folder not in self._known:
+            self._known[folder] = {}
+            try:
+                record = read_record(folder) if (folder / RECORD).is_file() else None
+            except StiltsError:
+                record = None
+            if record is not None:
+                name = record.task.name
+                own = {(f"{kind} of {name}", code): data for (kind, code), data in _data_facts(record).items()}
+                limit = {(f"number of examples of {name}", ""): str(record.limit)}
+                self._known[folder] = {**self._below(record, folder.parent), **own, **limit}
+        return self._known[folder]
+
+
+def _by_underneath(scored: list[Scored], underneath: _Underneath) -> list[list[Scored]]:
+    """Evaluations apart where what lies under them was trained on other data: first those that agree with most."""
+    votes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    # The newest come first, and so win where there are as many of others.
+    for one in sorted(scored, key=lambda one: one.run.record.created, reverse=True):
+        for about, data in underneath.facts(one).items():
+            votes[about][data] += 1
+    usual = {about: own.most_common(1)[0][0] for about, own in votes.items()}
+    fit = [one for one in scored if all(usual[about] == data for about, data in underneath.facts(one).items())]
+    rest = [one for one in scored if one not in fit]
+    # Where every run is odd in something, the newest stands alone.
+    if not fit:
+        fit = [max(scored, key=lambda one: one.run.record.created)]
+        rest = [one for one in scored if one is not fit[0]]
+    return [fit, *(_by_underneath(rest, underneath) if rest else [])]
+
+
+# --- what is said of it -----------------------------------------------------------------------------------------------
+
+
+def _described(part: Sequence[Scored], underneath: _Underneath, by_gold: bool) -> dict[tuple[str, str], str]:
+    facts = _facts(part[0], by_gold)
+    for one in part:
+        facts |= underneath.facts(one)
+    return facts
+
+
+def _note(other: Sequence[Scored], here: Facts, there: Facts) -> str:
+    names = [one.run.name for one in sorted(other, key=_in_table)]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"not in this table: {', '.join(names[:NAMED])}{more} ({_difference(here, there)})"
+
+
+def _difference(here: Facts, there: Facts) -> str:
+    """In what two sets of facts differ: how `there` is other than `here`."""
+    told = []
+    for about in ("trained on", "scored in"):
+        if here[about, ""] != there[about, ""]:
+            told.append(f"{about} {there[about, '']}, here {here[about, '']}")
+    different: dict[str, list[str]] = {}
+    for (about, of), data in there.items():
+        if (about, of) in here and here[about, of] != data and about not in ("trained on", "scored in"):
+            different.setdefault(about, []).append(of)
+    for about, names in different.items():
+        where = f" in {', '.join(names[:NAMED])}" if any(names) else ""
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        told.append(f"other {about}{where}{more}")
+    return "; ".join(told) or "other test data"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
