@@ -8,48 +8,15 @@ from typing import NoReturn
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.languages import language
-from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, MethodName, Recipe, Task
+from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, Task
 from adapter_stilts.strict_yaml import Location, load_yaml, place
 from adapter_stilts.tasks.conllu import misc_key
 from adapter_stilts.tasks.kinds import find_kind
 
-__all__ = ["Task", "all_tasks", "find_task", "recipe_for"]
+__all__ = ["Task", "all_tasks", "find_task"]
 
 RESULT_KEYS = {"accuracy": "accuracy", "span_f1": "f1", "official_tag_f1": "f1"}
 SPLITS = ("train", "validation", "test")
-
-# How the learning rates of the embedded backbone were found: `benchmarks/results/tuning_embedded.json`.
-_PEFT_TUNING = (
-    "best of 5 trials on wikiann (300 English examples, 5 epochs, seed 0); other tasks without trials of their own"
-)
-
-DEFAULT_RECIPES: dict[str, dict[str, Recipe]] = {
-    "bottleneck": {
-        "default": Recipe(learning_rate=1e-4, epochs=10),
-        "embedded": Recipe(learning_rate=4e-3, epochs=5, batch_examples=16),
-    },
-    "lora": {
-        "default": Recipe(learning_rate=2e-4, epochs=10),
-        "embedded": Recipe(learning_rate=0.0034, batch_examples=16, tuning=_PEFT_TUNING),
-    },
-    "dora": {
-        "default": Recipe(learning_rate=2e-4, epochs=10),
-        "embedded": Recipe(learning_rate=0.0034, batch_examples=16, tuning=_PEFT_TUNING),
-    },
-    # IA3 has few parameters and wants large steps: 3e-3 in Liu et al., 2022.
-    "ia3": {
-        "default": Recipe(learning_rate=3e-3, epochs=10),
-        "embedded": Recipe(learning_rate=0.04, batch_examples=16, tuning=_PEFT_TUNING),
-    },
-    "full": {
-        "default": Recipe(learning_rate=2e-5, epochs=5),
-        "embedded": Recipe(learning_rate=2e-4, epochs=5, batch_examples=16),
-    },
-    "head": {
-        "default": Recipe(learning_rate=1e-3, epochs=10),
-        "embedded": Recipe(learning_rate=4e-3, epochs=5, batch_examples=16),
-    },
-}
 
 
 def find_task(name_or_path: str) -> Task:
@@ -78,15 +45,6 @@ def find_task(name_or_path: str) -> Task:
 def all_tasks() -> list[Task]:
     """The shipped tasks, by name."""
     return sorted((find_task(path.stem) for path in _shipped_files()), key=lambda task: task.name)
-
-
-def recipe_for(task: Task, method: MethodName, backbone_id: str) -> Recipe:
-    """The task's recipe for the method on the backbone; else the task's `default`; else the package's own."""
-    for recipes in (task.recipes.get(method, {}), DEFAULT_RECIPES[method]):
-        for key in (backbone_id, "default"):
-            if key in recipes:
-                return recipes[key]
-    raise UsageError(f"{task.path}: recipes.{method}: found no recipe for {backbone_id}, accepted a `default`")
 
 
 def _shipped_files() -> Iterator[Path]:
