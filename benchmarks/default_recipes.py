@@ -5,8 +5,8 @@
 
 A candidate is a learning rate with a number of epochs. A run has collapsed where its English development score is at or
 under the majority class's, as that of every run is that predicts one label. Chosen is, of the candidates with the
-fewest collapses, the one whose score is on average the largest share of the best candidate's on the task (means over
-seeds). A task on which every run collapsed decides nothing. No test data is read.
+smallest share of collapsed runs, the one whose score is on average the largest share of the best candidate's on the
+task (means over seeds). A task on which every run collapsed decides nothing. No test data is read.
 
 The file is written again after each run, with what stands in it from other calls; runs that stand in the store are not
 trained again, so a call that was cut off goes on.
@@ -17,8 +17,8 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -35,6 +35,11 @@ from benchmarks.cells import command_of
 from benchmarks.machine import describe_machine
 
 TASKS = Path(__file__).parent / "task_configs"
+RULE = (
+    "the smallest share of collapsed runs (development score at or under the majority class's); among equals the mean over"
+    " tasks of score over the best candidate's, scores being means over the seeds that all of them have; tasks that no"
+    " candidate learnt left out"
+)
 
 
 @dataclass(frozen=True)
@@ -106,64 +111,68 @@ class Outcome:
 @dataclass(frozen=True)
 class Standing:
     """A candidate beside the others of its kind and method. `share` is the mean over tasks of its score over the best
-    candidate's; `scores` are means over seeds; `lowest` the least score of any seed."""
+    candidate's, on the tasks and seeds that all candidates with as few collapses tried (None: it has more); `scores`
+    are means over all its seeds, `lowest` the least of any."""
 
     learning_rate: float
     epochs: int
     collapsed: int
     runs: int
-    share: float
+    share: float | None
     scores: dict[str, float]
     lowest: dict[str, float]
 
 
-def standings(outcomes: Iterable[Outcome]) -> list[Standing]:
-    """The candidates of one kind and method, best first. Only what all of them tried counts: tasks and seeds."""
-    by_candidate: dict[Candidate, dict[tuple[str, int], Outcome]] = defaultdict(dict)
+Tried = dict[tuple[str, int], float]
+
+
+def standings(outcomes: Sequence[Outcome]) -> list[Standing]:
+    """The candidates of one kind and method, best first."""
+    learnt = {outcome.task for outcome in outcomes if not outcome.collapsed}
+    tried: dict[Candidate, Tried] = defaultdict(dict)
+    collapsed = Counter[Candidate]()
     for outcome in outcomes:
-        by_candidate[outcome.candidate][outcome.task, outcome.seed] = outcome
-    shared = set.intersection(*(set(tried) for tried in by_candidate.values()))
-    learnt = {task for tried in by_candidate.values() for (task, seed) in shared if not tried[task, seed].collapsed}
-    shared = {(task, seed) for task, seed in shared if task in learnt}
-    scores: dict[Candidate, dict[str, list[float]]] = {
-        candidate: {
-            task: [tried[task, seed].score for own, seed in sorted(shared) if own == task] for task in sorted(learnt)
-        }
-        for candidate, tried in by_candidate.items()
+        if outcome.task in learnt:
+            tried[outcome.candidate][outcome.task, outcome.seed] = outcome.score
+            collapsed[outcome.candidate] += outcome.collapsed
+    fewest = min((collapsed[own] / len(scores) for own, scores in tried.items()), default=0.0)
+    shares = shares_of({own: scores for own, scores in tried.items() if collapsed[own] / len(scores) == fewest})
+    ranked = []
+    for candidate, scores in tried.items():
+        of_task = by_task(scores, scores)
+        means = {task: fmean(values) for task, values in of_task.items()}
+        lowest = {task: min(values) for task, values in of_task.items()}
+        rate, epochs, share = candidate.learning_rate, candidate.epochs, shares.get(candidate)
+        ranked.append(Standing(rate, epochs, collapsed[candidate], len(scores), share, means, lowest))
+    return sorted(ranked, key=lambda own: (own.collapsed / own.runs, -(own.share or 0.0), own.learning_rate))
+
+
+def shares_of(tried: Mapping[Candidate, Tried]) -> dict[Candidate, float]:
+    """The mean over tasks of each candidate's score over the best one's, on the tasks and seeds that all of them tried
+    (nothing where there are none)."""
+    shared = set.intersection(*(set(scores) for scores in tried.values())) if tried else set()
+    means = {
+        candidate: {task: fmean(values) for task, values in by_task(scores, shared).items()}
+        for candidate, scores in tried.items()
     }
-    best = {task: max(fmean(own[task]) for own in scores.values()) for task in learnt}
-    ranked = [
-        Standing(
-            candidate.learning_rate,
-            candidate.epochs,
-            sum(by_candidate[candidate][key].collapsed for key in shared),
-            len(shared),
-            fmean(fmean(values) / best[task] for task, values in own.items()) if own else 0.0,
-            {task: fmean(values) for task, values in own.items()},
-            {task: min(values) for task, values in own.items()},
-        )
-        for candidate, own in scores.items()
-    ]
-    return sorted(ranked, key=lambda one: (one.collapsed, -one.share, one.learning_rate))
+    best = {task: max(own[task] for own in means.values()) for task, _ in shared}
+    return {candidate: fmean(own[task] / best[task] for task in own) for candidate, own in means.items() if own}
+
+
+def by_task(scores: Tried, keys: Collection[tuple[str, int]]) -> dict[str, list[float]]:
+    """The scores of these tasks and seeds by task."""
+    return {task: [scores[own, seed] for own, seed in keys if own == task] for task in sorted({own for own, _ in keys})}
 
 
 def attempt(
     sample: Sample, candidate: Candidate, seed: int, options: argparse.Namespace, backbone: Backbone
 ) -> Outcome:
     """Train one candidate without keeping weights, or find it in the store."""
-    store = RunStore(options.runs)
-    shown = (
-        options.kind,
-        options.method,
-        sample.name,
-        sample.examples,
-        candidate.learning_rate,
-        candidate.epochs,
-        seed,
-    )
+    rate, epochs = candidate.learning_rate, candidate.epochs
+    shown = (options.kind, options.method, sample.name, sample.examples, rate, epochs, seed)
     settings = {
-        "learning_rate": f"{candidate.learning_rate:g}",
-        "epochs": str(candidate.epochs),
+        "learning_rate": f"{rate:g}",
+        "epochs": str(epochs),
         "batch_examples": str(options.batch_examples),
         "warmup": str(options.warmup),
         "development_examples": str(sample.development),
@@ -176,7 +185,7 @@ def attempt(
             seed=seed,
             limit=sample.examples,
             settings=settings,
-            runs=store,
+            runs=RunStore(options.runs),
             mirror=mirror_dir(options.hub_mirror),
             device=options.device,
             keep="scores",
@@ -212,10 +221,7 @@ def write(path: Path, commands: Sequence[str], outcomes: Iterable[Outcome], back
         "date": datetime.date.today().isoformat(),
         "machine": describe_machine(),
         "backbone": backbone,
-        "chosen_by": (
-            "fewest collapses (development score at or under the majority class's), then the mean over tasks of score"
-            " over the best candidate's, scores being means over seeds; tasks that no candidate learnt left out"
-        ),
+        "chosen_by": RULE,
         "standings": [
             {"kind": kind, "method": method, "candidates": [asdict(own) for own in standings(group)]}
             for (kind, method), group in groups.items()
