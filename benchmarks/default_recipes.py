@@ -3,10 +3,11 @@
     python -m benchmarks.default_recipes --hub-mirror hub --kind tagging --method bottleneck \
         --rates 0.0005 0.001 0.002 0.004 --epochs 5 8 --seeds 0 1 --out benchmarks/results/default_recipes_embedded.json
 
-A candidate is a learning rate with a number of epochs. A run has collapsed where its English development score is at or
-under the majority class's, as that of every run is that predicts one label. Chosen is, of the candidates with the
-smallest share of collapsed runs, the one whose score is on average the largest share of the best candidate's on the
-task (means over seeds). A task on which every run collapsed decides nothing. No test data is read.
+A candidate is a learning rate with a number of epochs and a share of warm-up. A run has collapsed where its English
+development score is at or under the majority class's, as that of every run is that predicts one label. Chosen is, of
+the candidates with the smallest share of collapsed runs, the one whose score is on average the largest share of the
+best candidate's on the task (means over seeds). A task on which every run collapsed decides nothing. No test data is
+read.
 
 The file is written again after each run, with what stands in it from other calls; runs that stand in the store are not
 trained again, so a call that was cut off goes on.
@@ -16,10 +17,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -36,9 +38,9 @@ from benchmarks.machine import describe_machine
 
 TASKS = Path(__file__).parent / "task_configs"
 RULE = (
-    "the smallest share of collapsed runs (development score at or under the majority class's); among equals the mean over"
-    " tasks of score over the best candidate's, scores being means over the seeds that all of them have; tasks that no"
-    " candidate learnt left out"
+    "the smallest share of collapsed runs (development score at or under the majority class's); among equals the mean"
+    " over tasks of score over the best candidate's, scores being means over the seeds that all of them have; tasks that"
+    " no candidate learnt left out"
 )
 
 
@@ -76,9 +78,10 @@ class Candidate:
 
     learning_rate: float
     epochs: int
+    warmup: float
 
     def __str__(self) -> str:
-        return f"{self.learning_rate:g}, {self.epochs} epochs"
+        return f"{self.learning_rate:g}, {self.epochs} epochs, warm-up {self.warmup:g}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Outcome:
     examples: int
     learning_rate: float
     epochs: int
+    warmup: float
     seed: int
     score: float
     majority: float
@@ -101,7 +105,7 @@ class Outcome:
 
     @property
     def candidate(self) -> Candidate:
-        return Candidate(self.learning_rate, self.epochs)
+        return Candidate(self.learning_rate, self.epochs, self.warmup)
 
     @property
     def collapsed(self) -> bool:
@@ -116,6 +120,7 @@ class Standing:
 
     learning_rate: float
     epochs: int
+    warmup: float
     collapsed: int
     runs: int
     share: float | None
@@ -142,8 +147,8 @@ def standings(outcomes: Sequence[Outcome]) -> list[Standing]:
         of_task = by_task(scores, scores)
         means = {task: fmean(values) for task, values in of_task.items()}
         lowest = {task: min(values) for task, values in of_task.items()}
-        rate, epochs, share = candidate.learning_rate, candidate.epochs, shares.get(candidate)
-        ranked.append(Standing(rate, epochs, collapsed[candidate], len(scores), share, means, lowest))
+        share = shares.get(candidate)
+        ranked.append(Standing(*astuple(candidate), collapsed[candidate], len(scores), share, means, lowest))
     return sorted(ranked, key=lambda own: (own.collapsed / own.runs, -(own.share or 0.0), own.learning_rate))
 
 
@@ -168,13 +173,12 @@ def attempt(
     sample: Sample, candidate: Candidate, seed: int, options: argparse.Namespace, backbone: Backbone
 ) -> Outcome:
     """Train one candidate without keeping weights, or find it in the store."""
-    rate, epochs = candidate.learning_rate, candidate.epochs
-    shown = (options.kind, options.method, sample.name, sample.examples, rate, epochs, seed)
+    shown = (options.kind, options.method, sample.name, sample.examples, *astuple(candidate), seed)
     settings = {
-        "learning_rate": f"{rate:g}",
-        "epochs": str(epochs),
+        "learning_rate": f"{candidate.learning_rate:g}",
+        "epochs": str(candidate.epochs),
         "batch_examples": str(options.batch_examples),
-        "warmup": str(options.warmup),
+        "warmup": f"{candidate.warmup:g}",
         "development_examples": str(sample.development),
     }
     try:
@@ -244,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--rates", type=float, nargs="+", required=True)
     add("--epochs", type=int, nargs="+", default=[5])
     add("--batch-examples", type=int, default=16)
-    add("--warmup", type=float, default=0.1)
+    add("--warmups", type=float, nargs="+", default=[0.1])
     add("--seeds", type=int, nargs="+", default=[0, 1])
     add("--device", help="cpu or cuda; CUDA where there is one")
     add("--out", type=Path, required=True, help="the JSON file to write")
@@ -256,19 +260,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser,
         options,
         "default_recipes",
-        ("kind", "method", "batch_examples", "warmup"),
-        ("tasks", "rates", "epochs", "seeds"),
+        ("kind", "method", "batch_examples"),
+        ("tasks", "rates", "epochs", "warmups", "seeds"),
     )
     commands = [*commands, command] if command not in commands else commands
     outcomes = {key(own): own for own in before}
-    for seed in options.seeds:
-        for epochs in options.epochs:
-            for sample in samples:
-                for rate in options.rates:
-                    outcome = attempt(sample, Candidate(rate, epochs), seed, options, backbone)
-                    outcomes[key(outcome)] = outcome
-                    write(options.out, commands, outcomes.values(), options.backbone)
-                    say(f"{sample.name} {options.method} {rate:g}, {epochs} epochs, seed {seed}: {outcome.score:.1f}")
+    candidates = [Candidate(*own) for own in itertools.product(options.rates, options.epochs, options.warmups)]
+    for seed, sample, candidate in itertools.product(options.seeds, samples, candidates):
+        outcome = attempt(sample, candidate, seed, options, backbone)
+        outcomes[key(outcome)] = outcome
+        write(options.out, commands, outcomes.values(), options.backbone)
+        say(f"{sample.name} {options.method} {candidate}, seed {seed}: {outcome.score:.1f}")
 
 
 def key(outcome: Outcome) -> tuple[object, ...]:

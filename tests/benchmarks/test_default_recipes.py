@@ -10,7 +10,15 @@ from benchmarks.default_recipes import SAMPLES, Outcome, key, read_before, stand
 
 
 def outcome(task: str, rate: float, score: float, seed: int = 0, majority: float = 40.0, **others: object) -> Outcome:
-    about = {"kind": "classification", "method": "bottleneck", "examples": 300, "epochs": 5, "run": "r", "seconds": 1.0}
+    about = {
+        "kind": "classification",
+        "method": "bottleneck",
+        "examples": 300,
+        "epochs": 5,
+        "warmup": 0.1,
+        "run": "r",
+        "seconds": 1.0,
+    }
     return Outcome(
         **{**about, **others},
         task=task,
