@@ -39,8 +39,8 @@ from benchmarks.machine import describe_machine
 TASKS = Path(__file__).parent / "task_configs"
 RULE = (
     "the smallest share of collapsed runs (development score at or under the majority class's); among equals the mean"
-    " over tasks of score over the best candidate's, scores being means over the seeds that all of them have; tasks that"
-    " no candidate learnt left out"
+    " over tasks of score over the best candidate's, scores being means over the seeds that all of them have; tasks"
+    " that no candidate learnt left out"
 )
 
 
