@@ -30,8 +30,9 @@ from adapter_stilts.model.bottleneck import add_bottleneck, add_fusion
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
 from adapter_stilts.paths import atomic_write_text
-from adapter_stilts.tasks.catalog import find_task, recipe_for
+from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.recipes import recipe_for
 from benchmarks.random_backbone import LARGE
 
 BF16, FLOAT32 = 2, 4

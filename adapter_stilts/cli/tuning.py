@@ -36,8 +36,9 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.paths import user_path
 from adapter_stilts.progress import quiet_libraries, show, show_values
-from adapter_stilts.tasks.catalog import all_tasks, find_task, recipe_for
+from adapter_stilts.tasks.catalog import all_tasks, find_task
 from adapter_stilts.tasks.recipe_file import write_recipe
+from adapter_stilts.tasks.recipes import recipe_for
 
 if TYPE_CHECKING:
     from adapter_stilts.schema import Task

@@ -37,7 +37,7 @@ from adapter_stilts.tasks.formats import (
     read_bytes,
 )
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.tasks.readers import READERS, Rows, shorten_labels
+from adapter_stilts.tasks.readers import READERS, Rows
 
 # CoNLL-U's columns, besides UPOS and MISC, that hold a task's labels and nothing that others depend on.
 _OWN_COLUMNS = ("xpos", "deprel")
@@ -252,7 +252,8 @@ def _label_index(path: Path, column: str | int | None, tokens: str | int, width:
 def _refuse_other_column(path: Path, index: int, reading: Reading) -> None:
     """Labels are written over a column of labels, not over another that stands where training data have theirs."""
     rows = READERS["conll"](path, [index])
-    values = [value for own in shorten_labels(rows.columns[index], reading.label_until) for value in own]
+    until = reading.label_until
+    values = [value.split(until, 1)[0] if until else value for row in rows.columns[index] for value in row]
     known = {*reading.labels, *_NO_LABELS}
     if 2 * sum(value in known for value in values) >= len(values):
         return

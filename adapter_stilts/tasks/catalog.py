@@ -9,49 +9,16 @@ from adapter_stilts import backbone_names
 from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.languages import language
 from adapter_stilts.paths import is_file, user_path
-from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, MethodName, Recipe, Task
+from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, Task
 from adapter_stilts.strict_yaml import Complaints, complaint, load_yaml
 from adapter_stilts.tasks.conllu import misc_key
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.yaml_complaints import Location, did_you_mean
 
-__all__ = ["Task", "all_tasks", "find_task", "recipe_for"]
+__all__ = ["Task", "all_tasks", "find_task"]
 
 RESULT_KEYS = {"accuracy": "accuracy", "span_f1": "f1", "official_tag_f1": "f1"}
 SPLITS = ("train", "validation", "test")
-
-# How the learning rates of the embedded backbone were found: `benchmarks/results/tuning_embedded.json`.
-_PEFT_TUNING = (
-    "best of 5 trials on wikiann (300 English examples, 5 epochs, seed 0); other tasks without trials of their own"
-)
-
-DEFAULT_RECIPES: dict[str, dict[str, Recipe]] = {
-    "bottleneck": {
-        "default": Recipe(learning_rate=1e-4, epochs=10),
-        "embedded": Recipe(learning_rate=4e-3, epochs=5, batch_examples=16),
-    },
-    "lora": {
-        "default": Recipe(learning_rate=2e-4, epochs=10),
-        "embedded": Recipe(learning_rate=0.0034, batch_examples=16, tuning=_PEFT_TUNING),
-    },
-    "dora": {
-        "default": Recipe(learning_rate=2e-4, epochs=10),
-        "embedded": Recipe(learning_rate=0.0034, batch_examples=16, tuning=_PEFT_TUNING),
-    },
-    # IA3 has few parameters and wants large steps: 3e-3 in Liu et al., 2022.
-    "ia3": {
-        "default": Recipe(learning_rate=3e-3, epochs=10),
-        "embedded": Recipe(learning_rate=0.04, batch_examples=16, tuning=_PEFT_TUNING),
-    },
-    "full": {
-        "default": Recipe(learning_rate=2e-5, epochs=5),
-        "embedded": Recipe(learning_rate=2e-4, epochs=5, batch_examples=16),
-    },
-    "head": {
-        "default": Recipe(learning_rate=1e-3, epochs=10),
-        "embedded": Recipe(learning_rate=4e-3, epochs=5, batch_examples=16),
-    },
-}
 
 
 def find_task(name_or_path: str | Path) -> Task:
@@ -80,17 +47,6 @@ def find_task(name_or_path: str | Path) -> Task:
 def all_tasks() -> list[Task]:
     """The shipped tasks, by name."""
     return sorted((find_task(path.stem) for path in _shipped_files()), key=lambda task: task.name)
-
-
-def recipe_for(task: Task, method: MethodName, backbone_id: str) -> Recipe:
-    """The task's recipe for the method on the backbone; else the task's `default`; else the package's own."""
-    for recipes in (task.recipes.get(method, {}), DEFAULT_RECIPES[method]):
-        for key, recipe in recipes.items():
-            if backbone_names.same_backbone(key, backbone_id):
-                return recipe
-        if backbone_names.DEFAULT_KEY in recipes:
-            return recipes[backbone_names.DEFAULT_KEY]
-    raise UsageError(f"{task.path}: recipes.{method}: found no recipe for {backbone_id}, accepted a `default`")
 
 
 def _shipped_files() -> Iterator[Path]:

@@ -9,7 +9,7 @@ from adapter_stilts.errors import DataError
 from adapter_stilts.schema import CONLLU_COLUMNS
 from adapter_stilts.tasks.conllu import read_sentences
 from adapter_stilts.tasks.formats import GLOBAL_COLUMNS, Line
-from adapter_stilts.tasks.readers import Rows
+from adapter_stilts.tasks.readers.rows import FileLines, Rows
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read_conllu_plus(path: Path, lines: Sequence[Line], column: str) -> PlusFile
     words = [[number for number, _ in sentence.words] for sentence in read_sentences(mapped, refuse)]
     numbers = [sentence for sentence in words if sentence]
     tokens = [[values[number] for number in sentence] for sentence in numbers]
-    return PlusFile(header, Rows(path, {column: tokens}, numbers))
+    return PlusFile(header, Rows(FileLines(path, numbers), {column: tokens}))
 
 
 def _header(path: Path, lines: Sequence[Line]) -> tuple[str, ...]:

@@ -21,9 +21,9 @@ from adapter_stilts.model.composition import (
 from adapter_stilts.runs.record import Control
 from adapter_stilts.runs.store import Run, content_hash
 from adapter_stilts.schema import Recipe, Task, override
-from adapter_stilts.tasks.catalog import recipe_for
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of, tokenizer_hash
+from adapter_stilts.tasks.recipes import recipe_for
 from adapter_stilts.training.job import Job, MaskedLM
 from adapter_stilts.training.refusals import (
     check_amount,

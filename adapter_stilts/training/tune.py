@@ -20,7 +20,8 @@ from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.schema import Recipe, Task, override
-from adapter_stilts.tasks.catalog import find_task, recipe_for
+from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.tasks.recipes import recipe_for
 from adapter_stilts.training.api import check_kinds, train, with_development_limit
 from adapter_stilts.training.request import resolve_recipe
 from adapter_stilts.training.step import NotFinite

@@ -8,8 +8,9 @@ import adapter_stilts
 from adapter_stilts.errors import UsageError
 from adapter_stilts.languages import LANGUAGE_LISTS
 from adapter_stilts.schema import Recipe
-from adapter_stilts.tasks.catalog import all_tasks, find_task, recipe_for
+from adapter_stilts.tasks.catalog import all_tasks, find_task
 from adapter_stilts.tasks.data import load_split
+from adapter_stilts.tasks.recipes import recipe_for
 
 # XTREME-R's lists, as in evaluate.py of google-research/xtreme.
 UDPOS = (
