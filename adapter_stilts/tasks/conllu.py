@@ -43,11 +43,11 @@ class Sentence:
 
 
 def read_sentences(lines: Iterable[tuple[int, str]], complain: Complain) -> Iterator[Sentence]:
-    """The sentences of numbered lines without their ends. The word numbers of a sentence must run from 1; a comment
-    and a word 1 in the midst of a sentence are a lost blank line, and begin the next one."""
+    """The sentences of numbered lines without their ends; blanks alone are a blank line. The word numbers of a sentence
+    must run from 1; a comment and a word 1 in the midst of a sentence are a lost blank line, and begin the next one."""
     sentence = Sentence()
     for number, text in lines:
-        if not text:
+        if not text.strip():
             if sentence != Sentence():
                 yield sentence
             sentence = Sentence()

@@ -109,7 +109,8 @@ def _complaint(label: str, rules: LabelRules, distinct: set[str]) -> str | None:
         return f"the label '{label}', accepted {', '.join(rules.accepted)}"
     if rules.open:
         if label.casefold() in _UNLABELLED:
-            return f"the label '{label}', accepted a label (where '{label}' is one, list all under `labels`)"
+            hint = f" (where '{label}' is one, list all under `labels`)" if label else ""
+            return f"the label '{label}', accepted a label{hint}"
         if _has_invisible(label):
             return f"the label {label!r} with an invisible character, accepted a label without"
         if len(label) > 2 and label[0] == label[-1] and label[0] in "\"'" and label.strip(label[0]):

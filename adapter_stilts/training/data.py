@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from adapter_stilts.errors import UsageError
+from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
 from adapter_stilts.tasks.inventory import label_inventory
@@ -79,7 +80,7 @@ def _load_task(job: Job, task: Task) -> TrainingPart:
         examples,
         development,
         development.sample(job.recipe.development_examples, DEVELOPMENT_SEED),
-        candidate_ids(train, tokenizer, examples) if masked else None,
+        _candidates(train, tokenizer, examples) if masked else None,
     )
 
 
@@ -91,8 +92,15 @@ def _load_masked_lm(job: Job) -> TrainingPart:
     )
     # As much text as a task has examples; a head over fewer pieces costs less.
     examples = choose_examples(text, job.limit, job.match_tokens, job.seed)
-    candidates = candidate_ids(text, tokenizer, examples)
+    candidates = _candidates(text, tokenizer, examples)
     return TrainingPart(task, MASKED_LM_HEAD, (), text, examples, None, np.arange(0), candidates)
+
+
+def _candidates(text: EncodedSplit, tokenizer: Any, examples: np.ndarray) -> np.ndarray:
+    candidates = candidate_ids(text, tokenizer, examples)
+    if not len(candidates):
+        raise DataError(f"{text.source}: found no piece that the backbone knows, accepted text to hide pieces of")
+    return candidates
 
 
 def shuffle_labels(split: EncodedSplit, seed: int) -> EncodedSplit:

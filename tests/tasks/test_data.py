@@ -215,6 +215,68 @@ def test_malformed_parquet(tmp_path: Path) -> None:
     )
 
 
+CONLLU_COLUMNS = "{tokens: form, labels: upos}"
+BLANK = (
+    CONLLU.replace("\tAl\t", "\t_\t")
+    .replace("\tgeht\tg", "\t_\tg")
+    .replace("3\t\u2028", "3\t_")
+    .replace("4\t#", "4\t_")
+)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "columns", "content", "message"),
+    [
+        ("conll", "{tokens: 0, labels: 1}", "\n\n", ": found no rows, accepted one or more"),
+        ("tsv", "{text: a, label: y}", "a\ty\n", ": found no rows, accepted one or more"),
+        ("jsonl", "{text: a, label: y}", "\n", ": found no rows, accepted one or more"),
+        (
+            "tsv",
+            "{text: a, label: y}\n  filter: {b: [x, 1]}\n  exclude: {y: [q]}",
+            "a\tb\ty\n1\tz\tp\n2\tx\tq\n",
+            ": found no rows that filter: {b: [x, 1]} and exclude: {y: [q]} leaves, accepted one or more",
+        ),
+        (
+            "jsonl",
+            "{text: a, label: y}\n  filter: {b: [x]}",
+            '{"a": "", "y": "p", "b": ["x"]}',
+            ":1: b: found a list of 1",
+        ),
+        ("tsv", "{text: a, label: y}", "a\ty\n \tp\n\tq\n", ":2: found nothing but blank texts, accepted texts"),
+        ("conllu", CONLLU_COLUMNS, BLANK, ":3: found '_' for every word, accepted the words of the text"),
+        ("conll", "{tokens: 0, labels: 1}", "_ X\n\n_ X\n", ":1: found '_' for every word, accepted the words"),
+    ],
+)
+def test_nothing_to_read(tmp_path: Path, file_format: str, columns: str, content: str, message: str) -> None:
+    task = local_task(tmp_path, file_format, columns, content)
+    with pytest.raises(DataError) as error:
+        load_split(task, "en", "train", None)
+    assert str(error.value).removeprefix(str(tmp_path.resolve() / f"train.{file_format}"))[: len(message)] == message
+
+
+def test_an_underscore_may_be_a_word(tmp_path: Path) -> None:
+    task = local_task(tmp_path, "conll", "{tokens: 0, labels: 1}", "a X\n_ Y\n\n_ X\n\n_ X\n_ X\n")
+    assert load_split(task, "en", "train", None).columns["tokens"] == [["a", "_"], ["_"], ["_", "_"]]
+
+
+def test_a_share_that_leaves_nothing(tmp_path: Path) -> None:
+    options = "open\ndevelopment_share: 0.5"
+    task = local_task(tmp_path, "tsv", "{text: a, label: y}", "a\ty\n1\tp\n", labels=options)
+    with pytest.raises(DataError, match=r"^train.tsv: found 1 rows, accepted enough for a development_share of 0.5$"):
+        load_split(task, "en", "train", None)
+
+
+def test_rows_know_their_places(tmp_path: Path) -> None:
+    path = tmp_path.resolve() / "train.conllu"
+    places = load_split(local_task(tmp_path, "conllu", CONLLU_COLUMNS, CONLLU), "en", "train", None).places
+    assert [places.of(0), places.of(0, 3), places.of(1, 1)] == [f"{path}:3", f"{path}:7", f"{path}:10"]
+    tsv = "a\tb\ty\n" + "".join(f"{number}\tx\tp\n" for number in range(40))
+    shared = local_task(tmp_path, "tsv", "{text: a, label: y}", tsv, labels="open\ndevelopment_share: 0.1")
+    development = load_split(shared, "en", "validation", None)
+    lines = [development.places.of(row) for row in range(4)]
+    assert lines == [f"{tmp_path.resolve()}/train.tsv:{int(text) + 2}" for text in development.columns["text"]]
+
+
 # --- repositories -------------------------------------------------------------------------------------------------
 
 README = """\
@@ -296,6 +358,27 @@ def test_broken_readme_names_its_line(tmp_path: Path) -> None:
     readme.write_text("---\nconfigs:\n- {config_name: [\n---\n")
     with pytest.raises(DataError, match=r"README\.md:\d: found broken metadata \(ParserError\), accepted `configs`$"):
         load_split(task, "en", "train", tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["../../secret/*", "/../../secret/*", "", "a**b"])
+def test_patterns_stay_in_the_repository(tmp_path: Path, pattern: str) -> None:
+    task = repository(tmp_path)
+    readme = tmp_path / "some" / "thing" / "README.md"
+    readme.write_text(README.replace("one/train-*", pattern))
+    (tmp_path / "secret").mkdir()
+    shutil.copy(tmp_path / "some" / "thing" / "one" / "test-00000-of-00001.parquet", tmp_path / "secret" / "x.parquet")
+    with pytest.raises(DataError) as error:
+        load_split(task, "en", "train", tmp_path)
+    assert str(error.value).startswith(f"{readme}: found the pattern '{pattern}' (")
+
+
+def test_a_config_may_be_called_no(tmp_path: Path) -> None:
+    task = repository(tmp_path)
+    readme = tmp_path / "some" / "thing" / "README.md"
+    readme.write_text(README.replace("config_name: one", "config_name: no"))
+    body = task.path.read_text().replace("en: one", "en: {config: no}")
+    task.path.write_text(body)
+    assert load_split(find_task(str(task.path)), "en", "train", tmp_path).columns["tokens"] == TOKENS
 
 
 def test_the_hub_is_read_like_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

