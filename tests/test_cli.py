@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers_cli import command, failed, make_cli_place, succeeded, train_arguments
-from helpers_training import Place, english_task, pairs_task
+from helpers_training import Place, english_task, pairs_task, write_conllu
 
 from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.tasks.catalog import all_tasks
@@ -85,7 +85,12 @@ def test_train_prints_what_the_record_says(place: Place, trained: dict[str, Any]
         " adapter tags  yes           8         584\n"
         " head tags     yes           2          99\n"
     )
-    assert again.stderr == f"{trained['name']}: done before, in {folder}\n"
+    # Two epochs over 24 sentences are too few.
+    assert (record["development"], record["development_labels"] >= 1) == (record["development_majority"], True)
+    first, second = again.stderr.splitlines()
+    assert first == f"{trained['name']}: done before, in {folder}"
+    assert second.startswith(f"{trained['name']}: nothing learnt shows here: ")
+    assert f"accuracy at or under the majority class (development {record['development']:.2f}, " in second
 
 
 def test_options_reach_the_run(place: Place, trained: dict[str, Any], tmp_path: Path) -> None:
@@ -105,13 +110,33 @@ def test_evaluate(trained: dict[str, Any], tmp_path: Path) -> None:
     scores = json.loads(succeeded("evaluate", name, "--languages", "en", "--limit", 7, "--out", tmp_path, "--json"))
     assert scores == json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert (scores["languages"]["en"]["n"], scores["limit"]) == (7, 7)
-    value = f"{scores['mean']['accuracy']:.2f}"
-    lines = [line.split() for line in succeeded("evaluate", name, "--limit", 7).splitlines()]
-    assert lines == [
-        ["language", "family", "script", "accuracy", "n"],
-        ["en", "English", "IE:", "Germanic", "Latin", value, "7"],
-        ["mean", value],
+    value, majority = f"{scores['mean']['accuracy']:.2f}", f"{scores['majority']['en']:.2f}"
+    *lines, last = succeeded("evaluate", name, "--limit", 7).splitlines()
+    assert [line.split() for line in lines] == [
+        ["language", "family", "script", "accuracy", "majority", "class", "n"],
+        ["en", "English", "IE:", "Germanic", "Latin", value, majority, "7"],
+        ["mean", value, majority],
     ]
+    assert last.startswith("nothing learnt shows here: ")
+
+
+def test_evaluate_tells_unseen_labels_and_leaks(place: Place) -> None:
+    """German gold of a label that training never showed, and French sentences that are the training data."""
+    folder = place.folder / "told"
+    code = "{train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}"
+    languages = f"{{en: {code}, de: {{test: de-test.conllu}}, fr: {{test: en-train.conllu}}}}"
+    write_conllu(folder / "de-test.conllu", [[("Hund", "STRANGE"), ("und", "A")]])
+    english_task(folder, "told", labels="open", languages=languages)
+    run = json.loads(succeeded(*train_arguments(place, "told"), "--json"))
+    lines = succeeded("evaluate", run["name"], "--task", folder / "told.yaml").splitlines()
+    assert "  ".join(lines[0].split("  ")).split()[3:] == ["accuracy", "majority", "class", "unseen", "gold", "n"]
+    rows = {line.split()[0]: line.split()[-2:] for line in lines[1:4]}
+    assert rows == {"en": ["0", "10"], "de": ["1", "1"], "fr": ["0", "24"]}
+    assert any(line.strip().startswith("mean without en ") for line in lines)
+    assert "gold labels that training never showed count as wrong: de 1" in lines
+    (leak,) = [line for line in lines if line.startswith("trained on texts that it is scored on: ")]
+    assert "fr test (" in leak
+    assert leak.endswith("the training data itself)")
 
 
 def test_predict(place: Place, trained: dict[str, Any], tmp_path: Path) -> None:
