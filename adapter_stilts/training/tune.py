@@ -126,12 +126,12 @@ def tune(
     """Search a recipe with Optuna; each trial is a run without weights in the store, so an interrupted search goes on.
 
     `method` is what `train` takes; the recipe of houlsby, parallel or compacter is one of `bottleneck` that says so.
-    `search` maps recipe fields to 'LOW:HIGH' (logarithmic), 'A,B,C' or a list of values; by default the learning rate, from an eighth of
-    the present recipe's to four times it. `limit` is the number of English training examples of a trial, `match_tokens`
-    instead that of its training pieces, `development_limit` that of the development examples that are scored after each
-    epoch; `settings` replace fields that are not searched. The score is the selection
-    metric on English development data, the mean over `seeds` (the first also seeds the search); test data are never
-    read. Equal scores: the earlier trial. A seed whose loss is not finite counts as 0.
+    `search` maps recipe fields to 'LOW:HIGH' (logarithmic), 'A,B,C' or a list of values; by default the learning rate,
+    from an eighth of the present recipe's to four times it. `limit` is the number of English training examples of a
+    trial, `match_tokens` instead that of its training pieces, `development_limit` that of the development examples that
+    are scored after each epoch; `settings` replace fields that are not searched. The score is the selection metric on
+    English development data, the mean over `seeds` (the first also seeds the search); test data are never read. Equal
+    scores: the earlier trial. A seed whose loss is not finite counts as 0.
 
     Raises UsageError for fewer than one trial or seed, or a field or range that cannot be searched; StiltsError where
     no trial kept its loss finite.
