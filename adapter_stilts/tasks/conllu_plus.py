@@ -9,15 +9,16 @@ from adapter_stilts.errors import DataError
 from adapter_stilts.schema import CONLLU_COLUMNS
 from adapter_stilts.tasks.conllu import read_sentences
 from adapter_stilts.tasks.formats import GLOBAL_COLUMNS, Line
-from adapter_stilts.tasks.readers.rows import FileLines, Rows
 
 
 @dataclass(frozen=True)
 class PlusFile:
-    """`header`: the names of the columns, as they stand in the first line; `rows`: of one column, that of tokens."""
+    """`header`: the names of the columns, as they stand in the first line; `tokens` of every sentence, and `numbers`,
+    their lines."""
 
     header: tuple[str, ...]
-    rows: Rows
+    tokens: list[list[str]]
+    numbers: list[list[int]]
 
 
 def read_conllu_plus(path: Path, lines: Sequence[Line], column: str) -> PlusFile:
@@ -53,7 +54,7 @@ def read_conllu_plus(path: Path, lines: Sequence[Line], column: str) -> PlusFile
     words = [[number for number, _ in sentence.words] for sentence in read_sentences(mapped, refuse)]
     numbers = [sentence for sentence in words if sentence]
     tokens = [[values[number] for number in sentence] for sentence in numbers]
-    return PlusFile(header, Rows(FileLines(path, numbers), {column: tokens}))
+    return PlusFile(header, tokens, numbers)
 
 
 def _header(path: Path, lines: Sequence[Line]) -> tuple[str, ...]:
