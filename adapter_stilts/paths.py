@@ -33,7 +33,7 @@ def user_path(path: Path | str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise UsageError(
-            f"{path}: found no home folder for it, accepted a path without ~ (or ./~ for a name)"
+            f"{path}: found no home folder for it, accepted a path without ~"
         ) from None
 
 

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from adapter_stilts.errors import Complaint, ConfigError
 from adapter_stilts.paths import user_path
-from adapter_stilts.strict_yaml import parse_value
+from adapter_stilts.strict_yaml import is_text, parse_value
 from adapter_stilts.yaml_complaints import complaints_of, dotted, unknown_key
 
 # More layers, counted from 0, than any encoder has.
@@ -58,6 +58,7 @@ def layer_numbers(text: str) -> tuple[int, ...]:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 Values = Annotated[tuple[str | int | float | bool, ...], BeforeValidator(_as_tuple)]
+Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
 SplitName = Literal["train", "validation", "test"]
 Format = Literal["conllu", "conll", "tsv", "jsonl", "parquet"]
 MetricName = Literal["accuracy", "span_f1", "official_tag_f1"]
@@ -133,17 +134,17 @@ class Recipe(Strict):
     selection: Literal["last", "best"] = "last"
     development_examples: int | None = Field(default=None, ge=1)
     adapter: AdapterName = "pfeiffer"
-    reduction: float = Field(default=8, gt=0)
+    reduction: float = Field(default=8, gt=0, ge=0.01)
     layers: Annotated[str, BeforeValidator(_layers_text)] | None = None
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, le=8192)
     alpha: float | None = Field(default=None, gt=0)
     targets: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
     fusion: FusionName = "light"
-    fusion_rank: int = Field(default=16, ge=1)
+    fusion_rank: int = Field(default=16, ge=1, le=8192)
     fusion_null: bool = True
     fusion_learning_rate: float | None = Field(default=None, gt=0)
     merge: MergeName | None = None
-    merge_weights: Annotated[tuple[float, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
+    merge_weights: Annotated[tuple[Weight, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
     merge_then: Literal["stack", "continue"] = "stack"
     mixing: MixingName = "proportional"
     mixing_cap: int | None = Field(default=None, ge=1)
@@ -216,6 +217,7 @@ def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
     """
     known = {key: text for key, text in assignments.items() if key in Recipe.model_fields}
     unknown = [(key, unknown_key(key, Recipe)) for key in assignments if key not in known]
+    unknown += [(key, f"found {ascii(text)}, accepted Unicode") for key, text in known.items() if not is_text(text)]
     values = {key: text if key == "tuning" else parse_value(text) for key, text in known.items()}
     kept = {key: value for key, value in recipe.model_dump().items() if key not in values}
     for key, other in (("batch_examples", "batch_tokens"), ("batch_tokens", "batch_examples")):

@@ -40,7 +40,7 @@ class Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, f"no value of type {kind}", node.start_mark) from None
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise yaml.constructor.ConstructorError(None, None, "a number of too many digits", node.start_mark)
-        if isinstance(value, str) and _NO_TEXT.search(value):
+        if isinstance(value, str) and not is_text(value):
             raise yaml.constructor.ConstructorError(None, None, "half a character (\\ud800-\\udfff)", node.start_mark)
         return value
 
@@ -88,6 +88,11 @@ def parse_value(text: str) -> Any:
         return yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, RecursionError):
         return text
+
+
+def is_text(text: str) -> bool:
+    """Whether a text can be written down: bytes that were no UTF-8 become halves of characters in Python."""
+    return _NO_TEXT.search(text) is None
 
 
 def complaint(path: Path, location: Sequence[str | int], what: str) -> Complaint:

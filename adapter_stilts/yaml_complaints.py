@@ -170,7 +170,7 @@ def shown_value(value: object) -> str:
     """A value as YAML has it, on at most 60 characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = " ".join(_REPR.repr(value).split())
+    text = " ".join(_REPR.repr(list(value) if isinstance(value, tuple) else value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

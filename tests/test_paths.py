@@ -1,6 +1,7 @@
 """Folders, mirrors, and writing whole or not at all."""
 
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -13,10 +14,14 @@ from adapter_stilts.paths import (
     atomic_folder,
     atomic_write_text,
     cache_dir,
+    check_folder,
+    crc32_file,
     mirror_dir,
     remembered_sha256,
     resolve_repository,
     sha256_file,
+    sweep,
+    user_path,
 )
 
 
@@ -153,3 +158,73 @@ def test_damaged_note_is_not_believed(tmp_path: Path, monkeypatch: pytest.Monkey
     (note,) = (tmp_path / "cache").rglob("*.json")
     note.write_text("{")
     assert remembered_sha256(path) == hashlib.sha256(b"one").hexdigest()
+    note.write_text(note_of_another_file(note, path))
+    assert remembered_sha256(path) == hashlib.sha256(b"one").hexdigest()
+
+
+def note_of_another_file(note: Path, path: Path) -> str:
+    """The note with one digit of the hash changed: right JSON, wrong content."""
+    digest = sha256_file(path)
+    changed = ("1" if digest[0] != "1" else "2") + digest[1:]
+    text = note.read_text()
+    assert digest in text
+    return text.replace(digest, changed)
+
+
+def test_a_damaged_note_is_said_and_one_of_an_older_version_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(paths, "_SETTLED_NANOSECONDS", -1)
+    path = tmp_path / "weights"
+    path.write_text("one")
+    digest = remembered_sha256(path)
+    (note,) = (tmp_path / "cache").rglob("*.json")
+    old = {key: value for key, value in json.loads(note.read_text()).items() if key != "crc32"}
+    note.write_text(json.dumps({**old, "sha256": "0" * 64}))
+    assert remembered_sha256(path) == digest
+    assert capsys.readouterr().err == ""
+    note.write_bytes(note.read_bytes()[:40])
+    assert remembered_sha256(path) == digest
+    assert capsys.readouterr().err == f"remembered hash {note}: damaged, made anew\n"
+
+
+def test_home_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/a") == tmp_path / "a"
+    assert user_path(Path("~")) == tmp_path
+    assert user_path("a/~") == Path("a/~")
+    with pytest.raises(UsageError, match=r"^~nobody_of_that_name/x: found no home folder for it, accepted"):
+        user_path("~nobody_of_that_name/x")
+
+
+def test_a_folder_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "deep", "--runs")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=rf"^--runs: found {tmp_path}/file, which is no folder, accepted a folder to "):
+        check_folder(tmp_path / "file", "--runs")
+    with pytest.raises(UsageError, match=rf"^--out: found {tmp_path}/file/x, of which {tmp_path}/file is no folder, "):
+        check_folder(tmp_path / "file" / "x", "--out")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="gone, which is no folder"):
+        check_folder(tmp_path / "gone", "--out")
+    with pytest.raises(UsageError, match=r"^\$X: /proc/runs cannot be written \(.*\), accepted a folder to write to$"):
+        check_folder(Path("/proc/runs"), "$X")
+
+
+def test_sweep_leaves_what_may_still_be_written_to(tmp_path: Path) -> None:
+    for name in ("a.part", "b.part", "c.other"):
+        (tmp_path / name).touch()
+    (tmp_path / "d.part").mkdir()
+    for name in ("b.part", "c.other", "d.part"):
+        os.utime(tmp_path / name, (0, 0))
+    sweep(tmp_path, "*.part")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.part", "c.other"]
+
+
+def test_crc32_of_a_known_text(tmp_path: Path) -> None:
+    """The check value of CRC-32/ISO-HDLC: that of '123456789'."""
+    (tmp_path / "known").write_text("123456789")
+    (tmp_path / "empty").touch()
+    assert (crc32_file(tmp_path / "known"), crc32_file(tmp_path / "empty")) == ("cbf43926", "00000000")

@@ -36,3 +36,12 @@ def test_a_bar_tells_the_speed_of_this_process(clock: list[float]) -> None:
     (task,) = bar.tasks
     assert (task.completed, task.speed, task.time_remaining) == (80, 0.5, 40)
     assert task.fields["detail"] == "25 tokens/s"
+
+
+def test_speed_is_by_the_seconds_that_tokens_took(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """20 seconds, of which 5 were training: the others scored and waited, and count for what is left."""
+    reporter = Reporter("run", 100, "steps", None)
+    reporter.advance(5, tokens=250, seconds=2.5)
+    clock[0] += 20.0
+    reporter.advance(5, tokens=250, seconds=2.5)
+    assert capsys.readouterr().err == "run: 10/100 steps  100 tokens/s  180 s left\n"

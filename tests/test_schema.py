@@ -1,12 +1,16 @@
 """Every complaint about a YAML file names its line and key; overrides follow YAML's rules and the field's type."""
 
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from adapter_stilts.errors import UsageError
-from adapter_stilts.schema import Recipe, Task, layer_numbers, override
+from adapter_stilts.errors import ConfigError, UsageError
+from adapter_stilts.schema import Recipe, Task, layer_numbers, override, setting_text
 from adapter_stilts.strict_yaml import load_yaml, place
+from adapter_stilts.study_schema import Study
+from adapter_stilts.yaml_complaints import complaints_of
 
 TASK = """\
 name: mine
@@ -211,3 +215,97 @@ def test_new_fields_refuse(key: str, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         override(Recipe(), {key: text})
     assert str(caught.value) == message
+
+
+def test_all_that_is_wrong_is_said_at_once_by_line(tmp_path: Path) -> None:
+    text = TASK.replace("version: 1", "version: one").replace("licence: none", "license: none")
+    text = text.replace("1e-3", "fast").replace("epochs: 2", "epochs: 0").replace("    no: {", "    en: {")
+    assert [line.partition(",")[0] for line in complaints(tmp_path, text)] == [
+        ":2: version: found 'one'",
+        ":8: license: found an unknown key (did you mean 'licence'?)",  # and no word of a missing licence
+        ":18: data.languages.en: found twice (also line 17)",
+        ":22: recipes.full.default.learning_rate: found 'fast'",
+        ":23: recipes.full.default.epochs: found 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("version: 1", "version: 1.5", ":2: version: found 1.5, accepted a whole number"),
+        ("version: 1", "version: null", ":2: version: found null, accepted a whole number"),
+        ("name: mine", "name: my task", ":1: name: found 'my task', accepted a name of letters, digits, _ . and -, of w"),
+        ("[accuracy]", "[]", ":10: metrics: found [], accepted a list of 1 or more"),
+        ("[accuracy]", "accuracy", ":10: metrics: found 'accuracy', accepted a list such as [a, b]"),
+        ("labels: [NO,", "label_until: ''\nlabels: [NO,", ":12: label_until: found '', accepted text that is not empty"),
+        ("{tokens: tokens, labels: tags}", "[tokens]", ":15: data.columns: found ['tokens'], accepted a mapping such as "),
+        ("tokens: tokens,", "1: tokens,", ":15: data.columns[1]: found 1, accepted text, in quotes"),
+        ("tokens: tokens,", "tokens: [1],", ":15: data.columns.tokens: found [1], accepted text or a whole number"),
+        ("en: english", "en: [english]", ":17: data.languages.en: found ['english'], accepted a mapping with the keys d"),
+        ("en: english", "en: {filter: {x: [{}]}}", ":17: data.languages.en.filter.x[0]: found {}, accepted text or a wh"),
+        ("epochs: 2", "fusion_null: 3", ":23: recipes.full.default.fusion_null: found 3, accepted true or false"),
+        ("epochs: 2", "epochs: 1000000000000", ":23: recipes.full.default.epochs: found 1000000000000, accepted less th"),
+        ("epochs: 2", "layers: 0-99999999999", ":23: recipes.full.default.layers: found '0-99999999999', accepted layer"),
+        ("epochs: 2", f"epochs: 0x{'f' * 5000}", ":23: found broken YAML (a number of too many digits), accepted YAML"),
+        ("epochs: 2", f"epochs: {'9' * 5000}", ":23: found broken YAML (no value of type int), accepted YAML"),
+        ("epochs: 2", "epochs: !!int x", ":23: found broken YAML (no value of type int), accepted YAML"),
+        ("epochs: 2", "epochs: !!bool x", ":23: found broken YAML (no value of type bool), accepted YAML"),
+        ("epochs: 2", "epochs: !!timestamp x", ":23: found broken YAML (no value of type timestamp), accepted YAML"),
+        ("epochs: 2", 'tuning: "\\ud800"', ":23: found broken YAML (half a character (\\ud800-\\udfff)), accepted YAML"),
+        ("epochs: 2", "? [a]\n      : 2", ":23: found broken YAML (found unhashable key), accepted YAML"),
+        ("epochs: 2", "epochs: " + "[" * 5000, ":23: found broken YAML (nested too deep), accepted YAML"),
+    ],
+)
+def test_complaints_say_what_yaml_takes(tmp_path: Path, old: str, new: str, line: str) -> None:
+    (found,) = complaints(tmp_path, TASK.replace(old, new))
+    if "nested" in line:  # nobody counts lines at such a depth
+        found = re.sub(r"^:\d+:", ":23:", found)
+    assert found[: len(line)] == line
+
+
+def test_no_word_of_pydantic_is_in_a_complaint(tmp_path: Path) -> None:
+    """Each field of a task, a recipe and a study under values of every other kind."""
+    words = ("valid ", "Input", "should", "instance", "tuple", "dictionary", "after validation", "integer", "None", "True")
+    values = [None, True, 3, -1, 0.5, float("nan"), "", "x y", [], [[1]], {}, {"a": {}}, {1: 2}, 10**40]
+    seen = 0
+    for model in (Task, Recipe, Study):
+        for key in model.model_fields:
+            for value in values:
+                try:
+                    model.model_validate({key: value})
+                except ValidationError as error:
+                    for location, what in complaints_of(error, model, {key: value}):
+                        seen += 1
+                        assert what.startswith("found ") and ", accepted " in what, (key, value, what)
+                        assert not [own for own in words if own in what], (location, value, what)
+    assert seen > 500
+
+
+def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
+    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+    (line,) = complaints(tmp_path, bomb)
+    assert line.endswith("found aliases (*) that stand for more than 1,000,000 values, accepted fewer")
+    merges = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60))
+    assert "aliases (*) that stand for" in complaints(tmp_path, merges)[0]
+
+
+def test_more_complaints_than_anybody_reads_are_counted(tmp_path: Path) -> None:
+    lines = complaints(tmp_path, TASK.replace('[NO, "ON", y]', f"[{'1, ' * 99}1]"))
+    assert (len(lines), lines[-1]) == (51, "and 50 more")
+
+
+def test_override_says_all_at_once_and_takes_no_tracebacks() -> None:
+    texts = {"epoch": "1", "rank": "x", "targets": "[query", "learning_rate": "9" * 5000, "tuning": "\udcff"}
+    with pytest.raises(ConfigError) as caught:
+        override(Recipe(), texts)
+    assert [line.partition(", accepted")[0] for line in caught.value.lines] == [
+        "--set epoch: found an unknown key (did you mean 'epochs'?)",
+        "--set tuning: found '\\udcff'",
+        "--set learning_rate: found '999999999999999999999999999...9999999999999999999999999999'",
+        "--set rank: found 'x'",
+    ]
+
+
+def test_settings_as_typed() -> None:
+    values = (None, True, 2, 0.5, "a", ["query", "value"], (0.7, 0.3))
+    assert [setting_text(own) for own in values] == ["null", "true", "2", "0.5", "a", "query,value", "0.7,0.3"]

@@ -159,3 +159,36 @@ def test_syntax_vs_semantics_crosses_knowledge_with_granularity() -> None:
     assert len(study.seeds) == 3
     small = find_study("syntax_vs_semantics_small")
     assert (small.limit, small.test_limit, small.intermediates) == (600, 50, study.intermediates)
+
+
+def test_all_that_is_wrong_in_a_study_is_said_at_once(place: Place) -> None:
+    (place.folder / "bad.yaml").write_text((place.folder / "tags.yaml").read_text().replace("[A, B, C]", "[A, A]"))
+    text = (
+        "targets: [tags.yaml, bad.yaml]\nintermediates: [other.yaml, thirt.yaml]\nbackbone: embeded\nseeds: [0, 0]\n"
+        "overrides:\n- {intermediate: oter.yaml, set: {epoch: 2, rank: x}}\n- {target: other.yaml, set: {epochs: 2}}\n"
+    )
+    lines = complaints(place, text)
+    assert [line.split(", accepted")[0] for line in lines] == [
+        f"study.yaml:1: targets[1]: {place.folder}/bad.yaml:12: labels: found 'A' twice",
+        "study.yaml:2: intermediates[1]: thirt.yaml: found no such file",
+        "study.yaml:3: backbone: found 'embeded' (did you mean 'embedded'?)",
+        "study.yaml:4: seeds[1]: found 0 twice",
+        f"study.yaml:6: overrides[0].intermediate: found 'oter.yaml'",
+        "study.yaml:6: overrides[0].set.epoch: found an unknown key (did you mean 'epochs'?)",
+        "study.yaml:6: overrides[0].set.rank: found 'x'",
+        f"study.yaml:7: overrides[1].target: found '{place.folder}/other.yaml'",
+    ]
+
+
+def test_paths_of_a_study_are_relative_to_it_or_to_home(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those with + between."""
+    monkeypatch.setenv("HOME", str(place.folder))
+    monkeypatch.chdir("/")
+    (place.folder / "sub").mkdir()
+    (place.folder / "sub" / "base.yaml").write_text(
+        "targets: [~/tags.yaml]\nintermediates: [../other.yaml+~/third.yaml]\nbackbone: ~/tiny\n"
+    )
+    (place.folder / "study.yaml").write_text("include: ~/sub/base.yaml\n")
+    study = find_study("~/study.yaml")
+    assert study.targets == (f"{place.folder}/tags.yaml",)
+    assert study.intermediates == (f"{place.folder}/other.yaml+{place.folder}/third.yaml",)

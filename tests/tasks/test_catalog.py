@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import adapter_stilts
-from adapter_stilts.errors import UsageError
+from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.languages import LANGUAGE_LISTS
 from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.catalog import all_tasks, find_task
@@ -188,3 +188,43 @@ def test_checks_beyond_types(tmp_path: Path, changes: list[tuple[str, str]], mes
     lines = [line.removeprefix(str(path)) for line in str(error.value).split("\n")]
     assert message in [line[: len(message)] for line in lines]
     assert len(lines) <= 5
+
+
+def test_all_that_is_wrong_beyond_types_is_said_at_once(tmp_path: Path) -> None:
+    text = MINE.replace("c: accuracy", "c: f1").replace("[A, B]", "[A, B, A]").replace("form, ", "word, ")
+    text = text.replace("{train: train.conllu}", "{train: trian.conllu, test: tset.conllu}")
+    path = mine(tmp_path, text + "recipes: {full: {embeded: {}}, head: {large: {}}}\n").resolve()
+    with pytest.raises(ConfigError) as error:
+        find_task(str(path))
+    assert [line.removeprefix(str(path)).partition(",")[0] for line in error.value.lines] == [
+        ":11: selection_metric: found f1",
+        ":12: labels: found 'A' twice",
+        ":15: data.columns.tokens: found 'word'",
+        f":17: data.languages.en.train: found no file {tmp_path}/trian.conllu",
+        f":17: data.languages.en.test: found no file {tmp_path}/tset.conllu",
+        ":18: recipes.full.embeded: found 'embeded' (did you mean 'embedded'?)",
+        ":18: recipes.head.large: found 'large'",
+    ]
+
+
+def test_recipes_of_a_folder_are_found_however_it_is_written(tmp_path: Path) -> None:
+    recipes = "recipes: {full: {./tiny: {epochs: 3}, me/other: {epochs: 4}, default: {epochs: 5}}}\n"
+    task = find_task(str(mine(tmp_path, MINE + recipes)))
+    epochs = [recipe_for(task, "full", own).epochs for own in ("tiny", "./tiny", "me/other", "embedded")]
+    assert epochs == [3, 3, 4, 5]
+
+
+def test_home_folders_in_names_and_data_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "tasks").mkdir()
+    mine(tmp_path / "tasks", MINE.replace("train.conllu", "~/data.conllu"))
+    (tmp_path / "tasks" / "train.conllu").rename(tmp_path / "data.conllu")
+    task = find_task("~/tasks/mine.yaml")
+    assert (task.path, task.file("~/data.conllu")) == (tmp_path / "tasks" / "mine.yaml", tmp_path / "data.conllu")
+    assert find_task(Path("~/tasks/mine.yaml")) == task
+
+
+def test_a_name_that_no_file_system_takes_is_no_task() -> None:
+    for name in ("x" * 5000, "a\0b", "a\0b.yaml"):
+        with pytest.raises(UsageError, match=r"found no such"):
+            find_task(name)
