@@ -77,7 +77,7 @@ def test_options_ask_for_more(tmp_path: Path) -> None:
 
 def test_wrong_usage(tmp_path: Path, wrong: Path) -> None:
     nothing = tmp_path / "nothing.conllu"
-    message = f"{nothing}: found no such file, accepted CoNLL-U files and folders of them"
+    message = f"{nothing}: found no such file, accepted data files, a task's YAML, and folders of CoNLL-U files"
     assert failed(2, "data", "check", nothing) == message
     assert failed(2, "data", "check", wrong, "--skip", "upso").startswith("--skip: found 'upso', accepted: utf-8, ")
     assert failed(2, "data", "check", wrong, "--parallel").startswith(

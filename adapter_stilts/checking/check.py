@@ -1,11 +1,14 @@
 """Check annotated data: every finding with its file and line, what was found and what is accepted."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from adapter_stilts.checking import corpus
-from adapter_stilts.checking.findings import CheckedFile, Finding, Report, Say
+from adapter_stilts.checking.findings import CheckedFile, Example, Finding, Report, Say
+from adapter_stilts.checking.labels import check_labels, check_spans, check_unseen_labels, scheme_of
+from adapter_stilts.checking.rows import SayOfUnit, check_repository_split, check_rows, labels_of_conllu
 from adapter_stilts.checking.sentences import (
     ENTITY_KEY,
     SEMANTIC_KEY,
@@ -18,8 +21,9 @@ from adapter_stilts.checking.sentences import (
     check_tree,
     check_upos,
 )
-from adapter_stilts.errors import UsageError
-from adapter_stilts.tasks.conllu import DEPREL, HEAD, MISC, UPOS, Row, Sentence, misc_values, read_sentences
+from adapter_stilts.checking.sources import RepositorySplit, Source, sources_of
+from adapter_stilts.errors import DataError
+from adapter_stilts.tasks.conllu import DEPREL, FORM, HEAD, MISC, UPOS, Row, Sentence, misc_values, read_sentences
 
 # What a word has of each annotation; a file in which no word has it is spared the checks of it.
 _ANNOTATIONS: dict[str, Callable[[list[str]], str | None]] = {
@@ -38,50 +42,87 @@ def check_files(
     parallel: bool = False,
     minimum: int | None = None,
     skip: Collection[str] = (),
+    file_format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    mirror: Path | None = None,
 ) -> Report:
-    """Check CoNLL-U files, and all `.conllu` files in folders.
+    """Check data files of every format that tasks have, all `.conllu` files in folders, and all files of a task's YAML.
 
-    Always: CoNLL-U's form, `# text`, UPOS and relations of UD v2, trees, entity spans (MISC Entity: IOB2 over PER, LOC,
-    ORG) and coarse semantic tags (MISC Sem), each where the file has it at all; sentences that stand twice, or in both
-    training and test data. `varied`: no four words in a row in more than 3 sentences of a language, no UPOS sequence in
-    more than 2% of a file's sentences. `parallel`: the same sentences in all files whose names differ in the language
-    code alone. `minimum`: so many sentences in each file. `skip`: codes of `findings.CODES` that are left out.
+    CoNLL-U, always: its form, `# text`, UPOS and relations of UD v2, trees, entity spans (MISC Entity: IOB2 over PER,
+    LOC, ORG) and coarse semantic tags (MISC Sem), each where the file has it at all. Other formats, and the column of
+    labels of a task: what stops the reader, what is no label, tags of spans; in a task labels that its training data do
+    not have. All: sentences or texts that stand twice, or in both training and test data. `varied`: no four words in a
+    row in more than 3 sentences of a language, no UPOS sequence in more than 2% of a file's sentences. `parallel`: the
+    same sentences in all files whose names differ in the language code alone. `minimum`: so many sentences in each
+    file. `skip`: codes of `findings.CODES` that are left out. `file_format` and `columns` (role -> column) say what the
+    files do not, `mirror` where the datasets of a task are.
 
-    Raises UsageError for a path without files, and where nothing is parallel.
+    Raises UsageError for a path without files, a file of no known format, and where nothing is parallel.
     """
     findings: list[Finding] = []
 
-    def say(path: Path, line: int, code: str, message: str) -> None:
-        findings.append(Finding(path, line, code, message))
+    def say(path: Path, line: int, code: str, message: str, unit: str = "line") -> None:
+        findings.append(Finding(path, line, code, message, unit))
 
     def say_of(file: CheckedFile, line: int, code: str, message: str) -> None:
-        say(file.path, line, code, message)
+        say(file.path, line, code, message, file.unit)
 
-    files = [_check_file(path, partial(say, path)) for path in _conllu_files(paths)]
+    groups: dict[str, list[CheckedFile]] = {}
+    for source in sources_of(paths, file_format, columns or {}):
+        file, group = _check_source(source, mirror, say)
+        if file is not None:
+            groups.setdefault(group, []).append(file)
+    files = [file for own in groups.values() for file in own]
+    for own in groups.values():
+        check_unseen_labels(own, say_of)
+        _check_missing_tags(own, say_of)
     corpus.check_repetitions(files, say_of)
     for file in files:
-        corpus.check_count(file, minimum or 1, say_of)
-        if varied and "UPOS" not in file.unchecked:
+        if not file.read.endswith("not read"):
+            corpus.check_count(file, minimum or 1, say_of)
+        if varied and file.sentences and "UPOS" not in file.unchecked:
             corpus.check_tag_sequences(file, say_of)
     if varied:
         corpus.check_n_grams(files, say_of)
     if parallel:
         corpus.check_parallel(files, say_of)
-    order = {file.path: place for place, file in enumerate(files)}
-    kept = [finding for finding in findings if finding.code not in skip]
+    order = {file.path: index for index, file in reversed(list(enumerate(files)))}
+    kept = dict.fromkeys(finding for finding in findings if finding.code not in skip)
     return Report(tuple(files), tuple(sorted(kept, key=lambda own: (order[own.file], own.line))))
 
 
-def _conllu_files(paths: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(path.rglob("*.conllu")) if path.is_dir() else [path]
-        if not inside:
-            raise UsageError(f"{path}: found no .conllu file in the folder, accepted one or more")
-        if not path.exists():
-            raise UsageError(f"{path}: found no such file, accepted CoNLL-U files and folders of them")
-        found += inside
-    return list(dict.fromkeys(found))
+def _check_source(
+    source: Source | RepositorySplit, mirror: Path | None, say: SayOfUnit
+) -> tuple[CheckedFile | None, str]:
+    """The checked file, and the task (or nothing) that it belongs to."""
+    if isinstance(source, RepositorySplit):
+        return check_repository_split(source, mirror, say), str(source.task.path)
+    if source.format != "conllu":
+        return check_rows(source, say), source.group
+    of_line = lambda line, code, message: say(source.path, line, code, message, "line")  # noqa: E731
+    file = replace(_check_file(source.path, of_line), given_role=source.split)
+    if "labels" not in source.columns:
+        return file, source.group
+    try:
+        labels = labels_of_conllu(source)
+    except DataError:  # said before, or with its code: a key that a word has not in MISC
+        labels = ()
+    scheme = scheme_of(labels)
+    check_labels(labels, of_line, source.labels)
+    check_spans(labels, scheme, of_line)
+    return replace(file, labels=labels, scheme=scheme), source.group
+
+
+def _check_missing_tags(files: Sequence[CheckedFile], say: corpus.SayOf) -> None:
+    """UPOS that a file has nowhere, where others have it, or where there are trees: test data without their gold."""
+    having = [file for file in files if file.sentences and "UPOS" not in file.unchecked]
+    for file in files:
+        if file in having or not file.examples or not file.sentences:
+            continue
+        if having or "HEAD" not in file.unchecked or "DEPREL" not in file.unchecked:
+            there = f" as in {having[0].path}" if having else " beside HEAD and DEPREL"
+            found = f"found UPOS _ on all of {file.words} words"
+            say(file, file.examples[0].line, "upos", f"{found}, accepted a tag on each{there}")
 
 
 def _check_file(path: Path, say: Say) -> CheckedFile:
@@ -91,11 +132,21 @@ def _check_file(path: Path, say: Say) -> CheckedFile:
     missing = [name for name in _ANNOTATIONS if not _has(words, name, say)]
     missing += [key for key in ("sent_id", "text") if all(own.comment(key) is None for own in sentences)]
     _check_identifiers(sentences, say, "sent_id" not in missing)
+    _check_forms(words, say)
     for sentence in whole:
         check_form(sentence, say)
         for check in _checks(missing):
             check(sentence, say)
-    return CheckedFile(path, sentences, tuple(missing))
+    filled = [sentence for sentence in whole if sentence.words]
+    examples = tuple(Example(own.line, tuple(fields[FORM] for _, fields in own.words)) for own in filled)
+    return CheckedFile(path, sentences, tuple(missing), examples)
+
+
+def _check_forms(words: Sequence[Row], say: Say) -> None:
+    """A treebank whose text is distributed apart has _ in the place of its words."""
+    without = [line for line, fields in words if fields[FORM] == "_"]
+    if len(without) > 1 and 2 * len(without) > len(words):
+        say(without[0], "form", f"found FORM _ on {len(without)} of {len(words)} words, accepted the words of the text")
 
 
 def _checks(missing: Collection[str]) -> Iterator[Callable[[Sentence, Say], None]]:

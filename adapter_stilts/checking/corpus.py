@@ -24,23 +24,31 @@ def check_repetitions(files: Sequence[CheckedFile], say: SayOf) -> None:
     Test data are read last, so that a sentence that training data have too is found there.
     """
     seen: dict[str, tuple[CheckedFile, int]] = {}
-    for file, sentence in _sentences(sorted(files, key=lambda own: own.role == "test")):
-        words = [letters for _, fields in sentence.words if (letters := _letters(fields[FORM]))]
+    ordered = sorted(files, key=lambda own: own.role == "test")
+    for file, example in [(own, example) for own in ordered for example in own.examples]:
+        words = [letters for word in example.words if (letters := _letters(word))]
         if len(words) < REPEATED_WORDS:
             continue
-        first, line = seen.setdefault("".join(words), (file, sentence.line))
-        if (first, line) == (file, sentence.line):
+        first, line = seen.setdefault("".join(words), (file, example.line))
+        if first is file and line == example.line:
             continue
+        what, where = "sentence" if file.per_word else "text", place(first, line)
         if (first.role, file.role) == ("train", "test"):
-            say(file, sentence.line, "leak", f"found a test sentence that training data have ({first.path}:{line})")
+            say(file, example.line, "leak", f"found a test {what} that training data have ({where})")
         else:
-            say(file, sentence.line, "duplicate", f"found the sentence of {first.path}:{line}, accepted each once")
+            say(file, example.line, "duplicate", f"found the {what} of {where}, accepted each once")
+
+
+def place(file: CheckedFile, line: int) -> str:
+    """A line, or a row, of a file."""
+    return f"{file.path}:{line}" if file.unit == "line" else f"{file.path} {file.unit} {line}"
 
 
 def check_count(file: CheckedFile, minimum: int, say: SayOf) -> None:
     """At least so many sentences in a file."""
-    if len(file.sentences) < minimum:
-        say(file, file.last_line, "count", f"found {len(file.sentences)} sentences, accepted {minimum} or more")
+    if file.size < minimum:
+        what = "sentences" if file.per_word else "texts"
+        say(file, file.last_line, "count", f"found {file.size} {what}, accepted {minimum} or more")
 
 
 # --- variety ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What a check found: places with messages, and how much was looked at."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,12 @@ CODES: dict[str, str] = {
     "partial": "an annotation on fewer than half of a file's words",
     "duplicate": "a sentence of four or more words twice",
     "leak": "a test sentence that stands in training data",
+    "read": "a file of another format, at the line where reading stops",
+    "form": "FORM _ on most words: a treebank without its text",
+    "nothing": "a text, or a sentence, with nothing in it",
+    "label": "what can be no label, is not in the task's list, or is spelled in two ways",
+    "spans": "tags of spans in IOB1, in several schemes, or inside a span that has not begun",
+    "unseen": "a label of development or test data that training data do not have",
     "count": "no sentence, or too few (--minimum)",
     "parallel": "other sentences than in the other languages (--parallel)",
     "n-gram": "four words in a row in more than 3 sentences of a language (--varied)",
@@ -44,32 +51,62 @@ CODES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be: `message` says what was found and what is accepted."""
+    """One thing that is not as it should be: `message` says what was found and what is accepted. `line` counts rows
+    where `unit` says so."""
 
     file: Path
     line: int
     code: str
     message: str
+    unit: str = "line"
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.message} [{self.code}]"
+        place = f"{self.file}:{self.line}" if self.unit == "line" else f"{self.file}: {self.unit} {self.line}"
+        return f"{place}: {self.message} [{self.code}]"
 
     def as_json(self) -> dict[str, Any]:
-        return {"file": str(self.file), "line": self.line, "code": self.code, "message": self.message}
+        return {"file": str(self.file), self.unit: self.line, "code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sentence, or a text (and its second text) cut at blanks: its line (or row) and its words."""
+
+    line: int
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """One file that was looked at. `unchecked`: annotations that it does not have, and checks that it was spared."""
+    """One file that was looked at. `unchecked`: annotations that it does not have, and checks that it was spared.
+
+    `examples` could be read and have words. `sentences` are those of CoNLL-U, empty for other formats; `labels` are the
+    labels of each example, each with its line, and `scheme` that of their spans; `read` says how another format was
+    read; `given_role` is that which a task gives it, before what its name says.
+    """
 
     path: Path
     sentences: tuple[Sentence, ...]
     unchecked: tuple[str, ...]
+    examples: tuple[Example, ...] = ()
+    labels: tuple[tuple[tuple[int, str], ...], ...] = ()
+    scheme: str | None = None
+    read: str = ""
+    per_word: bool = True
+    unit: str = "line"
+    given_role: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of sentences or texts."""
+        return len(self.sentences or self.examples)
 
     @property
     def words(self) -> int:
-        """Number of syntactic words."""
-        return sum(len(sentence.words) for sentence in self.sentences)
+        """Number of syntactic words; of texts, of what stands between blanks."""
+        if self.sentences:
+            return sum(len(sentence.words) for sentence in self.sentences)
+        return sum(len(example.words) for example in self.examples)
 
     @property
     def language(self) -> str | None:
@@ -79,7 +116,9 @@ class CheckedFile:
 
     @property
     def role(self) -> str | None:
-        """`train`, `dev` or `test`, from the name, else from the name of the folder."""
+        """`train`, `dev` or `test`, from the task, else from the name, else from the name of the folder."""
+        if self.given_role is not None:
+            return _ROLES[self.given_role]
         named = [*_parts(self.path), self.path.resolve().parent.name]
         return next((_ROLES[part] for part in named if part in _ROLES), None)
 
@@ -87,13 +126,28 @@ class CheckedFile:
     def last_line(self) -> int:
         """The last line with something on it; 1 for an empty file."""
         if not self.sentences:
-            return 1
+            return self.examples[-1].line if self.examples else 1
         last = self.sentences[-1]
         return max(own[-1][0] for own in (last.comments, last.words, last.others) if own)
 
+    @property
+    def description(self) -> str:
+        """How the file was read, and its labels with how often they stand there, the commonest first."""
+        counts = Counter(label for own in self.labels for _, label in own)
+        if not counts:
+            return f"{self.path}: {self.read}"
+        shown = [f"{label} {count:,}" for label, count in counts.most_common(_SHOWN_LABELS)]
+        more = f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) else ""
+        scheme = f"; {self.scheme}" if self.scheme else ""
+        return f"{self.path}: {self.read}; {_counted(len(counts), 'label')}: {', '.join(shown)}{more}{scheme}"
+
     def as_json(self) -> dict[str, Any]:
-        counts = {"sentences": len(self.sentences), "words": self.words}
-        return {"file": str(self.path), **counts, "unchecked": list(self.unchecked)}
+        counts = {"sentences" if self.per_word else "texts": self.size, "words": self.words}
+        described: dict[str, Any] = {"file": str(self.path), **counts, "unchecked": list(self.unchecked)}
+        if self.read:
+            described |= {"read": self.read, "scheme": self.scheme}
+            described["labels"] = dict(Counter(label for own in self.labels for _, label in own).most_common())
+        return described
 
 
 @dataclass(frozen=True)
@@ -108,7 +162,7 @@ class Report:
         """One line with counts, and with what was not checked where the annotation is missing."""
         counts = [
             _counted(len(self.files), "file"),
-            _counted(sum(len(own.sentences) for own in self.files), "sentence"),
+            *self._sizes(),
             _counted(sum(own.words for own in self.files), "word"),
             _counted(len(self.findings), "finding"),
         ]
@@ -119,6 +173,11 @@ class Report:
         listed = ", ".join(f"{what} ({count} of {len(self.files)} files)" for what, count in spared.items())
         return ", ".join(counts) + (f"; not checked, for want of it: {listed}" if listed else "")
 
+    def _sizes(self) -> list[str]:
+        sentences, texts = (sum(own.size for own in self.files if own.per_word == each) for each in (True, False))
+        counted = [_counted(sentences, "sentence")] if sentences or not texts else []
+        return counted + ([_counted(texts, "text")] if texts else [])
+
     def as_json(self) -> dict[str, Any]:
         return {
             "files": [own.as_json() for own in self.files],
@@ -127,6 +186,7 @@ class Report:
         }
 
 
+_SHOWN_LABELS = 12
 _ROLES = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 
 

@@ -107,6 +107,12 @@ def assignments(option: str, typed: Sequence[str] | None, form: str = "KEY=VALUE
     return dict(own.split("=", 1) for own in typed or ())
 
 
+def columns_by_role(typed: list[str] | None) -> dict[str, str]:
+    """Role -> column of what was typed after --columns."""
+    parts = [part.strip() for own in typed or () for part in own.split(",")]
+    return assignments("--columns", parts, "ROLE=COLUMN")
+
+
 def language_codes(languages: str | None) -> list[str] | None:
     """The codes after --languages. Raises UsageError where there is none."""
     return arguments.language_codes("--languages", languages)

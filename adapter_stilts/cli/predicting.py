@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapter_stilts.cli.options import DeviceOption, MirrorOption, RunsOption, assignments, usable_device
+from adapter_stilts.cli.options import DeviceOption, MirrorOption, RunsOption, columns_by_role, usable_device
 from adapter_stilts.errors import UsageError
 from adapter_stilts.progress import quiet_libraries, show_bytes
 from adapter_stilts.tasks.formats import FORMATS, is_parquet
@@ -43,12 +43,6 @@ FormatOption = Annotated[
     str | None,
     typer.Option("--format", help=f"{', '.join(FORMATS)}.", show_default="known by name, else by content"),
 ]
-
-
-def columns_by_role(typed: list[str] | None) -> dict[str, str]:
-    """Role -> column of what was typed after --columns."""
-    parts = [part.strip() for own in typed or () for part in own.split(",")]
-    return assignments("--columns", parts, "ROLE=COLUMN")
 
 
 def predict(

@@ -101,7 +101,7 @@ def read_bytes(path: Path) -> bytes:
 
 def decode_lines(path: Path, raw: bytes) -> list[Line]:
     """The lines of a UTF-8 text, without a byte order mark. A line feed ends one, with or without a carriage return
-    before it; in a file without any line feed a carriage return does. Raises DataError with the line of other bytes."""
+    before it; in a file without any line feed a carriage return does. Raises DataError for other bytes."""
     end = b"\n" if b"\n" in raw else b"\r"
     try:
         text = raw.decode("utf-8").removeprefix("\ufeff")
@@ -131,11 +131,9 @@ def format_of(
     if path.suffix.lower() == ".csv":
         raise UsageError(f"{path}: found a .csv file, accepted tabs between columns (.tsv), or --format text")
     accepted = WORD_FORMATS if per_word else TEXT_FORMATS
-    named = _SUFFIXES.get(path.suffix.lower())
-    lines = [line for line in decode_lines(path, raw) if not line.blank] if named != "parquet" else []
-    if named == "conllu" and lines and lines[0].text.startswith(GLOBAL_COLUMNS):
-        named = "conllup"
-    found = named or _structured(path, lines)
+    found = _named_format(path, raw)
+    lines = [line for line in decode_lines(path, raw) if not line.blank] if found is None else []
+    found = found or _structured(path, lines)
     if found is None:
         found = _words_format(path, raw, lines, labels) if per_word else _texts_format(path, lines, texts)
     if found not in accepted:
@@ -143,6 +141,32 @@ def format_of(
             f"{path}: found {_DESCRIBED.get(found, found)}, accepted {', '.join(accepted)} for labels of "
             f"{'words' if per_word else 'texts'} (--format, where this is one of them)"
         )
+    return found
+
+
+def _named_format(path: Path, raw: bytes) -> str | None:
+    """What the name says; a CoNLL-U file whose first line names its columns is CoNLL-U Plus."""
+    named = _SUFFIXES.get(path.suffix.lower())
+    return "conllup" if named == "conllu" and raw.startswith(GLOBAL_COLUMNS.encode()) else named
+
+
+def table_format_of(path: Path, raw: bytes, names: Collection[str]) -> str:
+    """The format of annotated data, words or texts: all but `text`. `names`: what columns are called in a header.
+
+    Raises UsageError where the lines are of no such format, or may be of several.
+    """
+    if raw.startswith(b"PAR1"):
+        return "parquet"
+    if (named := _named_format(path, raw)) is not None:
+        return named
+    lines = [line for line in decode_lines(path, raw) if not line.blank]
+    found = _structured(path, lines)
+    if found is None and lines and len(header := lines[0].text.split("\t")) > 1 and set(header) & set(names):
+        found = "tsv"
+    found = found or _words_format(path, raw, lines, ())
+    if found == "text":
+        accepted = ", ".join(FORMATS[:-1])
+        raise UsageError(f"{path}: found plain text, or a format that is not known, accepted with --format: {accepted}")
     return found
 
 

@@ -1,0 +1,192 @@
+"""Files of other formats than CoNLL-U as what is checked: examples, and labels with their lines."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapter_stilts.checking.findings import CheckedFile, Example
+from adapter_stilts.checking.labels import check_labels, check_spans, is_span_tag, scheme_of
+from adapter_stilts.checking.sources import RepositorySplit, Source, labels_role
+from adapter_stilts.errors import DataError
+from adapter_stilts.tasks.column_files import ColumnFile, column_file
+from adapter_stilts.tasks.conllu_plus import read_conllu_plus
+from adapter_stilts.tasks.data import MissingData, load_split
+from adapter_stilts.tasks.formats import decode_lines, read_bytes
+from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.readers import READERS
+
+SayOfUnit = Callable[[Path, int, str, str, str], None]
+"""Takes the file, the line or row, the code, the message, and which of the two it counts."""
+Labels = tuple[tuple[tuple[int, str], ...], ...]
+
+
+def check_rows(source: Source, say: SayOfUnit) -> CheckedFile:
+    """The file as its reader reads it: what stops the reader, what is empty, and the labels. Never raises DataError."""
+    try:
+        examples, labels, columns = _read(source)
+    except DataError as error:
+        line, message, unit = _told(source.path, str(error))
+        say(source.path, line, "read", message, unit)
+        return CheckedFile(source.path, (), (), read=f"{source.format}, not read", given_role=source.split)
+    unit = "row" if source.format == "parquet" else "line"
+    own = lambda line, code, message: say(source.path, line, code, message, unit)  # noqa: E731
+    what = "sentence" if source.per_word else "text"
+    for example in examples:
+        if not any(word.strip() for word in example.words):
+            own(example.line, "nothing", f"found a {what} with nothing in it, accepted one with words")
+    listed = ", ".join(f"{role} {name}" for role, name in columns.items())
+    unchecked = () if labels else ("labels",)
+    return _checked(source.path, examples, labels, own, f"{source.format}, {listed}", unchecked, source, unit)
+
+
+def check_repository_split(split: RepositorySplit, mirror: Path | None, say: SayOfUnit) -> CheckedFile | None:
+    """A split of a dataset repository, rows counted over its files; None where there is no such split."""
+    task, code = split.task, split.language
+    kind = find_kind(task.kind)
+    named = Path(f"{task.name}, {code}, {split.split}")
+    try:
+        loaded = load_split(task, code, split.split, mirror)
+    except MissingData:
+        return None
+    except DataError as error:
+        say(named, 1, "read", str(error), "row")
+        return CheckedFile(named, (), (), read="not read", per_word=kind.per_word, given_role=split.split)
+    values = [loaded.columns[role] for role in ("tokens", "text", "text_pair") if role in loaded.columns]
+    examples = [Example(row, _words(own)) for row, own in enumerate(zip(*values, strict=True), 1)]
+    column = loaded.columns.get(kind.labels_column or "")
+    labels = tuple(
+        tuple((row, label) for label in (own if kind.per_word else [own])) for row, own in enumerate(column or (), 1)
+    )
+    own = lambda line, code, message: say(named, line, code, message, "row")  # noqa: E731
+    source = Source(named, "", {"tokens" if kind.per_word else "text": ""}, split.split)
+    return _checked(named, examples, labels, own, loaded.source, (), source, "row")
+
+
+def _checked(
+    path: Path,
+    examples: Sequence[Example],
+    labels: Labels,
+    say: Callable[[int, str, str], None],
+    read: str,
+    unchecked: tuple[str, ...],
+    source: Source,
+    unit: str,
+) -> CheckedFile:
+    scheme = scheme_of(labels) if source.per_word else None
+    check_labels(labels, say, source.labels)
+    check_spans(labels, scheme, say)
+    filled = tuple(example for example in examples if example.words)
+    return CheckedFile(path, (), unchecked, filled, labels, scheme, read, source.per_word, unit, source.split)
+
+
+def labels_of_conllu(source: Source) -> Labels:
+    """The labels in a task's column of CoNLL-U. Raises DataError where it cannot be read."""
+    column = source.columns["labels"]
+    rows = READERS["conllu"](source.path, [column])
+    return _labels(rows.lines, rows.columns[column], True, source.label_until)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _read(source: Source) -> tuple[list[Example], Labels, dict[str, str | int]]:
+    """Examples, labels, and the columns that were read, by role."""
+    lines = [] if source.format == "parquet" else decode_lines(source.path, read_bytes(source.path))
+    if source.format == "conllup":
+        column = str(source.columns.get("tokens", "form"))
+        plus = read_conllu_plus(source.path, lines, column)
+        return _sentences(plus.tokens, plus.numbers), (), {"tokens": column}
+    if source.format == "conll":
+        file = column_file(source.path, lines, source.columns.get("tokens"))
+        index = _label_index(file, source.columns.get("labels"))
+        values = [] if index is None else file.values(index)
+        labels = _labels(file.numbers, values, True, source.label_until) if values else ()
+        return (
+            _sentences(file.tokens, file.numbers),
+            labels,
+            {"tokens": file.column, "labels": "none" if index is None else index},
+        )
+    return _read_table(source)
+
+
+def _label_index(file: ColumnFile, column: str | int | None) -> int | None:
+    """The column of labels: the one given, else the last one that holds tags of spans alone, else the last."""
+    if not file.tokens or file.width < 2:
+        return None
+    if column is not None:
+        return file.width - 1 if column == "last" else int(column)
+    others = [index for index in range(file.width - 1, -1, -1) if index != file.column]
+    tags = (index for index in others if all(is_span_tag(tag) for own in file.values(index) for tag in own))
+    return next(tags, others[0])
+
+
+def _read_table(source: Source) -> tuple[list[Example], Labels, dict[str, str | int]]:
+    role = labels_role(source.per_word)
+    texts = [source.columns[name] for name in ("tokens", "text", "text_pair") if name in source.columns]
+    label = source.columns.get(role)
+    wanted = [*texts, *([] if label is None else [label]), *source.keep, *source.drop]
+    rows = READERS[source.format](source.path, list(dict.fromkeys(wanted)))
+    chosen = [row for row in range(len(rows)) if _is_chosen(rows.columns, row, source)]
+    numbers: Any = rows.lines or [row + 1 for row in range(len(rows))]
+    for row in chosen:
+        for name in texts:
+            if isinstance(rows.columns[name][row], list) != source.per_word:
+                found, accepted = ("a text", "a list of words") if source.per_word else ("a list", "a text")
+                raise DataError(f"{rows.place(row)}: {name}: found {found}, accepted {accepted}")
+        if label is not None:
+            _require_labels(rows.place(row), rows.columns[texts[0]][row], rows.columns[label][row], source.per_word)
+    examples = [Example(numbers[row], _words([rows.columns[name][row] for name in texts])) for row in chosen]
+    if label is None:
+        return examples, (), dict(source.columns)
+    values = [rows.columns[label][row] for row in chosen]
+    return (
+        examples,
+        _labels([numbers[row] for row in chosen], values, source.per_word, source.label_until),
+        dict(source.columns),
+    )
+
+
+def _is_chosen(columns: dict[str | int, list[Any]], row: int, source: Source) -> bool:
+    rules = [(name, values, True) for name, values in source.keep.items()]
+    rules += [(name, values, False) for name, values in source.drop.items()]
+    return all((columns[name][row] in {str(value) for value in values}) == want for name, values, want in rules)
+
+
+def _require_labels(place: str, words: Any, labels: Any, per_word: bool) -> None:
+    if isinstance(labels, list) != per_word:
+        found, accepted = ("one label", "a list of labels") if per_word else ("a list of labels", "one label")
+        raise DataError(f"{place}: found {found}, accepted {accepted}")
+    if per_word and len(words) != len(labels):
+        raise DataError(f"{place}: found {len(labels)} labels, accepted {len(words)} (one a token)")
+
+
+def _words(texts: Sequence[Any]) -> tuple[str, ...]:
+    """The words of a list, or of texts, cut at blanks."""
+    return tuple(word for own in texts for word in (own if isinstance(own, list) else own.split()))
+
+
+def _sentences(tokens: Sequence[Sequence[str]], numbers: Sequence[Sequence[int]]) -> list[Example]:
+    return [Example(lines[0], tuple(words)) for words, lines in zip(tokens, numbers, strict=True)]
+
+
+def _labels(numbers: Any, values: Sequence[Any], per_word: bool, until: str | None) -> Labels:
+    def cut(label: str) -> str:
+        return label if until is None else label.split(until, 1)[0]
+
+    labels = []
+    for line, own in zip(numbers, values, strict=True):
+        names = own if per_word else [own]
+        lines = line if isinstance(line, list) else [line] * len(names)
+        labels.append(tuple((number, cut(label)) for number, label in zip(lines, names, strict=True)))
+    return tuple(labels)
+
+
+def _told(path: Path, message: str) -> tuple[int, str, str]:
+    """Line (or row), message and unit of what a reader complained of."""
+    about = message.removeprefix(str(path))
+    if match := re.match(r":(\d+): (.*)", about, re.DOTALL):
+        return int(match[1]), match[2], "line"
+    if match := re.match(r": row (\d+): (.*)", about, re.DOTALL):
+        return int(match[1]), match[2], "row"
+    return 1, about.removeprefix(": "), "line"
