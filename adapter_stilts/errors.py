@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from adapter_stilts.plain_text import printable
+
 MOST_COMPLAINTS = 50
 
 
@@ -16,6 +18,10 @@ class StiltsError(Exception):
     """Work that failed: unreadable or malformed data, a loss that is not finite, a damaged run."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        # What it quotes of files and of what was typed is text, whatever bytes it has.
+        super().__init__(printable(message, keep="\n"))
 
     @property
     def lines(self) -> tuple[str, ...]:

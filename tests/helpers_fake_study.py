@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from helpers_records import TRAIN, under, write_run
 
+from adapter_stilts.evaluation.scores import SCORES, Scores
 from adapter_stilts.runs.record import Underneath
 from adapter_stilts.runs.store import EVALUATIONS, Run
 from adapter_stilts.studies.grid import Cell, expand, tasks_of, title_of
@@ -101,6 +102,9 @@ def _run(store: Path, cell: Cell, right: dict[str, int]) -> Run:
         "cost": cost,
         "data": (TRAIN.model_copy(update={"task": task.name}),),
     }
+    path = run.folder / EVALUATIONS / "test" / SCORES
+    scores = Scores.model_validate_json(path.read_text()).model_copy(update={"task": task.name})
+    path.write_text(scores.model_dump_json())
     return Run(run.folder, run.record.model_copy(update=changes))
 
 

@@ -118,15 +118,15 @@ def write_run(
     folder = store / name
     (folder / EVALUATIONS / "test").mkdir(parents=True)
     write_record(folder, record)
-    _write_scores(folder / EVALUATIONS / "test", name, counts)
+    _write_scores(folder / EVALUATIONS / "test", record, counts)
     return Run(folder, record)
 
 
-def _write_scores(folder: Path, name: str, counts: Mapping[str, int]) -> None:
+def _write_scores(folder: Path, record: Record, counts: Mapping[str, int]) -> None:
     zero_shot = [counts[code] for code in counts if code != "en"]
     scores = Scores(
-        run=name,
-        task="tags",
+        run=record.name,
+        task=record.task.name,
         split="test",
         limit=None,
         metrics=("accuracy",),

@@ -16,6 +16,8 @@ from adapter_stilts.errors import DataError
 
 # What files hold where there is no label: CoNLL-U's empty column, NaN of pandas, -1 of `datasets`, -100 of PyTorch.
 _UNLABELLED = {"", "_", "nan", "-1", "-1.0", "-100", "-100.0"}
+# Characters of a label that a message shows.
+_SHOWN = 60
 _PREFIXES = frozenset("BIESLU")
 _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)\.0+")
 
@@ -105,20 +107,21 @@ def _clean(label: str, rules: LabelRules) -> str:
 
 def _complaint(label: str, rules: LabelRules, distinct: set[str]) -> str | None:
     """What is wrong with a label, as 'found' and 'accepted'; None where nothing is."""
+    shown = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}..."
     if rules.accepted is not None and label not in rules.accepted:
-        return f"the label '{label}', accepted {', '.join(rules.accepted)}"
+        return f"the label '{shown}', accepted {', '.join(rules.accepted)}"
     if rules.open:
         if label.casefold() in _UNLABELLED:
-            hint = f" (where '{label}' is one, list all under `labels`)" if label else ""
-            return f"the label '{label}', accepted a label{hint}"
+            hint = f" (where '{shown}' is one, list all under `labels`)" if label else ""
+            return f"the label '{shown}', accepted a label{hint}"
         if _has_invisible(label):
-            return f"the label {label!r} with an invisible character, accepted a label without"
+            return f"the label {shown!r} with an invisible character, accepted a label without"
         if len(label) > 2 and label[0] == label[-1] and label[0] in "\"'" and label.strip(label[0]):
-            return f"the label {label} in quotes, accepted it without"
+            return f"the label {shown} in quotes, accepted it without"
         if has_span_tags(distinct) and not is_tag(label):
-            return f"the label '{label}' among tags of spans, accepted O, and B- or I- with a type"
+            return f"the label '{shown}' among tags of spans, accepted O, and B- or I- with a type"
     accepted = refused_by_metrics(label, rules.metrics)
-    return None if accepted is None else f"the tag '{label}', accepted {accepted}"
+    return None if accepted is None else f"the tag '{shown}', accepted {accepted}"
 
 
 def _has_invisible(label: str) -> bool:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from adapter_stilts.analysis.bootstrap import sentence_interval, ratio, sentence_counts
+from adapter_stilts.analysis.bootstrap import ratio, sentence_counts, sentence_interval
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.metrics import compute
 from adapter_stilts.evaluation.predictions import Predictions

@@ -150,7 +150,10 @@ def test_text_pairs(place: Place, tmp_path: Path) -> None:
     bad = written(tmp_path, "bad.tsv", f"{lines[0]}\n\nno pair\n")
     with pytest.raises(DataError) as error:
         predict_file(run, bad, device="cpu")
-    assert str(error.value) == f"{bad}:3: found 1 columns, accepted 2 (text<TAB>text_pair), or --format tsv with a header line"
+    assert (
+        str(error.value)
+        == f"{bad}:3: found 1 columns, accepted 2 (text<TAB>text_pair), or --format tsv with a header line"
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,21 @@ TAGS = ("NOUN", "VERB", "ADP", "X")
 CLASSES = ("good", "bad", "neither")
 WORDS = ("Haus", "的", "#tag", "a", "gehört", "ไทย", "3,5", "'", "שלום", "e\u0301", "-")
 NO_LABELS = ("", " ", "_", "-1", "-100", "nan", "NaN", '"NOUN"', "NOUN ", " NOUN")
-BYTES = (b"\t", b"\n", b"\r", b"\x00", b"\xff\xfe", b'"', b"# ", b"_", b"  ", b"{", b"[[[[", b"\xe2\x80\xa8", b"9" * 5000)
+BYTES = (
+    b"\t",
+    b"\n",
+    b"\r",
+    b"\x00",
+    b"\xff\xfe",
+    b'"',
+    b"# ",
+    b"_",
+    b"  ",
+    b"{",
+    b"[[[[",
+    b"\xe2\x80\xa8",
+    b"9" * 5000,
+)
 
 Rows = dict[str, list[Any]]
 
