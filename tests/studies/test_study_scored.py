@@ -1,0 +1,95 @@
+"""Two studies over one run: equal training data, other test files. Each is scored on its own, and each ends."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers_studies import make_study_place
+from helpers_training import ENGLISH, Place, draw_sentences, write_conllu
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.evaluation.scores import read_scores
+from adapter_stilts.studies.execute import execute
+from adapter_stilts.studies.plan import Plan, make_plan, runs_of, states
+from adapter_stilts.studies.reading import read_study
+
+STUDY = "targets: [{target}]\nmethods: [head]\ncompositions: [none]\noverrides: [{{set: {{epochs: 1}}}}]\n"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The task `tags` of the study's place, and a copy of its folder with other test sentences."""
+    made = make_study_place(tmp_path, monkeypatch)
+    shutil.copytree(made.folder / "tags", made.folder / "copy")
+    write_conllu(made.folder / "copy" / "en-test.conllu", draw_sentences(ENGLISH, 7, 77))
+    return made
+
+
+def plan_of(place: Place, target: str) -> Plan:
+    path = place.folder / "study.yaml"
+    path.write_text(STUDY.format(target=target), encoding="utf-8")
+    return make_plan(read_study(path), place.store, backbone=place.backbone, device="cpu")
+
+
+def sentences(plan: Plan) -> float:
+    """Test sentences of the only cell's evaluation."""
+    (found,) = runs_of(plan)
+    assert found.run is not None
+    assert found.evaluation is not None
+    return read_scores(found.evaluation, found.run).languages["en"]["n"]
+
+
+def test_each_study_reads_its_own_test_data(place: Place) -> None:
+    first, second = plan_of(place, "tags/tags.yaml"), plan_of(place, "copy/tags.yaml")
+    assert list(first.nodes) == list(second.nodes)
+    (name,) = first.nodes
+    for plan in (first, second):
+        assert states(plan) == {name: "to do"}
+        assert execute(plan, 0).done == (name,)
+    for target in ("tags/tags.yaml", "copy/tags.yaml"):
+        assert execute(plan_of(place, target), 0).before == (name,)
+    assert (sentences(first), sentences(second)) == (10, 7)
+    assert len(place.store.find(name).record.scores) == 2
+
+
+def test_a_task_edited_between_two_plans_is_read_again(place: Place) -> None:
+    """In one process: another test file is named in the YAML."""
+    assert execute(plan_of(place, "tags/tags.yaml"), 0).failed == {}
+    write_conllu(place.folder / "tags" / "newer.conllu", draw_sentences(ENGLISH, 4, 78))
+    path = place.folder / "tags" / "tags.yaml"
+    path.write_text(path.read_text().replace("test: en-test.conllu", "test: newer.conllu"))
+    plan = plan_of(place, "tags/tags.yaml")
+    assert list(states(plan).values()) == ["to do"]
+    execute(plan, 0)
+    assert sentences(plan) == 4
+
+
+def test_another_metric_is_another_evaluation(place: Place) -> None:
+    execute(plan_of(place, "tags/tags.yaml"), 0)
+    path = place.folder / "tags" / "tags.yaml"
+    path.write_text(path.read_text().replace("metrics: [accuracy]", "metrics: [accuracy, official_tag_f1]"))
+    plan = plan_of(place, "tags/tags.yaml")
+    assert list(states(plan).values()) == ["to do"]
+    execute(plan, 0)
+    assert list(states(plan_of(place, "tags/tags.yaml")).values()) == ["done"]
+
+
+def test_a_target_that_is_an_intermediate_of_another_yaml_is_scored_on_its_own(place: Place) -> None:
+    """`copy` lies under `other` and is the same run as the target `tags`, which comes later in the list."""
+    more = "intermediates: [copy/tags.yaml]\n"
+    plan_text = STUDY.replace("[head]", "[bottleneck]").replace("[none]", "[none, stack]")
+    path = place.folder / "study.yaml"
+    path.write_text(plan_text.format(target="other/other.yaml, tags/tags.yaml") + more, encoding="utf-8")
+    plan = make_plan(read_study(path), place.store, backbone=place.backbone, device="cpu")
+    shared = [node for node in plan.nodes.values() if node.target and node.target.endswith("tags/tags.yaml")]
+    assert len(shared) >= 1
+    execute(plan, 0)
+    assert set(states(plan).values()) == {"done"}
+
+
+def test_two_targets_that_are_one_run_are_refused(place: Place) -> None:
+    with pytest.raises(UsageError) as raised:
+        plan_of(place, "tags/tags.yaml, copy/tags.yaml")
+    message = str(raised.value)
+    assert message.startswith(f"{place.folder / 'study.yaml'}: targets: found ")
+    assert "copy/tags.yaml, which train one run (tags-head-none-s0-" in message
