@@ -24,7 +24,7 @@ def is_span_tag(label: str) -> bool:
 
 def check_labels(examples: Sequence[LabelsOfExample], say: Say, accepted: Collection[str] | None = None) -> None:
     """Labels that are not among those accepted; where these are open, labels that are none, with blanks, quotes or
-    control characters, spelled in two ways, or no tags among tags of spans. Each is said once, where it stands first."""
+    control characters, spelled in two ways, or no tags among tags of spans. Each is said where it stands first."""
     counts = Counter(label for labels in examples for _, label in labels)
     first: dict[str, int] = {}
     for labels in examples:

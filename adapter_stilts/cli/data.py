@@ -21,9 +21,9 @@ _CHECKED = (
 )
 _OTHERS = (
     "Columns of words and labels, .tsv, .jsonl and .parquet: what stops the reader, what is empty, what can be no"
-    " label, one label in two spellings, and tags of spans (their scheme; I- within a span alone). A line a file says what was"
-    " read, and which labels: name other columns with --columns. A task's YAML: all of its files, with its columns, and"
-    " labels of development and test data that its training data do not have."
+    " label, one label in two spellings, and tags of spans (their scheme; I- within a span alone). A line a file says"
+    " what was read, and which labels: name other columns with --columns. A task's YAML: all of its files, with its"
+    " columns, and labels of development and test data that its training data do not have."
 )
 _ALL = (
     "All formats: sentences or texts that stand twice, or in both training and test data (the task, or train, dev, test"
@@ -82,7 +82,8 @@ def check(
         typer.Option(
             metavar="ROLE=COLUMN",
             help="Where files that are no task's have tokens and labels, or text, text_pair and label: a column's "
-            "name, or its number from 0, or last. With commas between, or repeatable. Example: --columns tokens=1,labels=2",
+            "name, or its number from 0, or last. With commas between, or repeatable. "
+            "Example: --columns tokens=1,labels=2",
             show_default="the usual names",
         ),
     ] = None,
