@@ -1,7 +1,7 @@
 """Hundreds of damaged YAML files and command lines, in this process: a result, or lines that say where and what.
 
-A YAML that is accepted has to be the task that a second reader of the same text describes; a command ends with exit code
-0 and something on standard output, or with 1 or 2 and a reason on standard error, never with a traceback.
+A YAML that is accepted has to be the task that a second reader of the same text describes; a command ends with exit
+code 0 and something on standard output, or with 1 or 2 and a reason on standard error, never with a traceback.
 """
 
 import json
@@ -111,19 +111,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 WORDS = (
-    "", " ", "-", "--", "nothing", "../..", "/dev/null", "0", "-1", "1e9", "nan", "de", "de,en", ",", "tags", "tags@random",
-    "tags@x", "a+b", "+", "@", "x" * 300, "ünï", "\x1b[31m", "[red]", "stack", "fuse", "full", "lora", "KEY", "epochs=0",
-    "epochs=1e12", "layers=0-99999999999", "rank=1000000000", "targets=[query", "learning_rate=!!int x", "reduction=1e-9",
-    "tuning=", "merge_weights=1", "a=b=c", "*.yaml", "~nobody/x", "test", "cuda", "cpu:9",
-)  # fmt: skip
+    *("", " ", "-", "--", "nothing", "../..", "/dev/null", "0", "-1", "1e9", "nan", "de", "de,en", ",", "tags"),
+    *("tags@random", "tags@x", "a+b", "+", "@", "x" * 300, "ünï", "\x1b[31m", "[red]", "stack", "fuse", "full", "lora"),
+    *("KEY", "epochs=0", "epochs=1e12", "layers=0-99999999999", "rank=1000000000", "targets=[query", "a=b=c"),
+    *("learning_rate=!!int x", "reduction=1e-9", "tuning=", "merge_weights=1", "*.yaml", "~nobody/x", "test", "cuda"),
+)
+TRAIN = (
+    "--over --compose --method --seed --limit --match-tokens --languages --control --set --precision --step --compile"
+)
 OPTIONS = {
     "tasks": ("--role", "--json"),
-    "train": ("--over", "--compose", "--method", "--seed", "--limit", "--match-tokens", "--languages", "--control")
-    + ("--set", "--precision", "--step", "--compile", "--device", "--hub-mirror"),
-    "evaluate": ("--languages", "--split", "--limit", "--keep", "--device", "--hub-mirror"),
-    "predict": ("--device", "--hub-mirror"),
+    "train": (*TRAIN.split(), "--device", "--hub-mirror"),
+    "evaluate": ("--languages", "--split", "--limit", "--keep", "--device", "--hub-mirror", "--task"),
+    "predict": ("--format", "--columns", "--device", "--hub-mirror"),
     "compare": ("--split", "--limit", "--json", "--markdown"),
-    "data check": ("--minimum", "--skip", "--varied", "--parallel", "--json"),
+    "data check": ("--minimum", "--skip", "--varied", "--parallel", "--json", "--format"),
     "study plan": ("--hub-mirror", "--device"),
 }
 FLAGS = {"--json", "--markdown", "--varied", "--parallel"}
