@@ -174,7 +174,7 @@ def _check_member(study: Study, group: str, number: int) -> None:
     name = names[number]
     if name not in study.intermediates:
         accepted = ", ".join(study.intermediates) or "none: `intermediates` is empty"
-        hint = did_you_mean(name, study.intermediates)
+        hint = did_you_mean(name, (Path(own).name for own in study.intermediates))
         _refuse_key(study, ("groups", group, number), f"{name!r}{hint}", f"intermediates: {accepted}")
     if name in names[:number]:
         _refuse_key(study, ("groups", group, number), f"{name!r} twice", "each intermediate once")
@@ -220,7 +220,7 @@ def _check_selector(study: Study, location: Location, selector: Any, complaints:
     for key, accepted in axes.items():
         for value in getattr(selector, key, None) or ():
             if value not in accepted:
-                found = f"{value!r}{did_you_mean(str(value), map(str, accepted))}"
+                found = f"{value!r}{did_you_mean(str(value), (Path(str(own)).name for own in accepted))}"
                 of_this = f"of this study: {', '.join(map(str, accepted)) or 'none'}"
                 complaints.gather(_refuse_key, study, (*location, key), found, of_this)
 

