@@ -53,7 +53,9 @@ def test_watch_writes_anew_until_all_is_in(place: Place, monkeypatch: pytest.Mon
     after = page.read_text(encoding="utf-8")
     assert "All 2 target runs are in this report." in after
     assert "http-equiv" not in after
-    assert "Nothing can be said yet of bottleneck stack: observations: found none outside the languages trained" in after
+    assert (
+        "Nothing can be said yet of bottleneck stack: observations: found none outside the languages trained" in after
+    )
 
     monkeypatch.undo()
     frame = load_study(path, runs=place.store.folder, backbone=place.backbone.id, device="cpu")
