@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def _not_above(score: float, floor: float) -> bool:
     return score <= floor and score < ALL
 
 
-def _seeds(row: Row, seeds: Sequence[int] | Mapping[int, str]) -> str:
+def _seeds(row: Row, seeds: Collection[int]) -> str:
     """Under which seeds, where it is not all of them."""
     if len(seeds) == len(row.seeds):
         return ""

@@ -90,8 +90,8 @@ def test_mean_over_languages_and_seeds() -> None:
 
 
 def test_seeds_and_sentences_by_the_formula() -> None:
-    """d = 1, 2, 6: mean 3, variance 7, a = 7/3; b = 1: df = (10/3)^2 / ((7/3)^2 / 2) = 200/49 = 4.0816. The quantile lies
-    between those of tables at 4 (2.7764) and 5 (2.5706) degrees of freedom."""
+    """d = 1, 2, 6: mean 3, variance 7, a = 7/3; b = 1: df = (10/3)^2 / ((7/3)^2 / 2) = 200/49 = 4.0816. The quantile
+    lies between those of tables at 4 (2.7764) and 5 (2.5706) degrees of freedom."""
     interval = seed_interval([1.0, 2.0, 6.0], 1.0)
     half = (interval.high or 0) - interval.value
     assert interval.value == pytest.approx(3.0)
@@ -113,8 +113,8 @@ def test_without_noise_of_seeds_it_is_the_normal_interval_of_the_sentences() -> 
 
 
 def one_study(generator: np.random.Generator, seeds: int, spread: float, sentences: int) -> tuple[float, ...]:
-    """Sentences of ten words: each has a difference of its own (5 points), each seed one (`spread`), and the true one is
-    1 point. Returns the ends of both intervals."""
+    """Sentences of ten words: each has a difference of its own (5 points), each seed one (`spread`), and the true one
+    is 1 point. Returns the ends of both intervals."""
     of_sentence = generator.normal(0, 0.5, sentences)
     ours, theirs = [], []
     for shift in generator.normal(0, spread / 10, seeds):
@@ -127,12 +127,12 @@ def one_study(generator: np.random.Generator, seeds: int, spread: float, sentenc
     return narrow.low or 0, narrow.high or 0, wide.low or 0, wide.high or 0
 
 
-@pytest.mark.parametrize(("spread", "narrow_covers"), [(1.0, (0.4, 0.75)), (0.1, (0.88, 1.0))])
+@pytest.mark.parametrize(("spread", "narrow_covers"), [(1.0, (0.7, 0.85)), (0.1, (0.88, 1.0))])
 def test_coverage_of_both_intervals(spread: float, narrow_covers: tuple[float, float]) -> None:
-    """400 simulated studies of three seeds and 100 sentences: 95% intervals over seeds and sentences cover the truth in
-    about 95 of a hundred whatever the noise of training, those over sentences alone only where there is next to none."""
+    """600 simulated studies of three seeds and 100 sentences: intervals over seeds and sentences cover the truth in 92
+    to 95 of a hundred whatever the noise of training, those over sentences alone only where there is next to none."""
     generator = np.random.default_rng(0)
-    ends = np.array([one_study(generator, 3, spread, 100) for _ in range(400)])
+    ends = np.array([one_study(generator, 3, spread, 100) for _ in range(600)])
     narrow, wide = ((ends[:, low] <= 1.0) & (ends[:, low + 1] >= 1.0) for low in (0, 2))
-    assert 0.92 <= wide.mean() <= 0.985
+    assert 0.9 <= wide.mean() <= 0.975
     assert narrow_covers[0] <= narrow.mean() <= narrow_covers[1]

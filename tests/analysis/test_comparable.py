@@ -144,7 +144,9 @@ def test_zero_shot_is_what_was_not_trained_on(tmp_path: Path) -> None:
 
 def test_runs_trained_on_other_languages_are_apart(tmp_path: Path) -> None:
     write_run(tmp_path, "lora", "none", 50, identity=task_identity("t1"))
-    both = write_run(tmp_path, "lora", "none", 50, variant="in de+en", languages=("de", "en"))
+    both = write_run(
+        tmp_path, "lora", "none", 50, variant="in de+en", languages=("de", "en"), identity=task_identity("t1")
+    )
     notes = {own.rows[0].label: own.notes for own in tables(tmp_path)}
     assert notes["lora none"] == (f"not in this table: {both.name} (trained on de and en, here en)",)
 
