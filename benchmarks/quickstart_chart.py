@@ -96,7 +96,8 @@ def main(folder: Path, out: Path) -> None:
     found = pandas.read_csv(folder / "data" / "majority.csv")
     (target,) = scores.target.unique()
     majority = dict(zip(found.language, found.majority, strict=True))
-    title = f"{target}: {found.metric[0]} in percent, trained in English alone, by language"
+    trained = " and ".join(scores.name[~scores.zero_shot].unique())
+    title = f"{target}: {found.metric[0]} in percent, trained in {trained} alone, by language"
     atomic_write_text(out, chart(scores, majority, title))
 
 

@@ -81,8 +81,9 @@ def seed_interval(differences: Sequence[float], sentence_variance: float) -> Int
     mean over resampled test sentences; every seed is scored on the same sentences, so b does not shrink with n. The
     interval is mean +- t(.975, df) sqrt(a + b) with Satterthwaite's degrees of freedom (1946, Biometrics Bulletin
     2:110), those of b being taken for infinite: df = (a + b)^2 / (a^2 / (n - 1)). What a seed makes of single sentences
-    is in both parts, which errs on the wide side. Takes two seeds or more; under `SEEDS` the quantile is so large that
-    nothing is said.
+    is in both parts, which errs on the wide side; that a is itself estimated, on the narrow one: simulated with normal
+    noise, it covers in 92% (training noise alone) to 95% (sentences alone) with three seeds, in 94 to 95% with five.
+    Takes two seeds or more; under `SEEDS` the quantile is so large that nothing is said.
     """
     count, value = len(differences), float(np.mean(differences))
     seeds = float(np.var(differences, ddof=1)) / count

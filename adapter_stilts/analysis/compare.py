@@ -144,7 +144,7 @@ class _Tabulated:
     def _notes(self, left: Mapping[str, Sequence[Scored]]) -> list[str]:
         mixed = [f"{key.label}: {told}" for key, seeds in self.by_row.items() if (told := _mixed(seeds))]
         others = left_out_note(self.group, left)
-        return [*self.group.notes, *([others] if others else []), *mixed]
+        return [*self.group.notes, *([others] if others else []), *mixed, *_unseen(self.group.runs)]
 
 
 def _mixed(seeds: Mapping[int, Scored]) -> str:
@@ -154,6 +154,16 @@ def _mixed(seeds: Mapping[int, Scored]) -> str:
         if told := recipe_difference(first.run.record, other.run.record):
             return f"its seeds were trained in different ways ({told} under seeds {_two(first, other)})"
     return ""
+
+
+def _unseen(scored: Sequence[Scored]) -> list[str]:
+    """A line for the gold labels that no run could give, where there are any: they count as wrong in every row."""
+    counts: dict[str, float] = {}
+    for one in scored:
+        for code, scores in one.scores.languages.items():
+            counts[code] = max(counts.get(code, 0.0), scores.get("unseen_gold", 0.0))
+    named = [f"{code} ({count:.0f})" for code, count in counts.items() if count]
+    return [f"gold labels that training never showed count as wrong in {', '.join(named)}"] if named else []
 
 
 def _two(first: Scored, other: Scored) -> str:

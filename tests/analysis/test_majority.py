@@ -65,7 +65,7 @@ def test_rows_and_scores(table: Table) -> None:
 
 def test_the_lowest_margin_is_named_where_all_are_above(table: Table) -> None:
     least = "Every score is above the majority class, by 29.5 points or more (least: bottleneck none, zh)."
-    known = replace(table, majority={"de": 20.0, "zh": 30.5, "en": 0.0})
+    known = replace(table, majority={"de": 20.0, "zh": 30.5, "en": 0.0}, unlearnt=())
     assert above_majority(known) == least
     assert above_majority(replace(known, unlearnt=("one",))) == ""
     assert above_majority(replace(known, majority={"de": 66.0, "zh": 0.0, "en": 0.0})) == ""

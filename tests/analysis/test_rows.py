@@ -1,13 +1,16 @@
 """Rows of records written by hand: their labels and places, what they stand against, and which one is chosen."""
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers_records import under, write_run
+from rich.console import Console
 
+from adapter_stilts.analysis.bootstrap import seed_interval
 from adapter_stilts.analysis.compare import compare_runs
-from adapter_stilts.analysis.render import conditions, summary
+from adapter_stilts.analysis.render import by_family, by_language, conditions, fitting, rich_table, summary
 from adapter_stilts.analysis.table import Row, Table
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.zero_shot import SCORES
@@ -316,3 +319,105 @@ def test_another_variant_or_seed_is_no_such_error(tmp_path: Path) -> None:
         ("lora none", (0, 1), 60.0),
         ("lora none (rank=4)", (0,), 60.0),
     ]
+
+
+def test_equal_candidates_are_named_and_the_smaller_one_is_chosen(tmp_path: Path) -> None:
+    """Of the same scores: the row that trains the fewest parameters, then the first of the table; whatever the runs are
+    called, and in whatever order they are read."""
+    write_run(tmp_path, "lora", "none", 60, trainable_parameters=300)
+    write_run(tmp_path, "ia3", "none", 60, trainable_parameters=200)
+    write_run(tmp_path, "dora", "none", 60, trainable_parameters=200)
+    write_run(tmp_path, "full", "none", 70)
+    write_run(tmp_path, "bottleneck", "none", 60, development=89.9, trainable_parameters=100)
+    table = table_of(tmp_path)
+    assert (table.chosen, table.oracle) == ("dora none", "bottleneck none")
+    assert table.ties["chosen"] == ("ia3 none", "lora none")
+    assert table.ties["oracle"] == ("dora none", "ia3 none", "lora none")
+    assert (
+        "adapters: dora none 60.0 (of the same score: ia3 none; lora none; the fewest trained parameters decide), "
+        "full STILTs: full none 70.0, difference -10.0."
+    ) in conditions(table)
+
+
+def three_seeds(store: Path) -> tuple[float, float, float]:
+    for seed, right in enumerate((50, 52, 54)):
+        write_run(store, "lora", "none", right, seed=seed)
+        write_run(store, "lora", "stack", right + (2, 4, 9)[seed], seed=seed, over=[under("a")])
+    return 2.0, 4.0, 9.0
+
+
+def test_three_shared_seeds_give_an_interval_over_seeds_and_sentences(tmp_path: Path) -> None:
+    differences = three_seeds(tmp_path)
+    row = row_of(tmp_path, "lora stack over a")
+    assert row.delta_none is not None
+    interval = row.delta_none.interval
+    assert (interval.value, row.delta_none.over) == (pytest.approx(5.0), "seeds and test sentences")
+    alone = seed_interval(differences, 0.0)
+    assert interval.low is not None
+    assert alone.low is not None
+    # Sentences add to the variance, and to the degrees of freedom.
+    assert seed_interval(differences, 25.0).low < interval.low < interval.value  # type: ignore[operator]
+    assert "with 95% intervals over seeds and test sentences (t), where three or more seeds are shared" in conditions(
+        table_of(tmp_path)
+    )
+    narrow = compare_runs(RunStore(tmp_path), sentence_intervals=True).tables_[0]
+    delta = narrow.rows[1].delta_none
+    assert delta is not None
+    assert delta.over == "test sentences"
+    assert (delta.interval.low or 0) > interval.low
+    assert "with 95% intervals over test sentences alone: what another seed would change is not in them" in conditions(
+        narrow
+    )
+
+
+def test_two_shared_seeds_give_none_unless_asked_for(tmp_path: Path) -> None:
+    three_seeds(tmp_path)
+    write_run(tmp_path, "full", "none", 58, seed=1)
+    write_run(tmp_path, "full", "none", 58, seed=2)
+    row = row_of(tmp_path, "lora none")
+    assert row.delta_full is not None
+    assert (row.delta_full.seeds, row.delta_full.interval.low, row.delta_full.over) == ((1, 2), None, None)
+    assert "| lora none | 61.5 | 52.0 ±2.0 | - | -5.0 | 90.0 |" in compare_runs(RunStore(tmp_path)).markdown()
+    asked = compare_runs(RunStore(tmp_path), sentence_intervals=True).tables_[0].rows[0].delta_full
+    assert asked is not None
+    assert (asked.interval.value, asked.over) == (pytest.approx(-5.0), "test sentences")
+    assert asked.interval.low is not None
+
+
+def test_scores_and_differences_are_told_apart(tmp_path: Path) -> None:
+    write_run(tmp_path, "lora", "none", 50)
+    write_run(tmp_path, "lora", "stack", 53, over=[under("a")])
+    write_run(tmp_path, "full", "continue", 40, over=[under("a")])
+    table = table_of(tmp_path)
+    families, languages = by_family(table), by_language(table)
+    assert [list(row[:3]) for row in families.rows] == [
+        ["lora none", "score", "50.0"],
+        ["lora stack over a", "difference to lora none", "+3.0"],
+        ["full continue over a", "score", "40.0"],
+    ]
+    assert list(languages.heads[3:]) == [
+        "lora none: score",
+        "lora stack over a: difference to lora none",
+        "full continue over a: score",
+    ]
+    assert "difference to none" not in "".join([families.title, languages.title])
+
+
+def test_no_number_is_cut_at_80_columns(tmp_path: Path) -> None:
+    three_seeds(tmp_path)
+    write_run(tmp_path, "full", "none", 58, trainable_parameters=117_512_849, bundle_bytes=1_234_000_000)
+    table = table_of(tmp_path)
+    cells = summary(table)
+    parts = fitting(cells, 80)
+    assert len(parts) > 1
+    assert [head for part in parts for head in part.heads[1:]] == list(cells.heads[1:])
+    assert [part.note for part in parts] == [*[""] * (len(parts) - 1), cells.note]
+    console = Console(file=StringIO(), width=80)
+    for part in parts:
+        console.print(rich_table(part, 80))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 80
+    shown = " ".join(lines).replace("│", " ")
+    for row in cells.rows:
+        assert all(f" {cell} " in shown for cell in row[1:])
+    assert fitting(cells, None) == fitting(cells, 1_000) == [cells]

@@ -45,9 +45,10 @@ def test_marks_stand_at_their_values() -> None:
 def test_it_reads_a_reports_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     scores = pandas.DataFrame(ROWS, columns=COLUMNS).assign(target="tags", seed=0)
+    scores["zero_shot"] = scores.language != "de"
     scores.to_csv(tmp_path / "data/scores.csv", index=False)
     (tmp_path / "data/majority.csv").write_text("target,language,metric,majority\ntags,de,f1,20\ntags,sw,f1,30\n")
     main(tmp_path, tmp_path / "out.svg")
     svg = (tmp_path / "out.svg").read_text(encoding="utf-8")
-    assert "tags: f1 in percent, trained in English alone, by language" in svg
+    assert "tags: f1 in percent, trained in German alone, by language" in svg
     assert "Swahili, adapter, no intermediate: 60.0" in svg
