@@ -23,7 +23,7 @@ def evaluation(run: Run, name: str = "test", written: float | None = None, **cha
     """Change a run's evaluation, or write another one like it; `written` is its time."""
     first, folder = run.folder / EVALUATIONS / "test", run.folder / EVALUATIONS / name
     folder.mkdir(exist_ok=True)
-    (folder / SCORES).write_text(read_scores(first).model_copy(update=changes).model_dump_json())
+    (folder / SCORES).write_text(read_scores(first, run).model_copy(update=changes).model_dump_json())
     if folder != first:
         (folder / "predictions.parquet").write_bytes((first / "predictions.parquet").read_bytes())
     if written is not None:
@@ -252,7 +252,7 @@ def test_seeds_that_were_trained_in_different_ways_are_told(tmp_path: Path) -> N
 
 def test_gold_labels_that_training_never_showed_are_told(tmp_path: Path) -> None:
     run = write_run(tmp_path, "lora", "none", 50)
-    languages = read_scores(run.folder / EVALUATIONS / "test").languages
+    languages = read_scores(run.folder / EVALUATIONS / "test", run).languages
     evaluation(run, languages={**languages, "de": {**languages["de"], "unseen_gold": 12}})
     (table,) = tables(tmp_path)
     assert table.notes == ("gold labels that training never showed count as wrong in de (12)",)
