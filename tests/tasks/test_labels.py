@@ -158,18 +158,22 @@ def test_equal_meanings() -> None:
 @pytest.mark.parametrize(
     ("train", "other", "message"),
     [
-        ([1.0, 0.0], [1, 0], "validation.jsonl:2: found the label '0', accepted '0.0' as at {}/train.jsonl:2"),
-        (["pos", "neg"], ["neg", "Pos"], "validation.jsonl:2: found the label 'Pos', accepted 'pos' as at {}/train.jsonl:1"),
-        (["pos", "neg"], [1, 0], "validation.jsonl:1: found no label that training showed (0, 1), accepted one or more of neg, pos"),
+        ([1.0, 0.0], [1, 0], ":2: found the label '0', accepted '0.0' as at {}/train.jsonl:2"),
+        (["pos", "neg"], ["neg", "Pos"], ":2: found the label 'Pos', accepted 'pos' as at {}/train.jsonl:1"),
+        (
+            ["pos", "neg"],
+            [1, 0],
+            ":1: found no label that training showed (0, 1), accepted one or more of neg, pos",
+        ),
     ],
-)  # fmt: skip
+)
 def test_development_labels_that_training_cannot_know(
     tmp_path: Path, place: Place, train: list[object], other: list[object], message: str
 ) -> None:
     task = task_of(tmp_path, "jsonl", train=train, validation=other)
     with pytest.raises(DataError) as error:
         load_training_data(place.job(task))
-    assert str(error.value) == f"{tmp_path.resolve()}/{message.format(tmp_path.resolve())}"
+    assert str(error.value) == f"{tmp_path.resolve()}/validation.jsonl{message.format(tmp_path.resolve())}"
     assert not list((tmp_path / "place" / "cache" / "encoded").glob("*.part"))
 
 

@@ -32,7 +32,8 @@ def test_a_control_piece_in_a_text_is_its_characters(tokenizer: Any, name: str) 
     assert not set(read) & set(NAMES)
     ((words, numbers),) = tokenize_words(tokenizer, [["the", f"a{name}b", "of"]])
     assert "".join(pieces(tokenizer, words)) == f"▁the▁a{plain}b▁of"
-    assert numbers == sorted(numbers) and set(numbers) == {0, 1, 2}
+    assert numbers == sorted(numbers)
+    assert set(numbers) == {0, 1, 2}
     (pair,) = tokenize_examples(tokenizer, [f"the {name}"], [name], 512)
     assert "".join(pieces(tokenizer, pair)) == f"<s>▁the▁{plain}</s></s>▁{plain}</s>"
 
