@@ -222,13 +222,13 @@ def test_damaged_scores_are_named(place: Place) -> None:
 
 
 def test_another_reading_of_the_same_file_is_another_evaluation(place: Place) -> None:
-    """German read from the column of tags instead of the form: the same bytes must be scored anew."""
+    """German read from the column of word numbers instead of the form: the same bytes must be scored anew."""
     run = place.train(spans_task(place.folder / "data"))
     score(place, run, languages=["de"])
     source = place.folder / "data" / "spans.yaml"
     before = source.read_text()
     source.write_text(before.replace("de: {test: de-test.conllu}", "de: {test: de-test.conllu, columns: COLUMNS}"))
-    source.write_text(source.read_text().replace("COLUMNS", "{tokens: upos, labels: upos}"))
+    source.write_text(source.read_text().replace("COLUMNS", "{tokens: id, labels: upos}"))
     score(place, run, languages=["de"])
     assert len(list(run.folder.glob("evaluations/*/scores.json"))) == 2
 
