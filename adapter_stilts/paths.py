@@ -32,9 +32,7 @@ def user_path(path: Path | str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UsageError(
-            f"{path}: found no home folder for it, accepted a path without ~"
-        ) from None
+        raise UsageError(f"{path}: found no home folder for it, accepted a path without ~") from None
 
 
 def exists(path: Path) -> bool:

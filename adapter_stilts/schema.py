@@ -217,7 +217,7 @@ def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
     """
     known = {key: text for key, text in assignments.items() if key in Recipe.model_fields}
     unknown = [(key, unknown_key(key, Recipe)) for key in assignments if key not in known]
-    unknown += [(key, f"found {ascii(text)}, accepted Unicode") for key, text in known.items() if not is_text(text)]
+    unknown += [(key, f"found {text!a}, accepted Unicode") for key, text in known.items() if not is_text(text)]
     values = {key: text if key == "tuning" else parse_value(text) for key, text in known.items()}
     kept = {key: value for key, value in recipe.model_dump().items() if key not in values}
     for key, other in (("batch_examples", "batch_tokens"), ("batch_tokens", "batch_examples")):

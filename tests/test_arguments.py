@@ -40,12 +40,24 @@ def test_one_is_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (("settings_of", "settings", "epochs=2"), "settings: found 'epochs=2', accepted a mapping such as {'epochs': 2}"),
-        (("settings_of", "settings", {"epochs": {}}), "settings['epochs']: found {}, accepted text, a number, True or "),
+        (
+            ("settings_of", "settings", "epochs=2"),
+            "settings: found 'epochs=2', accepted a mapping such as {'epochs': 2}",
+        ),
+        (
+            ("settings_of", "settings", {"epochs": {}}),
+            "settings['epochs']: found {}, accepted text, a number, True or ",
+        ),
         (("settings_of", "settings", {1: 2}), "settings[1]: found 2, accepted text, a number, "),
-        (("language_codes", "--languages", ","), "--languages: found ',', accepted codes with commas between, such as "),
+        (
+            ("language_codes", "--languages", ","),
+            "--languages: found ',', accepted codes with commas between, such as ",
+        ),
         (("language_codes", "--languages", ["de", 5]), "--languages: found ['de', 5], accepted codes with commas "),
-        (("language_codes", "--languages", 5), "--languages: found 5, accepted codes with commas between, such as de,ar"),
+        (
+            ("language_codes", "--languages", 5),
+            "--languages: found 5, accepted codes with commas between, such as de,ar",
+        ),
         (("listed", "--over", [5], (str,), "runs"), "--over: found 5, accepted runs"),
         (("listed", "--over", {"a": 1}, (str,), "runs"), "--over: found {'a': 1}, accepted runs"),
         (("whole_number", "--limit", "5"), "--limit: found '5', accepted a whole number of at least 0"),

@@ -7,7 +7,9 @@ import pytest
 from adapter_stilts.backbone_names import hint, is_backbone_name, portable_name, recipe_key, same_backbone
 
 
-@pytest.mark.parametrize("name", ["embedded", "FacebookAI/xlm-roberta-base", "me/x.1_2", "/a/b", "./tiny", "~/tiny", "a/b/c"])
+@pytest.mark.parametrize(
+    "name", ["embedded", "FacebookAI/xlm-roberta-base", "me/x.1_2", "/a/b", "./tiny", "~/tiny", "a/b/c"]
+)
 def test_names(name: str) -> None:
     assert is_backbone_name(name)
     assert recipe_key(name) == name
@@ -39,4 +41,11 @@ def test_of_a_folder_its_own_name_alone_leaves_the_machine(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "name").mkdir(parents=True)
     names = ["embedded", "FacebookAI/xlm-roberta-base", f"{tmp_path}/tiny/", "../x/tiny", "owner/name", "tiny"]
-    assert list(map(portable_name, names)) == ["embedded", "FacebookAI/xlm-roberta-base", "tiny", "tiny", "name", "tiny"]
+    assert list(map(portable_name, names)) == [
+        "embedded",
+        "FacebookAI/xlm-roberta-base",
+        "tiny",
+        "tiny",
+        "name",
+        "tiny",
+    ]

@@ -104,7 +104,7 @@ def test_values(tmp_path: Path) -> None:
         (
             "  full:",
             "  ful:",
-            ":20: recipes.ful: found 'ful' (did you mean 'full'?), accepted 'bottleneck', 'lora', 'dora', 'ia3', 'full' ",
+            ":20: recipes.ful: found 'ful' (did you mean 'full'?), accepted 'bottleneck', 'lora', 'dora', 'ia3', 'fu",
         ),
         ("description: words\n", "", ":1: description: found nothing, accepted a value (this key is required)"),
         ("  columns: {tokens: tokens, labels: tags}\n", "", ":13: data.columns: found nothing, accepted a value"),
@@ -234,24 +234,56 @@ def test_all_that_is_wrong_is_said_at_once_by_line(tmp_path: Path) -> None:
     [
         ("version: 1", "version: 1.5", ":2: version: found 1.5, accepted a whole number"),
         ("version: 1", "version: null", ":2: version: found null, accepted a whole number"),
-        ("name: mine", "name: my task", ":1: name: found 'my task', accepted a name of letters, digits, _ . and -, of w"),
+        (
+            "name: mine",
+            "name: my task",
+            ":1: name: found 'my task', accepted a name of letters, digits, _ . and -, of w",
+        ),
         ("[accuracy]", "[]", ":10: metrics: found [], accepted a list of 1 or more"),
         ("[accuracy]", "accuracy", ":10: metrics: found 'accuracy', accepted a list such as [a, b]"),
-        ("labels: [NO,", "label_until: ''\nlabels: [NO,", ":12: label_until: found '', accepted text that is not empty"),
-        ("{tokens: tokens, labels: tags}", "[tokens]", ":15: data.columns: found ['tokens'], accepted a mapping such as "),
+        (
+            "labels: [NO,",
+            "label_until: ''\nlabels: [NO,",
+            ":12: label_until: found '', accepted text that is not empty",
+        ),
+        (
+            "{tokens: tokens, labels: tags}",
+            "[tokens]",
+            ":15: data.columns: found ['tokens'], accepted a mapping such as ",
+        ),
         ("tokens: tokens,", "1: tokens,", ":15: data.columns[1]: found 1, accepted text, in quotes"),
         ("tokens: tokens,", "tokens: [1],", ":15: data.columns.tokens: found [1], accepted text or a whole number"),
-        ("en: english", "en: [english]", ":17: data.languages.en: found ['english'], accepted a mapping with the keys d"),
-        ("en: english", "en: {filter: {x: [{}]}}", ":17: data.languages.en.filter.x[0]: found {}, accepted text or a wh"),
+        (
+            "en: english",
+            "en: [english]",
+            ":17: data.languages.en: found ['english'], accepted a mapping with the keys d",
+        ),
+        (
+            "en: english",
+            "en: {filter: {x: [{}]}}",
+            ":17: data.languages.en.filter.x[0]: found {}, accepted text or a wh",
+        ),
         ("epochs: 2", "fusion_null: 3", ":23: recipes.full.default.fusion_null: found 3, accepted true or false"),
-        ("epochs: 2", "epochs: 1000000000000", ":23: recipes.full.default.epochs: found 1000000000000, accepted less th"),
-        ("epochs: 2", "layers: 0-99999999999", ":23: recipes.full.default.layers: found '0-99999999999', accepted layer"),
+        (
+            "epochs: 2",
+            "epochs: 1000000000000",
+            ":23: recipes.full.default.epochs: found 1000000000000, accepted less th",
+        ),
+        (
+            "epochs: 2",
+            "layers: 0-99999999999",
+            ":23: recipes.full.default.layers: found '0-99999999999', accepted layer",
+        ),
         ("epochs: 2", f"epochs: 0x{'f' * 5000}", ":23: found broken YAML (a number of too many digits), accepted YAML"),
         ("epochs: 2", f"epochs: {'9' * 5000}", ":23: found broken YAML (no value of type int), accepted YAML"),
         ("epochs: 2", "epochs: !!int x", ":23: found broken YAML (no value of type int), accepted YAML"),
         ("epochs: 2", "epochs: !!bool x", ":23: found broken YAML (no value of type bool), accepted YAML"),
         ("epochs: 2", "epochs: !!timestamp x", ":23: found broken YAML (no value of type timestamp), accepted YAML"),
-        ("epochs: 2", 'tuning: "\\ud800"', ":23: found broken YAML (half a character (\\ud800-\\udfff)), accepted YAML"),
+        (
+            "epochs: 2",
+            'tuning: "\\ud800"',
+            ":23: found broken YAML (half a character (\\ud800-\\udfff)), accepted YAML",
+        ),
         ("epochs: 2", "? [a]\n      : 2", ":23: found broken YAML (found unhashable key), accepted YAML"),
         ("epochs: 2", "epochs: " + "[" * 5000, ":23: found broken YAML (nested too deep), accepted YAML"),
     ],
@@ -265,7 +297,18 @@ def test_complaints_say_what_yaml_takes(tmp_path: Path, old: str, new: str, line
 
 def test_no_word_of_pydantic_is_in_a_complaint(tmp_path: Path) -> None:
     """Each field of a task, a recipe and a study under values of every other kind."""
-    words = ("valid ", "Input", "should", "instance", "tuple", "dictionary", "after validation", "integer", "None", "True")
+    words = (
+        "valid ",
+        "Input",
+        "should",
+        "instance",
+        "tuple",
+        "dictionary",
+        "after validation",
+        "integer",
+        "None",
+        "True",
+    )
     values = [None, True, 3, -1, 0.5, float("nan"), "", "x y", [], [[1]], {}, {"a": {}}, {1: 2}, 10**40]
     seen = 0
     for model in (Task, Recipe, Study):
@@ -276,7 +319,7 @@ def test_no_word_of_pydantic_is_in_a_complaint(tmp_path: Path) -> None:
                 except ValidationError as error:
                     for location, what in complaints_of(error, model, {key: value}):
                         seen += 1
-                        assert what.startswith("found ") and ", accepted " in what, (key, value, what)
+                        assert re.match("found .+, accepted .+", what), (key, value, what)
                         assert not [own for own in words if own in what], (location, value, what)
     assert seen > 500
 

@@ -1,10 +1,10 @@
 """The embedded backbone: format, published token ids, and values of a second implementation."""
 
-import time
-import os
 import importlib.util
+import os
 import shutil
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 

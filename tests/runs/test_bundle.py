@@ -1,7 +1,7 @@
 """Bundles: the same logits after loading, damage named, and `adapters` or `transformers` alone read them."""
 
-import shutil
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.training.api import train
 from adapter_stilts.runs.bundle import load_bundle, read_manifest
 from adapter_stilts.runs.store import Run
 from adapter_stilts.training import api
+from adapter_stilts.training.api import train
 from adapter_stilts.training.batches import pack
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.step import batch_logits

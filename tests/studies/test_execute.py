@@ -23,11 +23,11 @@ from adapter_stilts.runs.store import RunStore
 from adapter_stilts.studies import execute as executing
 from adapter_stilts.studies import work
 from adapter_stilts.studies.claims import Claims
+from adapter_stilts.studies.estimate import Estimate
 from adapter_stilts.studies.execute import Interrupted, Result, duration, execute
 from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
 from adapter_stilts.studies.work import FAILURES, Order, Outcome, is_full_disk
-from adapter_stilts.studies.estimate import Estimate
 from adapter_stilts.training.execution import Execution
 
 FULL = """\

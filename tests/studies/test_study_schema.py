@@ -65,7 +65,7 @@ def complaints(place: Place, text: str) -> list[str]:
         ("targets: [tags.yaml]\n", "study.yaml: compositions[1]: found stack without intermediates, accepted none"),
         (
             f"{HEAD}compositions: [fuse]\ngroups: {{both: [other.yaml, fourth.yaml]}}\n",
-            "study.yaml:4: groups.both[1]: found 'fourth.yaml', accepted intermediates: ",
+            "study.yaml:4: groups.both[1]: found 'fourth.yaml' (did you mean 'other.yaml'?), accepted intermediates: ",
         ),
         (
             f"{HEAD}groups: {{both: [other.yaml, third.yaml]}}\n",
