@@ -319,8 +319,7 @@ def test_no_word_of_pydantic_is_in_a_complaint(tmp_path: Path) -> None:
                 except ValidationError as error:
                     for location, what in complaints_of(error, model, {key: value}):
                         seen += 1
-                        assert what.startswith("found "), (key, value, what)
-                        assert ", accepted " in what, (key, value, what)
+                        assert re.match("found .+, accepted .+", what), (key, value, what)
                         assert not [own for own in words if own in what], (location, value, what)
     assert seen > 500
 

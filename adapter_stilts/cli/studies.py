@@ -93,7 +93,8 @@ def run(
         made = _plan(file, backbone, runs, hub_mirror, device)
         result = execute(made, workers, threads=threads, execution=execution)
     if as_json:
-        print_json({"study": made.study.name, "done": result.done, "before": result.before, "failed": result.failed})
+        ended = {"done": result.done, "elsewhere": result.elsewhere, "before": result.before, "failed": result.failed}
+        print_json({"study": made.study.name, **ended})
     tell(made, result)
 
 

@@ -2,17 +2,13 @@
 
 An Arrow file holds one row a sequence. It is named by the hash of everything that decides its content (data files, how
 they are read, tokenizer, word piece, labels), so two runs that read the same data read the same file, and a changed
-label or tokenizer makes another one. Behind the Arrow file stands a checksum of it and of its name: a cached file that
-is damaged, or another's, is made anew.
+label or tokenizer makes another one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,18 +19,16 @@ import numpy as np
 import pyarrow as pa
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.paths import cache_dir, sweep
-from adapter_stilts.progress import say
+from adapter_stilts.paths import cache_dir
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.data import Split, data_identity, data_place, load_split
+from adapter_stilts.tasks.encoded_cache import cached_table, write_table
 from adapter_stilts.tasks.inventory import refuse_strange_labels
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.sequences import EncodedSequence
 
 # Raise it when the encoding changes what a model sees: cached files and run names change with it.
 ENCODING_VERSION = 1
-# What a cached file ends with: these bytes, and a CRC-32 in hexadecimal.
-_MARK, _DIGITS = b"adapter_stilts crc32 ", 8
 # Raise it where that is so for files that were read or encoded wrongly: cached files are made anew, runs keep names.
 CACHE_VERSION = 2
 SOURCES_NAMED = 3  # of more, concatenated splits name the first and how many there are besides
@@ -101,15 +95,14 @@ def encode_split(
     """
     identity = data_identity(task, language, split, mirror)
     path = cache_dir() / "encoded" / f"{_encoding_key(task, language, split, identity, tokenizer, labels)}.arrow"
-    encoded = _cached(path)
-    if encoded is None:
+    table = cached_table(path)
+    if table is None:
         loaded = load_split(task, language, split, mirror)
         refuse_strange_labels(task, loaded, labels, mirror)
-        _write(path, encode_columns(task, loaded, tokenizer, labels))
-        encoded = _read(path)
+        table = write_table(path, encode_columns(task, loaded, tokenizer, labels))
     # Equal files have one cache entry; where this task has them is its own matter.
     source, revision = data_place(task, language, split, mirror)
-    return replace(encoded, source=source, revision=revision)
+    return replace(_split_of(table), source=source, revision=revision)
 
 
 def concatenate(splits: Sequence[EncodedSplit]) -> EncodedSplit:
@@ -257,55 +250,6 @@ def tokenizer_hash(tokenizer: Any) -> str:
     if padding is not None:
         backend.enable_padding(**padding)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-class _Damaged(Exception):
-    """A cached file that is not what was written."""
-
-
-def _cached(path: Path) -> EncodedSplit | None:
-    """What the cache has; None, and a word, where that is damaged."""
-    try:
-        return _read(path) if path.is_file() else None
-    except _Damaged as error:
-        say(f"encoded cache {path}: {error}, made anew")
-        return None
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, "*.part")
-    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        with pa.OSFile(beside, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        checksum = _checksum(path, pa.memory_map(beside).read_buffer())
-        with open(beside, "ab") as file:
-            file.write(checksum)
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-
-
-def _checksum(path: Path, content: Any) -> bytes:
-    return _MARK + b"%08x" % zlib.crc32(content, zlib.crc32(path.stem.encode()))
-
-
-def _read(path: Path) -> EncodedSplit:
-    """Maps a cached file. Raises _Damaged where it is not what was written under this name."""
-    try:
-        whole = pa.memory_map(str(path)).read_buffer()
-        end = whole.size - len(_MARK) - _DIGITS
-        content, mark = whole.slice(0, max(end, 0)), bytes(whole.slice(max(end, 0)))
-        if mark.endswith(b"ARROW1"):
-            raise _Damaged("of a version without checksums")
-        if mark != _checksum(path, content):
-            raise _Damaged("damaged")
-        return _split_of(pa.ipc.open_file(content).read_all().combine_chunks())
-    except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        raise _Damaged(f"damaged ({type(error).__name__})") from None
 
 
 def _split_of(table: pa.Table) -> EncodedSplit:

@@ -141,7 +141,8 @@ def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
     monkeypatch.setattr(Claims, "owner", seen)
     result = here(plan)
     thread.join()
-    assert sorted((*result.done, *result.others)) == sorted(plan.nodes)
+    assert sorted([*result.done, *result.elsewhere]) == sorted(plan.nodes)
+    assert result.elsewhere == (other,)
     assert "other" not in trained
     assert len(trained) == len(plan.nodes) - 1
 

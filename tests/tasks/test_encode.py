@@ -365,6 +365,7 @@ def test_another_splits_cache_file_is_no_cache_of_this_one(
     (path,) = folder.iterdir()
     encode_split(task, "en", "test", tokenizer, task.labels)
     (other,) = set(folder.iterdir()) - {path}
+    path.unlink()
     path.write_bytes(other.read_bytes())
     np.testing.assert_array_equal(encode_split(task, "en", "train", tokenizer, task.labels).ids, train.ids)
     assert capsys.readouterr().err == f"encoded cache {path}: damaged, made anew\n"
@@ -378,6 +379,7 @@ def test_a_cache_file_of_an_older_version_is_made_anew(
     encode_split(task, "en", "train", tokenizer, task.labels)
     (path,) = (tmp_path / "cache" / "encoded").iterdir()
     whole = path.read_bytes()
+    path.unlink()
     path.write_bytes(whole[: whole.rindex(b"ARROW1") + 6])
     encode_split(task, "en", "train", tokenizer, task.labels)
     assert capsys.readouterr().err == f"encoded cache {path}: of a version without checksums, made anew\n"
