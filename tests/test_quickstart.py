@@ -147,7 +147,13 @@ def test_the_next_commands_work(place: Place, printed: list[str], monkeypatch: p
 
     # As it is found from here: by its name on the PATH, else by where it lies.
     assert commands[1] == f"{shlex.split(predict)[0]} compare"
-    assert "embedded_udpos: by family" in succeeded("compare")
+    compared = succeeded("compare")
+    assert "embedded_udpos: by family without en, scores and differences" in compared
+    assert "without intervals: three shared seeds are needed" in compared
+    assert not re.search(r"[-+]\d+\.\d \[", compared + printed[0])
+    narrow = succeeded("compare", "--sentence-intervals")
+    assert "with 95% intervals over test sentences alone" in narrow
+    assert re.search(r"[-+]\d+\.\d \[[-+]\d+\.\d, [-+]\d+\.\d\]", narrow)
 
     arguments = shlex.split(commands[2])[1:]
     assert arguments[:3] == ["quickstart", "--tasks", "udpos"]

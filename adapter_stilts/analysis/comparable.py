@@ -87,7 +87,7 @@ def left_out_note(group: Group, left: Mapping[str, Sequence[Scored]]) -> str:
         counts.update({_evaluation_difference(one, other) for other in left.get(one.run.name, ())})
     if not counts:
         return ""
-    named = "; ".join(f"{about} (of {_counted(runs, 'run')})" for about, runs in counts.items())
+    named = "; ".join(f"{about} (of {runs} run{'s' if runs > 1 else ''})" for about, runs in counts.items())
     return f"other evaluations of these runs are left out: {named}"
 
 
@@ -301,7 +301,3 @@ def _difference(here: Facts, there: Facts) -> str:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         told.append(f"other {about}{where}{more}")
     return "; ".join(told) or "other test data"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count > 1 else ''}"

@@ -83,13 +83,12 @@ class Scored:
         own test data. Reads the predictions where it was not written down."""
         if self.scores.selection_metric == self.metric and set(self.scores.languages) <= set(self.scores.majority):
             return {code: self.scores.majority[code] for code in self.scores.languages}
-        kind, gold = self.run.record.task.kind, _columns(self.folder, ["language", "gold"])
-        return {
-            code: majority_score(
-                kind, [self.metric_name], gold.filter(pc.equal(gold["language"], code))["gold"].to_pylist()
-            )[self.metric]
-            for code in self.scores.languages
-        }
+        table = _columns(self.folder, ["language", "gold"])
+        by_language = {code: table.filter(pc.equal(table["language"], code))["gold"] for code in self.scores.languages}
+        if self.metric_name == "accuracy":
+            return {code: _largest_share(gold) for code, gold in by_language.items()}
+        kind, names = self.run.record.task.kind, [self.metric_name]
+        return {code: majority_score(kind, names, gold.to_pylist())[self.metric] for code, gold in by_language.items()}
 
     @cached_property
     def only_label(self) -> str | None:
@@ -114,6 +113,12 @@ def _columns(folder: Path, names: list[str]) -> pa.Table:
         return pq.read_table(path, columns=names)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
+
+
+def _largest_share(gold: pa.ChunkedArray) -> float:
+    """What `majority_score` gives as accuracy: the share of the most frequent label, in percent."""
+    counts = pc.value_counts(pc.list_flatten(gold)).field("counts").to_numpy()
+    return float(100.0 * counts.max() / counts.sum())
 
 
 def _gold_hash(rows: pa.Table) -> str:

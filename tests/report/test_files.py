@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from adapter_stilts.analysis.compare import compare_scored
 from adapter_stilts.analysis.frame import load_study, score_rows
 from adapter_stilts.analysis.render import Cells, as_markdown
 from adapter_stilts.report.content import Report
 from adapter_stilts.report.data import cost_rows, csv_text, heatmap_rows, language_rows
-from adapter_stilts.report.tables import all_tables, as_html, as_latex, contrasts
+from adapter_stilts.report.page import page
+from adapter_stilts.report.tables import all_tables, as_html, as_latex, contrasts, heatmap_grid, references
 from adapter_stilts.report.write import write_report
 
 CELLS = Cells("A_b", "50% of it", ["", "x|y"], [["pmb_semtag", "−1.5 [-2, +1]"], ["<none>", "±2"]])
@@ -138,3 +141,40 @@ def test_a_written_report_is_read_back_as_a_frame(folder: Path, whole: Report) -
     assert means.to_dict() == pytest.approx({"semantic": -0.75, "syntactic": 2.0})
     assert frame.score.tolist() == [row["score"] for row in rows]
     assert frame.intermediate.isna().sum() == 6 * 4
+
+
+def test_one_seed_has_no_intervals_unless_they_are_asked_for(early: Report, whole: Report) -> None:
+    rows = [own for own in heatmap_rows(early) if own["difference_to_full"] is not None]
+    ends = ("low", "high", "interval_over", "low_to_full", "high_to_full", "interval_to_full_over")
+    assert len(rows) == 8
+    assert all(own[key] is None for own in rows for key in ends)
+    cells = references(early)
+    assert "without intervals: three shared seeds are needed" in cells.note
+    assert all("[" not in cell for row in cells.rows for cell in row)
+    asked = replace(early, tables=compare_scored(early.scored.values(), sentence_intervals=True).tables_)
+    assert {own["interval_over"] for own in heatmap_rows(asked)} == {"test sentences"}
+    assert "over test sentences alone" in references(asked).note
+    assert {own["interval_over"] for own in heatmap_rows(whole)} == {"seeds and test sentences"}
+
+
+def test_what_is_no_equal_stands_apart_in_every_table_and_figure(whole: Report) -> None:
+    """The runs of seed 2 were scored on other data: two tables of one target, whose numbers are never mixed."""
+    scored = [
+        replace(
+            own,
+            scores=own.scores.model_copy(update={"test_data": {"de": "new" if own.run.record.seed == 2 else "old"}}),
+        )
+        for own in whole.scored.values()
+    ]
+    report = replace(whole, tables=compare_scored(scored).tables_)
+    assert {name: table.seeds for name, table in report.named_tables.items()} == {"udpos-1": (0, 1), "udpos-2": (2,)}
+    cost = {(row["target"], row["row"]): row["score"] for row in cost_rows(report)}
+    # Level 60, 3 a seed, 6 more in German of three languages.
+    assert (cost["udpos-1", "bottleneck none"], cost["udpos-2", "bottleneck none"]) == pytest.approx((63.5, 68.0))
+    assert {target for target, _ in heatmap_grid(report)[0]} == {"udpos-1", "udpos-2"}
+    assert {"summary-udpos-1", "summary-udpos-2"} <= set(all_tables(report))
+    text = page(report)
+    assert text.count("udpos-1: not in this table: ") == 1
+    assert "(other test data in de)." in text
+    assert "udpos-2, mean without en (accuracy)" in text
+    assert "not in this table" in as_latex(all_tables(report)["summary-udpos-1"], "own")
