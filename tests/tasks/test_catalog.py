@@ -7,10 +7,8 @@ import pytest
 import adapter_stilts
 from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.languages import LANGUAGE_LISTS
-from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.catalog import all_tasks, find_task
 from adapter_stilts.tasks.data import load_split
-from adapter_stilts.tasks.recipes import recipe_for
 
 # XTREME-R's lists, as in evaluate.py of google-research/xtreme.
 UDPOS = (
@@ -105,17 +103,6 @@ def test_a_path_serves_as_a_name_and_follows_the_file(tmp_path: Path) -> None:
     assert find_task(str(path)).path == path.resolve()
     mine(tmp_path, MINE.replace("version: 1", "version: 23"))
     assert find_task(str(path)).version == 23
-
-
-def test_recipe_falls_back_to_default_then_to_the_package(tmp_path: Path) -> None:
-    udpos = find_task("udpos")
-    assert recipe_for(udpos, "full", "FacebookAI/xlm-roberta-large") == udpos.recipes["full"]["default"]
-    assert recipe_for(udpos, "full", "embedded") == udpos.recipes["full"]["embedded"]
-    own = find_task(str(mine(tmp_path, MINE + "recipes:\n  full:\n    embedded: {epochs: 9}\n")))
-    assert recipe_for(own, "full", "embedded") == Recipe(epochs=9)
-    assert recipe_for(own, "full", "x").learning_rate == 2e-5
-    assert recipe_for(own, "bottleneck", "embedded").learning_rate == 4e-3
-    assert recipe_for(own, "lora", "x").learning_rate == 2e-4
 
 
 HUB = ("  format: conllu\n", "  dataset: some/thing\n")
