@@ -74,7 +74,7 @@ def paths(place: Place, names: str) -> list[str]:
             {"method": "lora", "settings": {"rank": "0"}},
             "--set rank: found 0, accepted greater than or equal to 1",
         ),
-        ("a", {"settings": {"reduction": "0"}}, "--set reduction: found 0, accepted greater than 0"),
+        ("a", {"settings": {"reduction": "0"}}, "--set reduction: found 0, accepted greater than or equal to 0.01"),
         (
             "a",
             {"settings": {"rank": "4"}},
