@@ -59,8 +59,8 @@ KIND_RECIPES: dict[tuple[str, str, str], Recipe] = {
         epochs=5,
         batch_examples=16,
         tuning=(
-            "package default for classification: best of 3 rates of 0.0005 to 0.002 on topics, SICK and SNLI (400 to 600"
-            " English examples, 5 epochs, seeds 0, 1); 0.004 collapsed on SNLI"
+            "package default for classification: best of 3 rates of 0.0005 to 0.002 on topics, SICK and SNLI (400 to"
+            " 600 English examples, 5 epochs, seeds 0, 1); 0.004 collapsed on SNLI"
         ),
     ),
 }

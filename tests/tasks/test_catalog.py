@@ -9,6 +9,7 @@ from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.languages import LANGUAGE_LISTS
 from adapter_stilts.tasks.catalog import all_tasks, find_task
 from adapter_stilts.tasks.data import load_split
+from adapter_stilts.tasks.recipes import recipe_for
 
 # XTREME-R's lists, as in evaluate.py of google-research/xtreme.
 UDPOS = (
