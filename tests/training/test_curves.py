@@ -150,5 +150,5 @@ def test_without_tensorboard_one_line_says_what_to_install(place: Place, monkeyp
 
 def test_a_folder_that_cannot_be_written_to_is_refused(place: Place) -> None:
     (place.folder / "logs").write_text("a file", encoding="utf-8")
-    with pytest.raises(UsageError, match="--tensorboard: found .*logs, which is no folder, accepted a"):
+    with pytest.raises(UsageError, match=r"--tensorboard: found .*logs, which is no folder"):
         place.train(english_task(place.folder), execution=Execution(tensorboard=place.folder / "logs"))
