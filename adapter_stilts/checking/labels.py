@@ -6,20 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from adapter_stilts.checking.findings import CheckedFile, Say
+from adapter_stilts.tasks.formats import is_span_tag
 
 LabelsOfExample = Sequence[tuple[int, str]]
 """The labels of one example, each with its line (or row)."""
 
 # What files hold where there is no label: CoNLL-U's empty column, NaN of pandas, -1 of `datasets`, -100 of PyTorch.
 _UNLABELLED = {"", "_", "nan", "-1", "-1.0", "-100", "-100.0"}
-_SPAN_TAG = re.compile(r"O|[BIESLUM]-.*[^\W\d_].*")
 _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)\.0+")
 _CONTINUES, _OPENS, _CLOSES = "IELM", "BIM", "ELSU"
-
-
-def is_span_tag(label: str) -> bool:
-    """O, or a tag of IOB, BIOES, BILOU or BMES."""
-    return _SPAN_TAG.fullmatch(label) is not None
 
 
 def check_labels(examples: Sequence[LabelsOfExample], say: Say, accepted: Collection[str] | None = None) -> None:

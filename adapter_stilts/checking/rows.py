@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from adapter_stilts.checking.findings import CheckedFile, Example
-from adapter_stilts.checking.labels import check_labels, check_spans, is_span_tag, scheme_of
+from adapter_stilts.checking.labels import check_labels, check_spans, scheme_of
 from adapter_stilts.checking.sources import RepositorySplit, Source, labels_role
 from adapter_stilts.errors import DataError
-from adapter_stilts.tasks.column_files import ColumnFile, column_file
+from adapter_stilts.tasks.column_files import column_file
 from adapter_stilts.tasks.conllu_plus import read_conllu_plus
 from adapter_stilts.tasks.data import MissingData, load_split
 from adapter_stilts.tasks.formats import decode_lines, read_bytes
@@ -98,27 +98,13 @@ def _read(source: Source) -> tuple[list[Example], Labels, dict[str, str | int]]:
         plus = read_conllu_plus(source.path, lines, column)
         return _sentences(plus.tokens, plus.numbers), (), {"tokens": column}
     if source.format == "conll":
-        file = column_file(source.path, lines, source.columns.get("tokens"))
-        index = _label_index(file, source.columns.get("labels"))
-        values = [] if index is None else file.values(index)
-        labels = _labels(file.numbers, values, True, source.label_until) if values else ()
-        return (
-            _sentences(file.tokens, file.numbers),
-            labels,
-            {"tokens": file.column, "labels": "none" if index is None else index},
-        )
+        columns = (source.columns.get("tokens"), source.columns.get("labels"))
+        file = column_file(source.path, lines, *columns)
+        labels = _labels(file.numbers, file.labels, True, source.label_until) if file.labels else ()
+        index = file.label_column
+        read = {"tokens": file.column, "labels": "none" if index is None else index}
+        return _sentences(file.tokens, file.numbers), labels, read
     return _read_table(source)
-
-
-def _label_index(file: ColumnFile, column: str | int | None) -> int | None:
-    """The column of labels: the one given, else the last one that holds tags of spans alone, else the last."""
-    if not file.tokens or file.width < 2:
-        return None
-    if column is not None:
-        return file.width - 1 if column == "last" else int(column)
-    others = [index for index in range(file.width - 1, -1, -1) if index != file.column]
-    tags = (index for index in others if all(is_span_tag(tag) for own in file.values(index) for tag in own))
-    return next(tags, others[0])
 
 
 def _read_table(source: Source) -> tuple[list[Example], Labels, dict[str, str | int]]:

@@ -123,13 +123,13 @@ def _conllu_plus(path: Path, lines: Sequence[Line], reading: Reading, columns: C
 
 
 def _column_file(path: Path, lines: Sequence[Line], reading: Reading, columns: Columns) -> Document:
-    file = column_file(path, lines, columns.by_role.get("tokens"))
+    file = column_file(path, lines, columns.by_role.get("tokens"), columns.by_role.get("labels"))
     if not file.tokens:
         return Document({"tokens": []}, lambda _: b"")
     refuse_breaking_labels(path, reading.labels, file.blanks_separate)
     index = _label_index(columns.by_role.get("labels"), file)
     if index is not None and not columns.sure:
-        _refuse_other_column(path, file.values(index), index, reading)
+        _refuse_other_column(path, file.labels, index, reading)
     return Document({"tokens": file.tokens}, partial(render_columns, lines, file.numbers, index))
 
 

@@ -59,7 +59,7 @@ _UNREADABLE = {
     b"%PDF": "a PDF document",
 }
 _IDENTIFIER = re.compile(r"0\.1|1|1-[0-9]+")
-_SPAN_TAG = re.compile(r"O|[BIESLUM]-\S*[^\W\d_]\S*")
+_SPAN_TAG = re.compile(r"O|[BIESLUM]-.*[^\W\d_].*")
 _NAME = re.compile(r"[^\W\d]\w*")
 # So many lines of one width are no chance; fewer are, in a small file of one's own.
 _ALIKE = 8
@@ -207,7 +207,7 @@ def _words_format(path: Path, raw: bytes, lines: Sequence[Line], labels: Collect
     widths = {len(row) for row in rows}
     tabs = sum("\t" in text for text in kept)
     tags = {*UPOS_TAGS} | {label for label in labels if any(character.isalpha() for character in label)}
-    tagged = sum(len(row) > 1 and _is_tag(row[-1], tags) for row in rows)
+    tagged = sum(len(row) > 1 and (row[-1] in tags or is_span_tag(row[-1])) for row in rows)
     if 2 * tagged >= len(rows):
         return "conll"
     if 2 * tabs >= len(rows):
@@ -225,8 +225,9 @@ def _words_format(path: Path, raw: bytes, lines: Sequence[Line], labels: Collect
     return "text"
 
 
-def _is_tag(text: str, tags: Collection[str]) -> bool:
-    return text in tags or _SPAN_TAG.fullmatch(text) is not None
+def is_span_tag(label: str) -> bool:
+    """O, or a tag of IOB, BIOES, BILOU or BMES."""
+    return _SPAN_TAG.fullmatch(label) is not None
 
 
 def _hold_texts(rows: Sequence[Sequence[str]]) -> bool:
