@@ -1,16 +1,15 @@
-"""Where files lie (cache, Hub mirror), and how they are written: whole or not at all."""
+"""Where files lie (cache, Hub mirror), and what they hold."""
 
 import hashlib
 import json
 import os
-import shutil
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from adapter_stilts.errors import UsageError
+from adapter_stilts.files import atomic_folder as atomic_folder
+from adapter_stilts.files import atomic_write_text as atomic_write_text
+from adapter_stilts.residue import sweep_at_times
 
 CACHE_VARIABLE = "ADAPTER_STILTS_CACHE"
 MIRROR_VARIABLE = "ADAPTER_STILTS_HUB_MIRROR"
@@ -20,7 +19,8 @@ _SETTLED_NANOSECONDS = 2_000_000_000
 def cache_dir() -> Path:
     """Folder for what can be rebuilt: $ADAPTER_STILTS_CACHE, else under $XDG_CACHE_HOME, else under ~/.cache.
 
-    The folder is created. Raises UsageError where that is impossible.
+    The folder is created; what killed processes left half-written in it is removed now and then. Raises UsageError
+    where it cannot be created.
     """
     if chosen := os.environ.get(CACHE_VARIABLE):
         folder = Path(chosen).expanduser()
@@ -32,6 +32,7 @@ def cache_dir() -> Path:
         raise UsageError(
             f"cache folder {folder} cannot be created ({error.strerror}); set {CACHE_VARIABLE} to a writable folder"
         ) from error
+    sweep_at_times(folder, inside=True)
     return folder
 
 
@@ -56,44 +57,6 @@ def resolve_repository(repository: str, mirror: Path | None) -> Path | str:
     if mirror is not None and (mirror / repository).is_dir():
         return mirror / repository
     return repository
-
-
-def _sibling(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
-
-
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `target`, which becomes `target` on success and is removed on any exception.
-
-    Raises FileExistsError, and leaves `target` as it is, if a file or a folder with content has that name by then.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _sibling(target)
-    partial.mkdir()
-    try:
-        yield partial
-        try:
-            os.replace(partial, target)
-        except OSError as error:
-            if target.exists():
-                raise FileExistsError(f"{target} exists already") from error
-            raise
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def atomic_write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _sibling(path)
-    try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def sha256_file(path: Path) -> str:

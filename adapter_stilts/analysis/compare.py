@@ -22,7 +22,8 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.predictions import read_predictions
 from adapter_stilts.evaluation.zero_shot import Scores, read_scores
 from adapter_stilts.languages import language
-from adapter_stilts.runs.store import EVALUATIONS, Run, RunStore
+from adapter_stilts.runs.store import Run, RunStore, evaluations_of
+from adapter_stilts.runs.tidy import tidy
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def compare_runs(
     `limit` picks evaluations with so many sentences a language; without it each run's evaluation with the most
     sentences and languages counts. Raises UsageError where nothing is scored.
     """
+    tidy(store)
     chosen = [own for run in (store.runs() if runs is None else runs) for own in _scored(run, split, limit)]
     if not chosen:
         what = f"{split} scores" + (f" with --limit {limit}" if limit else "")
@@ -107,7 +109,7 @@ def comparable_groups(scored: Iterable[Scored]) -> list[list[Scored]]:
 def _scored(run: Run, split: str, limit: int | None) -> Iterable[Scored]:
     """The evaluation of a run that counts, if it has one."""
     found = []
-    for folder in sorted((run.folder / EVALUATIONS).glob("*")):
+    for folder in evaluations_of(run):
         scores = read_scores(folder)
         if scores.split == split and (limit is None or scores.limit == limit):
             found.append(Scored(run, scores, folder))

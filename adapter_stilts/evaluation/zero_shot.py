@@ -15,13 +15,16 @@ from pydantic import AliasChoices, Field
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.metrics import METRICS
 from adapter_stilts.evaluation.predictions import Predictions, write_predictions
+from adapter_stilts.files import atomic_file, atomic_write_text
 from adapter_stilts.model.backbone import Backbone, load_backbone
-from adapter_stilts.paths import atomic_folder, atomic_write_text, mirror_dir
-from adapter_stilts.progress import Reporter, progress
+from adapter_stilts.paths import mirror_dir
+from adapter_stilts.progress import Reporter, progress, say
 from adapter_stilts.runs.bundle import Manifest, load_bundle
-from adapter_stilts.runs.record import MULTI_TASK, read_record, write_record
-from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, content_hash, keep_of
+from adapter_stilts.runs.record import MULTI_TASK
+from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, add_evaluation, bundle_of, content_hash, keep_of
 from adapter_stilts.runs.stored import Stored, read_stored
+from adapter_stilts.runs.tidy import tidy
+from adapter_stilts.runs.update import update_record
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
@@ -89,6 +92,7 @@ def evaluate(
     Raises UsageError for an unknown language or split, StiltsError where none of the languages has data.
     """
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
+    tidy(store)
     found = run if isinstance(run, Run) else store.find(run)
     mirror = mirror_dir(Path(mirror) if mirror is not None else None)
     task = task_of(found)
@@ -100,10 +104,11 @@ def evaluate(
     folder = found.folder / EVALUATIONS / name
     if not (folder / SCORES).is_file():
         device = device or default_device()
-        _score_run(found, task, identities, split, limit, missing, mirror, folder, device)
+        _score_run(found, task, identities, split, limit, missing, mirror, name, device)
     scores = read_scores(folder)
     _note_scores(found, name, scores)
-    keep_of(found, keep)
+    if not keep_of(found, keep):
+        say(f"{found.name}: its weights stay: another process needs them")
     if out is not None:
         _copy(folder, out)
     return scores
@@ -188,10 +193,10 @@ def _score_run(
     limit: int | None,
     missing: dict[str, str],
     mirror: Path | None,
-    folder: Path,
+    name: str,
     device: str,
 ) -> None:
-    """Predict and score every language, and write the evaluation's folder whole."""
+    """Predict and score every language, and write the evaluation's folder whole, unless another process did so."""
     model, manifest, backbone = load_run(run, mirror, device)
     splits = [encode_split(task, code, split, backbone.tokenizer, manifest.labels, mirror) for code in test_data]
     samples = [own.sample(limit, TEST_SEED) for own in splits]
@@ -201,7 +206,7 @@ def _score_run(
         predictions, precision = _predict(model, manifest, splits, samples, precision, reporter)
     scored = {own.language: _score(run, own, split) for own, split in zip(predictions, splits, strict=True)}
     scores = summarise(run, task, split, limit, scored, missing, precision, test_data)
-    with atomic_folder(folder) as beside:
+    with add_evaluation(run, name, SCORES) as beside:
         write_predictions(beside, predictions)
         atomic_write_text(beside / SCORES, scores.model_dump_json(indent=2) + "\n")
 
@@ -278,8 +283,7 @@ def summarise(
 
 
 def _note_scores(run: Run, name: str, scores: Scores) -> None:
-    """Put the means into the run's record, read anew: another evaluation may have added its own meanwhile."""
-    record = read_record(run.folder)
+    """Put the means into the run's record, beside those of other evaluations."""
     note = {
         "split": scores.split,
         "limit": scores.limit,
@@ -288,14 +292,12 @@ def _note_scores(run: Run, name: str, scores: Scores) -> None:
         "mean": scores.mean,
         "mean_zero_shot": scores.mean_zero_shot,
     }
-    if record.scores.get(name) != note:
-        write_record(run.folder, record.model_copy(update={"scores": {**record.scores, name: note}}))
+    update_record(run.folder, lambda record: record.model_copy(update={"scores": {**record.scores, name: note}}))
 
 
 def _copy(folder: Path, out: Path) -> None:
     """Copy an evaluation's files to `out`, each whole."""
     out.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        beside = out / f".{path.name}.partial"
-        shutil.copyfile(path, beside)
-        beside.replace(out / path.name)
+        with atomic_file(out / path.name) as beside:
+            shutil.copyfile(path, beside)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from adapter_stilts.errors import DataError
+from adapter_stilts.files import atomic_file
 from adapter_stilts.paths import cache_dir
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.data import Split, data_identity, data_place, load_split
@@ -265,16 +264,12 @@ def tokenizer_hash(tokenizer: Any) -> str:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        with pa.OSFile(beside, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    with (
+        atomic_file(path) as beside,
+        pa.OSFile(str(beside), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
 
 
 def _read(path: Path) -> EncodedSplit:

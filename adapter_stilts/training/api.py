@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from adapter_stilts.model.masked_lm_head import pretrained_head
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.bundle import save_bundle
+from adapter_stilts.runs.claims import Claims
 from adapter_stilts.runs.record import Control, Cost, read_record, write_record
 from adapter_stilts.runs.store import BUNDLE, Keep, Run, RunStore, bundle_of
+from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.overlap import write_signatures
@@ -81,6 +84,7 @@ def train(
     Raises UsageError for a request that makes no sense, StiltsError for work that failed; nothing half-written stays.
     """
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
+    tidy(store)
     mirror = mirror_dir(Path(mirror) if mirror is not None else None)
     device = device or default_device()
     precision = precision or default_precision(device)
@@ -126,14 +130,21 @@ def train(
     job = job_over(want_weights=False)
     run = store.get(job.name)
     if run is None or (weights and keep != "scores" and not run.has_weights):
-        job = job_over(want_weights=True)
-        refuse_leaks(job)
-        run = execute(job, store, device, keep, execution)
+        with _needing(job.intermediates, store):
+            job = job_over(want_weights=True)
+            refuse_leaks(job)
+            run = execute(job, store, device, keep, execution)
     else:
         say(f"{run.name}: done before, in {run.folder}")
     if out is not None:
         store.copy(run, out)
     return run
+
+
+def _needing(intermediates: Sequence[Run], store: RunStore) -> AbstractContextManager[Any]:
+    """For the time of the block no other process drops the weights of these runs."""
+    names = [own.name for own in intermediates]
+    return Claims(store.folder).need(names) if names else nullcontext()
 
 
 def find_tasks(task: str | Task | Sequence[str | Task]) -> list[Task]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from adapter_stilts.studies import claims
-from adapter_stilts.studies.claims import Claims, machine
+from adapter_stilts.owners import machine
+from adapter_stilts.runs import claims
+from adapter_stilts.runs.claims import Claims
 
 
 def write_claim(store: Path, silent: float = 0.0, **changes: object) -> Path:
@@ -32,13 +33,13 @@ def test_a_claim_is_held_by_one_and_released(tmp_path: Path) -> None:
     one, other = Claims(tmp_path), Claims(tmp_path)
     with one.hold("run") as ours:
         assert ours
-        assert one.owner("run") is not None
+        assert one.held("run")
         with other.hold("run") as theirs:
             assert not theirs
-        assert one.owner("run") is not None
+        assert one.held("run")
         with other.hold("another") as theirs:
             assert theirs
-    assert one.owner("run") is None
+    assert not one.held("run")
     assert not taken(tmp_path)
     assert [path.name for path in (tmp_path / ".claims").iterdir()] == [".lock"]
 
@@ -85,10 +86,10 @@ def test_a_claim_without_an_owner_is_one_that_is_being_written_or_was_left(
 
 def test_clear_removes_dead_claims_alone(tmp_path: Path) -> None:
     path = write_claim(tmp_path)
-    Claims(tmp_path).clear("run")
+    Claims(tmp_path).clear()
     assert path.exists()
     write_claim(tmp_path, started=0.0)
-    Claims(tmp_path).clear("run")
+    Claims(tmp_path).clear()
     assert not path.exists()
 
 
@@ -115,7 +116,7 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
     def rush() -> None:
         barrier.wait()
         with Claims(tmp_path).hold("run") as ours:
-            won.put(ours)
+            won.put(ours is not None)
             leave.wait(20)
 
     rushing = [context.Process(target=rush) for _ in range(8)]
