@@ -76,7 +76,8 @@ def disturb(
 ) -> list[dict[str, Any]]:
     """Run the command in pairs of processes, each disturbed (by turns after a random time of up to `longest` seconds,
     or at one of its first `operations`), until so many were; each signal in turn. Between two pairs `again` says
-    whether there is still something to do; `lasting` work can be made anew as often as it takes. Returns what `look` saw at each."""
+    whether there is still something to do; `lasting` work can be made anew as often as it takes. Returns what
+    `look` saw at each."""
     told: list[dict[str, Any]] = []
     running: list[Running] = []
     begun = 0

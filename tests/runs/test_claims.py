@@ -3,12 +3,15 @@
 import json
 import multiprocessing
 import os
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.owners import machine
 from adapter_stilts.runs import claims
 from adapter_stilts.runs.claims import Claims
@@ -127,3 +130,101 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
     for process in rushing:
         process.join()
     assert sorted(results) == [False] * 7 + [True]
+
+
+DAMAGE = {
+    "no JSON": "{",
+    "wrong types": '{"machine": "HERE", "pid": "abc", "started": 1.0, "token": "x"}',
+    "nested deep": "[" * 100_000,
+    "a list": "[1]",
+}
+
+
+@pytest.mark.parametrize("text", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_claim_is_taken_over_with_one_line(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_claim(tmp_path)
+    path.write_text(text.replace("HERE", machine()))
+    os.utime(path, (time.time() - claims.UNWRITTEN_TIMEOUT - 1,) * 2)
+    assert not Claims(tmp_path).held("run")
+    assert not taken(tmp_path)
+    assert capsys.readouterr().err == f"{path}: found a claim that names no owner; it is taken over\n"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_file_is_nobodys_claim(tmp_path: Path, make: Any) -> None:
+    (tmp_path / ".claims").mkdir()
+    make(tmp_path / ".claims" / "run.json")
+    assert not Claims(tmp_path).held("run")
+    assert not taken(tmp_path)
+
+
+def test_a_claim_from_the_future_is_nobodys(tmp_path: Path) -> None:
+    write_claim(tmp_path, -claims.TIMEOUT - 30, machine="elsewhere")
+    assert not taken(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".claims", ".claims/.lock"])
+def test_claims_that_cannot_be_kept_are_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == ".claims":
+        path.touch()
+    else:
+        path.mkdir(parents=True)
+    with pytest.raises(StiltsError, match=f"^{path}: cannot be used for claims \\("), Claims(tmp_path).hold("run"):
+        pass
+
+
+def test_a_stopped_process_loses_its_claim_after_the_timeout(tmp_path: Path) -> None:
+    """It lives: until then it keeps it; when it goes on it sees that it has lost it, and leaves the new one alone."""
+    context = multiprocessing.get_context("fork")
+    holds, lost = context.Event(), context.Queue()
+
+    def sleeper() -> None:
+        with Claims(tmp_path, heartbeat=0.05).hold("run") as claim:
+            assert claim is not None
+            holds.set()
+            while not claim.is_lost:
+                time.sleep(0.01)
+            lost.put(True)
+
+    process = context.Process(target=sleeper)
+    process.start()
+    assert holds.wait(20)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    path = tmp_path / ".claims" / "run.json"
+    assert taken(tmp_path)
+    os.utime(path, (time.time() - claims.TIMEOUT - 1,) * 2)
+    with Claims(tmp_path).hold("run") as claim:
+        assert claim is not None
+        os.kill(process.pid, signal.SIGCONT)
+        assert lost.get(timeout=20)
+        process.join(20)
+        assert not claim.is_lost
+    assert process.exitcode == 0
+
+
+def test_needs_hold_until_they_are_given_up_or_their_process_is_dead(tmp_path: Path) -> None:
+    def unneeded(name: str, besides: Any = None) -> bool:
+        with Claims(tmp_path).unneeded(name, besides) as free:
+            return free
+
+    assert unneeded("run")
+    with Claims(tmp_path).need(["run", "other"]) as needs:
+        assert not unneeded("run")
+        assert unneeded("third")
+        assert unneeded("run", needs)
+        needs.give_up("run")
+        assert unneeded("run")
+        assert not unneeded("other")
+        content = json.loads(needs.path.read_text())
+        needs.path.write_text(json.dumps(content | {"started": 0.0}))
+        assert unneeded("other")
+    with Claims(tmp_path).hold("run"):
+        assert not unneeded("run")
+    (tmp_path / ".claims" / "x.needs").write_text('{"needs": 3}')
+    assert unneeded("run")
