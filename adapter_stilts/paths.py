@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapter_stilts.errors import UsageError
+from adapter_stilts.trust import is_repository
 
 CACHE_VARIABLE = "ADAPTER_STILTS_CACHE"
 MIRROR_VARIABLE = "ADAPTER_STILTS_HUB_MIRROR"
@@ -53,7 +54,7 @@ def mirror_dir(option: Path | None) -> Path | None:
 
 def resolve_repository(repository: str, mirror: Path | None) -> Path | str:
     """The one place that turns a repository id into what is loaded: mirror/repository if it exists, else the id."""
-    if mirror is not None and (mirror / repository).is_dir():
+    if mirror is not None and is_repository(repository) and (mirror / repository).is_dir():
         return mirror / repository
     return repository
 

@@ -36,7 +36,8 @@ class Scored:
     @cached_property
     def counts(self) -> dict[str, np.ndarray]:
         """Counts by sentence of the primary metric, by language."""
-        return {code: sentence_counts(self.metric_name, own) for code, own in read_predictions(self.folder).items()}
+        predictions = read_predictions(self.folder, self.scores.predictions)
+        return {code: sentence_counts(self.metric_name, own) for code, own in predictions.items()}
 
     @property
     def metric(self) -> str:
@@ -108,7 +109,7 @@ def _scored(run: Run, split: str, limit: int | None) -> Iterable[Scored]:
     """The evaluation of a run that counts, if it has one."""
     found = []
     for folder in sorted((run.folder / EVALUATIONS).glob("*")):
-        scores = read_scores(folder)
+        scores = read_scores(folder, run)
         if scores.split == split and (limit is None or scores.limit == limit):
             found.append(Scored(run, scores, folder))
     return [max(found, key=lambda own: (len(own.scores.languages), own.scores.limit or np.inf))] if found else []

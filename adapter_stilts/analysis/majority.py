@@ -19,7 +19,7 @@ MAJORITY = "majority class"
 def majority_scores(own: Scored) -> dict[str, float]:
     """By language, in percent and in the metric that the task selects by: the score of giving everything the label that
     is most frequent in that language's own test data."""
-    task, predictions = own.run.record.task, read_predictions(own.folder)
+    task, predictions = own.run.record.task, read_predictions(own.folder, own.scores.predictions)
     return {code: majority_score(task.kind, task.metrics, one.gold)[own.metric] for code, one in predictions.items()}
 
 

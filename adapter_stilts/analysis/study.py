@@ -65,7 +65,7 @@ def scored_runs(runs: Iterable[StudyRun], known: Mapping[str, Scored] | None = N
             continue
         before = (known or {}).get(own.name)
         whole = before is not None and before.folder == own.evaluation
-        found[own.name] = before if whole else Scored(own.run, read_scores(own.evaluation), own.evaluation)  # type: ignore[assignment]
+        found[own.name] = before if whole else Scored(own.run, read_scores(own.evaluation, own.run), own.evaluation)  # type: ignore[assignment]
     return found
 
 

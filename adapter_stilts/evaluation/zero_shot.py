@@ -6,28 +6,29 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.metrics import METRICS
-from adapter_stilts.evaluation.predictions import Predictions, write_predictions
+from adapter_stilts.evaluation.predictions import PREDICTIONS, Predictions, check_predictions, write_predictions
 from adapter_stilts.model.backbone import Backbone, load_backbone
-from adapter_stilts.paths import atomic_folder, atomic_write_text, mirror_dir
+from adapter_stilts.paths import atomic_folder, mirror_dir
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.bundle import Manifest, load_bundle
 from adapter_stilts.runs.record import MULTI_TASK, read_record, write_record
-from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, content_hash, keep_of
-from adapter_stilts.runs.stored import Stored, read_stored
+from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, check_manifest, content_hash, keep_of
+from adapter_stilts.runs.stored import Sealed, read_stored, write_sealed
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split, reading_of
 from adapter_stilts.training.device import default_device
 from adapter_stilts.training.inference import SCORING_PRECISION, predict_labels, score
+from adapter_stilts.trust import Amount, Count, Name, Percent, Sha256, TaskName, regular_file
 
 SCORES = "scores.json"
 # Which sentences are scored, where a part of a split is asked for: the same for every run, whatever its seed.
@@ -36,7 +37,7 @@ TEST_SEED = 0
 SCORING_VERSION = 2
 
 
-class Scores(Stored):
+class Scores(Sealed):
     """scores.json: the scores of one run on one split, in percent.
 
     `languages` maps a code to its metrics and `n` sentences (and `unseen_gold`, words whose gold label training never
@@ -46,26 +47,40 @@ class Scores(Stored):
     `precision` what predictions were computed in. `test_data` maps each language to the hash of the test data that were
     scored (files as read, not the part that `limit` takes).
 
-    Empty in a file from before they were written down: `trained_languages`, `test_data`.
+    `predictions` is the SHA-256 of predictions.parquet.
+
+    Empty in a file from before they were written down: `trained_languages`, `test_data`, `predictions`.
     """
 
-    run: str
-    task: str
+    sealed_format: ClassVar[int] = 2
+    format: Literal[1, 2] = 1
+    run: Name
+    task: TaskName
     split: Literal["train", "validation", "test"]
-    limit: int | None
+    limit: Count | None
     metrics: tuple[str, ...]
     metric_versions: dict[str, str]
     labelling: str
     precision: str = "float32"
     trained_languages: tuple[str, ...] = ()
     test_data: dict[str, str] = Field(default_factory=dict)
-    languages: dict[str, dict[str, float]]
-    mean: dict[str, float]
+    languages: dict[str, dict[str, Amount]]
+    mean: dict[str, Percent]
     # The older name is that of files in which English alone was left out.
-    mean_zero_shot: dict[str, float] | None = Field(
+    mean_zero_shot: dict[str, Percent] | None = Field(
         validation_alias=AliasChoices("mean_zero_shot", "mean_without_english")
     )
     missing: dict[str, str]
+    predictions: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _percentages(self) -> Scores:
+        for code, own in self.languages.items():
+            if lacking := self.mean.keys() - own.keys():
+                raise ValueError(f"languages.{code}: found no {min(lacking)}, accepted what `mean` has")
+            if (name := next((name for name in self.mean if own[name] > 100), None)) is not None:
+                raise ValueError(f"languages.{code}.{name}: found {own[name]:g}, accepted 0 to 100")
+        return self
 
 
 def evaluate(
@@ -101,10 +116,11 @@ def evaluate(
     if not (folder / SCORES).is_file():
         device = device or default_device()
         _score_run(found, task, identities, split, limit, missing, mirror, folder, device)
-    scores = read_scores(folder)
+    scores = read_scores(folder, found)
     _note_scores(found, name, scores)
     keep_of(found, keep)
     if out is not None:
+        check_predictions(folder, scores.predictions)
         _copy(folder, out)
     return scores
 
@@ -117,6 +133,7 @@ def load_run(run: Run, mirror: Path | None = None, device: str = "cpu") -> tuple
     stored = run.record.backbone
     backbone = load_backbone(stored.id, revision=stored.revision, mirror=mirror)
     model, manifest = load_bundle(bundle_of(run), backbone)
+    check_manifest(run, manifest)
     return model.to(device), manifest, backbone
 
 
@@ -148,9 +165,12 @@ def check_languages(task: Task, languages: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(languages or task.data.languages))
 
 
-def read_scores(folder: Path) -> Scores:
-    """scores.json in an evaluation's folder. Raises StiltsError where it is missing or damaged."""
-    return read_stored(folder / SCORES, Scores)
+def read_scores(folder: Path, run: Run | None = None) -> Scores:
+    """scores.json in an evaluation's folder. Raises StiltsError where it is missing, damaged, or of another run."""
+    scores = read_stored(folder / SCORES, Scores)
+    if run is not None and scores.run != run.name:
+        raise StiltsError(f"{folder / SCORES}: found scores of {scores.run}, accepted those of {run.name}")
+    return scores
 
 
 def language_identities(
@@ -202,8 +222,8 @@ def _score_run(
     scored = {own.language: _score(run, own, split) for own, split in zip(predictions, splits, strict=True)}
     scores = summarise(run, task, split, limit, scored, missing, precision, test_data)
     with atomic_folder(folder) as beside:
-        write_predictions(beside, predictions)
-        atomic_write_text(beside / SCORES, scores.model_dump_json(indent=2) + "\n")
+        sha256 = write_predictions(beside, predictions)
+        write_sealed(beside / SCORES, scores.model_copy(update={"predictions": sha256}))
 
 
 def _predict(
@@ -295,7 +315,7 @@ def _note_scores(run: Run, name: str, scores: Scores) -> None:
 def _copy(folder: Path, out: Path) -> None:
     """Copy an evaluation's files to `out`, each whole."""
     out.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
+    for path in (regular_file(folder / name, folder) for name in (SCORES, PREDICTIONS)):
         beside = out / f".{path.name}.partial"
         shutil.copyfile(path, beside)
         beside.replace(out / path.name)

@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.paths import atomic_folder
+from adapter_stilts.runs.bundle import MANIFEST, Manifest, check_bundle
 from adapter_stilts.runs.record import RECORD, Record, read_record, write_record
+from adapter_stilts.trust import copy_tree, is_name
 
 BUNDLE = "bundle"
 EVALUATIONS = "evaluations"
@@ -55,9 +57,15 @@ class RunStore:
         self.folder = Path(folder or os.environ.get("ADAPTER_STILTS_RUNS") or "runs")
 
     def get(self, name: str) -> Run | None:
-        """The finished run of exactly that name, or None."""
+        """The finished run of exactly that name, or None. Raises StiltsError where its record is that of another."""
+        run = self._named(name)
+        if run is not None and run.name != name:
+            raise StiltsError(f"{run.folder / RECORD}: name: found {run.name}, accepted {name}, as its folder")
+        return run
+
+    def _named(self, name: str) -> Run | None:
         folder = self.folder / name
-        return Run(folder, read_record(folder)) if (folder / RECORD).is_file() else None
+        return Run(folder, read_record(folder)) if is_name(name) and (folder / RECORD).is_file() else None
 
     def find(self, run: str) -> Run:
         """The run of that name, of that unique beginning of a name, or in that folder.
@@ -67,7 +75,7 @@ class RunStore:
         folder = Path(run)
         if (folder / RECORD).is_file():
             return Run(folder, read_record(folder))
-        exact = self.get(run) if run and "/" not in run else None
+        exact = self._named(run)
         if exact is not None:
             return exact
         names = [name for name in self.names() if run and name.startswith(run)]
@@ -113,7 +121,7 @@ class RunStore:
         if target.resolve() == run.folder.resolve():
             return target
         with _replacing(target) as beside:
-            shutil.copytree(run.folder, beside, dirs_exist_ok=True)
+            copy_tree(run.folder, beside)
         return target
 
 
@@ -132,7 +140,7 @@ def _replacing(target: Path) -> Iterator[Path]:
 def _keep_evaluations(old: Run, folder: Path) -> None:
     """Put a run's evaluations, and the scores in its record, into the folder of the same run trained again."""
     if (old.folder / EVALUATIONS).is_dir():
-        shutil.copytree(old.folder / EVALUATIONS, folder / EVALUATIONS)
+        copy_tree(old.folder / EVALUATIONS, folder / EVALUATIONS)
     write_record(folder, read_record(folder).model_copy(update={"scores": old.record.scores}))
 
 
@@ -147,6 +155,23 @@ def keep_of(run: Run, keep: Keep) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
         run.bundle.rename(doomed)
         shutil.rmtree(doomed)
+
+
+def checked_bundle(run: Run) -> Path:
+    """`bundle_of` after a look at every file. Raises StiltsError for a bundle that is damaged, or of another run than
+    the one in whose folder it lies."""
+    manifest = check_bundle(bundle_of(run))
+    check_manifest(run, manifest)
+    return run.bundle
+
+
+def check_manifest(run: Run, manifest: Manifest) -> None:
+    """Raise StiltsError where a bundle is not of the run whose folder it lies in."""
+    record = run.record
+    theirs = (record.task.name, record.task.kind, record.method, record.composition, record.labels, record.word_piece)
+    found = (manifest.task, manifest.kind, manifest.method, manifest.composition, manifest.labels, manifest.word_piece)
+    if found != theirs or manifest.backbone.sha256 != record.backbone.sha256:
+        raise StiltsError(f"{run.bundle / MANIFEST}: found the weights of another run, accepted those of {run.name}")
 
 
 def bundle_of(run: Run) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.paths import remembered_sha256, resolve_repository
@@ -28,6 +29,7 @@ from adapter_stilts.tasks.readers import (
     shorten_labels,
     whole_sentences,
 )
+from adapter_stilts.trust import matching_files, regular_file
 
 DEVELOPMENT_SEED = 1
 SPLITS = ("train", "validation", "test")
@@ -140,7 +142,8 @@ def _locate(task: Task, language: str, split: str, mirror: Path | None) -> _Loca
         patterns = _patterns(readme, config, name, f"{task.name}: {language}")
         folder = _download(dataset, source.revision, mirror, patterns)
         commit, at = folder.name, f"@{folder.name}"
-    paths = sorted({path for pattern in patterns for path in folder.glob(pattern.lstrip("/")) if path.is_file()})
+    readme = folder / "README.md"
+    paths = sorted({path for pattern in patterns for path in matching_files(folder, pattern.lstrip("/"), readme)})
     if not paths:
         promised = commit is not None and (folder / "README.md").is_file()
         error = DataError if promised else MissingData  # offline, the Hub's cache may lack what the README lists
@@ -154,9 +157,9 @@ def _locate_local(task: Task, source: LanguageSource, language: str, split: str)
     if name is None:
         raise MissingData(f"{task.name}: {language}: found no path for the {split} split in {task.path}")
     path = task.file(name)
-    if not path.is_file():
+    if not path.exists():
         raise MissingData(f"{task.name}: {language}: found no file {path}")
-    return _Located(source, (name,), (path,), None, name)
+    return _Located(source, (name,), (regular_file(path),), None, name)
 
 
 def _patterns(folder: Path, config: str, split: str, who: str) -> tuple[str, ...]:
@@ -185,7 +188,7 @@ def _download(dataset: str, revision: str | None, mirror: Path | None, patterns:
         )
     try:
         return _snapshot(dataset, revision, patterns)
-    except OSError as error:
+    except (OSError, HFValidationError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
         raise DataError(
             f"{dataset}: found {tried}, and the Hub gave {type(error).__name__} ({reason}); "

@@ -15,7 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.paths import sha256_file
 from adapter_stilts.tasks.encode import EncodedSplit
+from adapter_stilts.trust import regular_file
 
 # Shorter texts say nothing: greetings, by-lines and headings repeat by chance. 30 letters, spaces not counted, are six
 # or seven English words.
@@ -79,12 +81,16 @@ def write_signatures(path: Path, signatures: np.ndarray) -> None:
         raise
 
 
-def read_signatures(path: Path) -> np.ndarray:
-    """The signatures of a file. Raises StiltsError, naming it, where it is missing, damaged or something else."""
+def read_signatures(path: Path, sha256: str | None = None) -> np.ndarray:
+    """The signatures of a file; `sha256` is what its run's record says of it (None: nothing). Raises StiltsError, naming
+    the file, where it is missing, damaged or something else."""
     accepted = f"accepted a safetensors file with '{_TENSOR}', distinct uint64 in rising order"
+    regular_file(path)
+    if sha256 is not None and sha256_file(path) != sha256:
+        raise StiltsError(f"{path}: altered since it was written (its SHA-256 differs from that in record.json)")
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise StiltsError(f"{path}: cannot be read ({reason}), {accepted}") from error
     signatures = tensors.get(_TENSOR)

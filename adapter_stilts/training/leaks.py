@@ -21,7 +21,7 @@ def trained_on(job: Job, data: TrainingData) -> np.ndarray:
     """Signatures of the texts that the job trains on, and of those that the runs under it did."""
     tokenizer = job.backbone.tokenizer
     own = [text_signatures(part.train, part.train_examples, tokenizer) for part in data.parts]
-    below = [read_signatures(run.folder / TRAINED_ON) for run in job.intermediates]
+    below = [_signatures_of(run) for run in job.intermediates]
     return np.unique(np.concatenate([*own, *below]))
 
 
@@ -29,7 +29,7 @@ def refuse_leaks(job: Job) -> None:
     """Raise UsageError where an intermediate trained on test sentences of the job's task, in any language that its
     training data were in. A language without test data here cannot be checked, nor scored."""
     for run in job.intermediates:
-        signatures = read_signatures(run.folder / TRAINED_ON)
+        signatures = _signatures_of(run)
         for task in job.tasks:
             for code in _training_languages(run):
                 if code not in task.data.languages:
@@ -40,6 +40,10 @@ def refuse_leaks(job: Job) -> None:
                 except MissingData:
                     continue
                 refuse_overlap(run.name, signatures, task.name, test, job.backbone.tokenizer)
+
+
+def _signatures_of(run: Run) -> np.ndarray:
+    return read_signatures(run.folder / TRAINED_ON, run.record.trained_on)
 
 
 def _training_languages(run: Run) -> Iterator[str]:
