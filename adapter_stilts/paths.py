@@ -1,8 +1,10 @@
 """Where files lie (cache, Hub mirror), and how they are written: whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -10,12 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adapter_stilts.errors import UsageError
+from safetensors import SafetensorError
+
+from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.trust import is_repository
 
 CACHE_VARIABLE = "ADAPTER_STILTS_CACHE"
 MIRROR_VARIABLE = "ADAPTER_STILTS_HUB_MIRROR"
 _SETTLED_NANOSECONDS = 2_000_000_000
+# What the system says of a full or protected disk.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 
 
 def cache_dir() -> Path:
@@ -64,16 +70,37 @@ def _sibling(target: Path) -> Path:
 
 
 @contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """A disk that is full, or a folder that cannot be written, is named: the folder that was asked for, not a file with
+    a passing name in it."""
+    try:
+        yield
+    except OSError as error:
+        there = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(folder)
+        if error.errno not in _DISK or not there:
+            raise
+        raise StiltsError(f"{folder}: cannot be written ({error.strerror})") from error
+    except SafetensorError as error:  # its form of the same
+        if found := re.search(r'Io\w*Error.*message: "([^"]+)"', str(error)) or re.search(
+            r"(No space[^()]*)", str(error)
+        ):
+            raise StiltsError(f"{folder}: cannot be written ({found[1].strip()})") from error
+        raise
+
+
+@contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yields an empty folder beside `target`, which becomes `target` on success and is removed on any exception.
 
     Raises FileExistsError, and leaves `target` as it is, if a file or a folder with content has that name by then.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = _sibling(target)
-    partial.mkdir()
+    with _naming(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
     try:
-        yield partial
+        with _naming(target.parent):
+            yield partial
         try:
             os.replace(partial, target)
         except OSError as error:
@@ -87,10 +114,11 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 def atomic_write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = _sibling(path)
     try:
-        partial.write_text(text, encoding="utf-8", newline="")
+        with _naming(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text, encoding="utf-8", newline="")
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

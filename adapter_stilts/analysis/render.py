@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 
 from adapter_stilts.analysis.table import Delta, Row, Table
 from adapter_stilts.languages import language
+from adapter_stilts.plain_text import markdown_cell, markdown_text
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,6 @@ def markdown(table: Table) -> str:
 
 def _markdown(cells: Cells) -> str:
     rule = ["---" if place < cells.text_columns else "---:" for place in range(len(cells.heads))]
-    lines = [f"### {cells.title}", ""] + ([cells.note, ""] if cells.note else [])
-    lines += ["| " + " | ".join(row) + " |" for row in (cells.heads, rule, *cells.rows)]
+    lines = [f"### {markdown_text(cells.title)}", ""] + ([markdown_text(cells.note), ""] if cells.note else [])
+    lines += ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in (cells.heads, rule, *cells.rows)]
     return "\n".join([*lines, ""])

@@ -24,6 +24,7 @@ from adapter_stilts.cli.studies import study
 from adapter_stilts.cli.training import train
 from adapter_stilts.cli.tuning import tune
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.plain_text import printable
 
 __all__ = ["app", "main"]
 
@@ -48,7 +49,7 @@ class OneLineErrors(TyperGroup):
 
 
 def _fail(message: str, exit_code: int) -> None:
-    print(" ".join(message.split()), file=sys.stderr)
+    print(printable(" ".join(message.split())), file=sys.stderr)
     raise typer.Exit(exit_code)
 
 

@@ -10,6 +10,7 @@ import typer
 from adapter_stilts.checking.check import check_files
 from adapter_stilts.checking.findings import CODES
 from adapter_stilts.cli.options import JsonOption, accept, print_json
+from adapter_stilts.plain_text import printable
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -70,6 +71,6 @@ def check(
     if as_json:
         print_json(report.as_json())
     else:
-        print("\n".join([*map(str, report.findings), report.summary]))
+        print("\n".join(printable(str(own)) for own in (*report.findings, report.summary)))
     if report.findings:
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ import typer
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.composition import METHODS as OWN_METHODS
+from adapter_stilts.plain_text import json_text
 from adapter_stilts.schema import SplitName
 
 DEFAULT_BACKBONE = "FacebookAI/xlm-roberta-large"
@@ -107,4 +108,4 @@ def usable_device(option: str | None) -> str | None:
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    print(json_text(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)))

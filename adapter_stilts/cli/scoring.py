@@ -24,6 +24,7 @@ from adapter_stilts.cli.options import (
 )
 from adapter_stilts.errors import UsageError
 from adapter_stilts.languages import language
+from adapter_stilts.plain_text import printable
 from adapter_stilts.progress import quiet_libraries, show
 
 if TYPE_CHECKING:
@@ -85,12 +86,15 @@ def _show_scores(scores: Scores) -> None:
         values = [f"{own[name]:.2f}" for name in names]
         table.add_row(code, about.name, about.family, about.script, *values, f"{own['n']:.0f}")
     table.add_section()
-    for label, mean in (("mean", scores.mean), (f"mean without {', '.join(scores.trained_languages)}", scores.mean_zero_shot)):
+    for label, mean in (
+        ("mean", scores.mean),
+        (f"mean without {', '.join(scores.trained_languages)}", scores.mean_zero_shot),
+    ):
         if mean is not None:
             table.add_row("", label, "", "", *(f"{mean[name]:.2f}" for name in names), "")
     show(table)
     for code, reason in scores.missing.items():
-        print(f"missing: {code} ({reason})")
+        print(printable(f"missing: {code} ({reason})"))
 
 
 def predict(

@@ -12,6 +12,7 @@ import numpy as np
 from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.evaluation.zero_shot import load_run, require_labels
 from adapter_stilts.paths import mirror_dir
+from adapter_stilts.plain_text import field
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.bundle import Manifest
 from adapter_stilts.runs.record import Record
@@ -64,7 +65,7 @@ def predict_file(run: Run, path: Path, *, mirror: Path | None = None, device: st
         for first in range(0, count, PORTION):
             columns = {name: values[first : first + PORTION] for name, values in document.columns.items()}
             labels += _predict(model, manifest, encode_texts(columns, manifest, backbone.tokenizer), reporter)
-    return document.render(labels)
+    return document.render([[field(label) for label in own] for own in labels])
 
 
 def _predict(model: Any, manifest: Manifest, split: EncodedSplit, reporter: Reporter) -> list[list[str]]:

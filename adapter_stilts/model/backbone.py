@@ -216,7 +216,7 @@ def _read_tokenizer(path: Path, config: XLMRobertaConfig) -> PreTrainedTokenizer
 def _weight_files(folder: Path) -> list[Path]:
     """The checkpoint's safetensors: one file, or the index and its shards. Raises UsageError if there are none."""
     if (folder / ADAPTER_OF_PEFT).exists():
-        raise UsageError(f"{folder / ADAPTER_OF_PEFT}: found an adapter of peft, accepted a checkpoint with its weights")
+        raise UsageError(f"{folder / ADAPTER_OF_PEFT}: found an adapter of peft, accepted a checkpoint's weights")
     if (folder / WEIGHTS).exists():
         return [regular_file(folder / WEIGHTS, folder)]
     index = folder / WEIGHTS_INDEX

@@ -93,7 +93,11 @@ def _portable(backbone: str) -> str:
 def _read_config(folder: Path) -> Any:
     if not (folder / CONFIG).exists():
         raise StiltsError(f"{folder / CONFIG}: missing, accepted a folder with {CONFIG} and {WEIGHTS}")
-    content = read_json(folder / CONFIG)
+    try:
+        content = read_json(folder / CONFIG)
+    except StiltsError as error:
+        reason = str(error).removeprefix(f"{folder / CONFIG}: ")
+        raise StiltsError(f"{folder / CONFIG}: no configuration of peft ({reason})") from error
     content.pop("runtime_config", None)
     if content.get("peft_type") not in TUNERS:
         found = str(content.get("peft_type"))[:80]

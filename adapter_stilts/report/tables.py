@@ -8,6 +8,7 @@ from html import escape
 
 from adapter_stilts.analysis.majority import numbered_rows, scores_by_language
 from adapter_stilts.analysis.render import Cells, by_family, by_language, summary
+from adapter_stilts.plain_text import markdown_cell, markdown_text, printable
 from adapter_stilts.report.content import Report
 from adapter_stilts.report.data import contrast_rows, heatmap_rows, left_out_rows
 from adapter_stilts.report.svg import short, signed
@@ -216,9 +217,10 @@ def _number(value: float | None, form: str) -> str:
 def as_markdown(cells: Cells) -> str:
     """A heading, the note, and the table."""
     rule = ["---" if place < cells.text_columns else "---:" for place in range(len(cells.heads))]
-    rows = [[own.replace("|", "\\|") for own in row] for row in (cells.heads, *cells.rows)]
+    rows = [[markdown_cell(own) for own in row] for row in (cells.heads, *cells.rows)]
     lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
-    return "\n".join([f"### {cells.title}", "", *([cells.note, ""] if cells.note else []), *lines, ""])
+    note = [markdown_text(cells.note), ""] if cells.note else []
+    return "\n".join([f"### {markdown_text(cells.title)}", "", *note, *lines, ""])
 
 
 def as_latex(cells: Cells, label: str) -> str:
@@ -247,7 +249,7 @@ def as_latex(cells: Cells, label: str) -> str:
 
 def latex_text(own: str) -> str:
     """Text with what LaTeX would read as commands made harmless."""
-    return "".join(_LATEX.get(character, character) for character in own)
+    return "".join(_LATEX.get(character, character) for character in printable(own, keep="\n"))
 
 
 def as_html(cells: Cells) -> str:

@@ -82,10 +82,13 @@ def write_signatures(path: Path, signatures: np.ndarray) -> None:
 
 
 def read_signatures(path: Path, sha256: str | None = None) -> np.ndarray:
-    """The signatures of a file; `sha256` is what its run's record says of it (None: nothing). Raises StiltsError, naming
-    the file, where it is missing, damaged or something else."""
+    """The signatures of a file; `sha256` is what its run's record says of it (None: nothing). Raises StiltsError,
+    naming the file, where it is missing, damaged or something else."""
     accepted = f"accepted a safetensors file with '{_TENSOR}', distinct uint64 in rising order"
-    regular_file(path)
+    try:
+        regular_file(path)
+    except StiltsError as error:
+        raise StiltsError(f"{error}, {accepted}") from None
     if sha256 is not None and sha256_file(path) != sha256:
         raise StiltsError(f"{path}: altered since it was written (its SHA-256 differs from that in record.json)")
     try:

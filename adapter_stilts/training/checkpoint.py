@@ -222,7 +222,6 @@ class Saver:
         if self.device.type == "cuda" and "random.cuda" in found.tensors:
             torch.cuda.set_rng_state(found.tensors["random.cuda"], self.device)
 
-
     def _check(self, found: Checkpoint) -> None:
         """Raise StiltsError for tensors that are not those of this training, before anything has changed."""
         shapes: dict[str, Any] = {"random.cpu": torch.get_rng_state()}
