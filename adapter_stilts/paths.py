@@ -81,10 +81,8 @@ def _naming(folder: Path) -> Iterator[None]:
             raise
         raise StiltsError(f"{folder}: cannot be written ({error.strerror})") from error
     except SafetensorError as error:  # its form of the same
-        if found := re.search(r'Io\w*Error.*message: "([^"]+)"', str(error)) or re.search(
-            r"(No space[^()]*)", str(error)
-        ):
-            raise StiltsError(f"{folder}: cannot be written ({found[1].strip()})") from error
+        if found := re.search(r"No space [^\"()]*|File too large|[^\"]*quota[^\"]*", str(error)):
+            raise StiltsError(f"{folder}: cannot be written ({found[0].strip()})") from error
         raise
 
 

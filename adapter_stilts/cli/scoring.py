@@ -86,10 +86,8 @@ def _show_scores(scores: Scores) -> None:
         values = [f"{own[name]:.2f}" for name in names]
         table.add_row(code, about.name, about.family, about.script, *values, f"{own['n']:.0f}")
     table.add_section()
-    for label, mean in (
-        ("mean", scores.mean),
-        (f"mean without {', '.join(scores.trained_languages)}", scores.mean_zero_shot),
-    ):
+    others = f"mean without {', '.join(scores.trained_languages)}"
+    for label, mean in (("mean", scores.mean), (others, scores.mean_zero_shot)):
         if mean is not None:
             table.add_row("", label, "", "", *(f"{mean[name]:.2f}" for name in names), "")
     show(table)

@@ -57,6 +57,7 @@ _LARGEST = {
     "max_position_embeddings": 1_048_576,
     "type_vocab_size": 1_024,
 }
+_SHARES = ("attention_probs_dropout_prob", "hidden_dropout_prob", "initializer_range", "layer_norm_eps")
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -134,7 +135,7 @@ def load_model(backbone: Backbone) -> XLMRobertaAdapterModel:
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         raise DataError(f"{backbone.folder}: weights cannot be read: {_one_line(error)}") from error
     _check_report(backbone.folder, report)
     check_finite(backbone.folder, model.state_dict())
@@ -179,6 +180,9 @@ def check_model_config(path: Path) -> dict[str, Any]:
     for key, most in _LARGEST.items():
         if key in raw and not (type(raw[key]) is int and 0 < raw[key] <= most):
             raise UsageError(f"{path}: {key}: found {str(raw[key])[:80]}, accepted 1 to {most:,}")
+    for key in _SHARES:
+        if key in raw and not (type(raw[key]) in (int, float) and 0 <= raw[key] < 1):
+            raise UsageError(f"{path}: {key}: found {str(raw[key])[:80]}, accepted 0 to 1")
     return raw
 
 
