@@ -134,7 +134,7 @@ class Recipe(Strict):
     selection: Literal["last", "best"] = "last"
     development_examples: int | None = Field(default=None, ge=1)
     adapter: AdapterName = "pfeiffer"
-    reduction: float = Field(default=8, gt=0, ge=0.01)
+    reduction: float = Field(default=8, ge=0.01)
     layers: Annotated[str, BeforeValidator(_layers_text)] | None = None
     rank: int = Field(default=16, ge=1, le=8192)
     alpha: float | None = Field(default=None, gt=0)
