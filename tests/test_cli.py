@@ -150,6 +150,12 @@ def test_predict(place: Place, trained: dict[str, Any], tmp_path: Path) -> None:
     os.close(writer)
     with open(reader, encoding="utf-8") as pipe:
         assert pipe.read() == expected
+    pq.write_table(pa.table({"tokens": [["the"]]}), tmp_path / "my.parquet")
+    needed = "found a Parquet file, accepted with --out FILE.parquet (it is no text to print)"
+    assert failed(2, "predict", trained["name"], tmp_path / "my.parquet") == f"{tmp_path / 'my.parquet'}: {needed}"
+    assert succeeded("predict", trained["name"], tmp_path / "my.parquet", "--out", tmp_path / "out.parquet") == ""
+    ((label,),) = pq.read_table(tmp_path / "out.parquet").to_pydict()["labels"]
+    assert label in ("A", "B", "C")
     assert failed(1, "predict", trained["name"], source, "--out", tmp_path) == f"{tmp_path}: Is a directory"
 
 

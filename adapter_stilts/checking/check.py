@@ -8,7 +8,13 @@ from pathlib import Path
 from adapter_stilts.checking import corpus
 from adapter_stilts.checking.findings import CheckedFile, Example, Finding, Report, Say
 from adapter_stilts.checking.labels import check_labels, check_spans, check_unseen_labels, scheme_of
-from adapter_stilts.checking.rows import SayOfUnit, check_repository_split, check_rows, labels_of_conllu
+from adapter_stilts.checking.rows import (
+    SayOfUnit,
+    check_repository_split,
+    check_rows,
+    complaint_of_task,
+    labels_of_conllu,
+)
 from adapter_stilts.checking.sentences import (
     ENTITY_KEY,
     SEMANTIC_KEY,
@@ -70,6 +76,10 @@ def check_files(
     groups: dict[str, list[CheckedFile]] = {}
     for source in sources_of(paths, file_format, columns or {}):
         file, group = _check_source(source, mirror, say)
+        if isinstance(source, Source) and (told := complaint_of_task(source, mirror)) is not None:
+            line, message, unit = told
+            if not any((own.file, own.line) == (source.path, line) for own in findings):
+                say(source.path, line, "read", message, unit)
         if file is not None:
             groups.setdefault(group, []).append(file)
     files = [file for own in groups.values() for file in own]
@@ -97,7 +107,7 @@ def _check_source(
     """The checked file, and the task (or nothing) that it belongs to."""
     if isinstance(source, RepositorySplit):
         return check_repository_split(source, mirror, say), str(source.task.path)
-    if source.format != "conllu":
+    if source.format != "conllu" or source.complaint is not None:
         return check_rows(source, say), source.group
     of_line = lambda line, code, message: say(source.path, line, code, message, "line")  # noqa: E731
     file = replace(_check_file(source.path, of_line), given_role=source.split)

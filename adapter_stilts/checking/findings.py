@@ -36,7 +36,7 @@ CODES: dict[str, str] = {
     "partial": "an annotation on fewer than half of a file's words",
     "duplicate": "a sentence of four or more words twice",
     "leak": "a test sentence that stands in training data",
-    "read": "a file of another format, at the line where reading stops",
+    "read": "what stops a reader, or the task, at this place",
     "form": "FORM _ on most words: a treebank without its text",
     "nothing": "a text, or a sentence, with nothing in it",
     "label": "what can be no label, is not in the task's list, or is spelled in two ways",

@@ -1,19 +1,16 @@
 """Checks of labels: what can be none, spellings of one label, tags of spans and their scheme, labels of other files."""
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from adapter_stilts.checking.findings import CheckedFile, Say
 from adapter_stilts.tasks.formats import is_span_tag
+from adapter_stilts.tasks.labels import UNLABELLED, meaning
 
 LabelsOfExample = Sequence[tuple[int, str]]
 """The labels of one example, each with its line (or row)."""
 
-# What files hold where there is no label: CoNLL-U's empty column, NaN of pandas, -1 of `datasets`, -100 of PyTorch.
-_UNLABELLED = {"", "_", "nan", "-1", "-1.0", "-100", "-100.0"}
-_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)\.0+")
 _CONTINUES, _OPENS, _CLOSES = "IELM", "BIM", "ELSU"
 
 
@@ -34,7 +31,7 @@ def check_labels(examples: Sequence[LabelsOfExample], say: Say, accepted: Collec
                 say(first[label], "label", f"{found}, accepted {', '.join(accepted)}")
             continue
         what = _complaint(label, spans)
-        other = spelled.setdefault(_meaning(label), label)
+        other = spelled.setdefault(meaning(label.strip()), label)
         if what is None and other != label:
             what = f"the label {label!r} beside {other!r} (line {first[other]})", "one spelling"
         if what is not None:
@@ -44,7 +41,7 @@ def check_labels(examples: Sequence[LabelsOfExample], say: Say, accepted: Collec
 def _complaint(label: str, spans: bool) -> tuple[str, str] | None:
     """What is found and what is accepted; None where nothing is wrong."""
     bare = label.strip()
-    if bare.casefold() in _UNLABELLED:
+    if bare.casefold() in UNLABELLED:
         return f"the label {label!r}", "a label"
     if bare != label:
         return f"the label {label!r} with blanks around it", "none"
@@ -59,12 +56,6 @@ def _complaint(label: str, spans: bool) -> tuple[str, str] | None:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
-
-
-def _meaning(label: str) -> str:
-    """Equal for spellings of one label: `1` and `1.0`, `Pos` and `pos`."""
-    number = _WHOLE_NUMBER.fullmatch(label.strip())
-    return number[1] if number else label.strip().casefold()
 
 
 # --- spans --------------------------------------------------------------------------------------------------------
@@ -121,10 +112,8 @@ def check_spans(examples: Sequence[LabelsOfExample], scheme: str | None, say: Sa
         say(line, "spans", f"{found}, accepted IOB2, where they begin with B-")
         return
     if scheme == "mixed" and not inside:
-        prefixes = sorted({tag[0] for _, tag, _ in starts})
-        say(
-            starts[0][0], "spans", f"found tags of several schemes ({', '.join(prefixes)}), accepted one: IOB2 or BIOES"
-        )
+        prefixes = ", ".join(sorted({tag[0] for own in examples for _, tag in own if is_span_tag(tag) and tag != "O"}))
+        say(starts[0][0], "spans", f"found tags of several schemes ({prefixes}), accepted one, such as IOB2 or BIOES")
     for line, tag, before in inside:
         opening = f"B-{tag[2:]} or I-{tag[2:]}"
         say(line, "spans", f"found {tag} after {before or 'no tag'}, accepted it after {opening}")
@@ -146,7 +135,7 @@ def check_unseen_labels(files: Sequence[CheckedFile], say: Callable[[CheckedFile
             continue
         counts = Counter(label for own in file.labels for _, label in own)
         for label, count in counts.items():
-            if label not in known and label.strip().casefold() not in _UNLABELLED:
+            if label not in known and label.strip().casefold() not in UNLABELLED:
                 line = next(line for own in file.labels for line, other in own if other == label)
                 say(file, line, "unseen", f"found the label {label!r}, {_times(count)}, accepted those of {names}")
         if file.scheme is not None and None not in schemes and not schemes & {file.scheme, "mixed"}:

@@ -31,10 +31,6 @@ def check_rows(source: Source, say: SayOfUnit) -> CheckedFile:
         return CheckedFile(source.path, (), (), read=f"{source.format}, not read", given_role=source.split)
     unit = "row" if source.format == "parquet" else "line"
     own = lambda line, code, message: say(source.path, line, code, message, unit)  # noqa: E731
-    what = "sentence" if source.per_word else "text"
-    for example in examples:
-        if not any(word.strip() for word in example.words):
-            own(example.line, "nothing", f"found a {what} with nothing in it, accepted one with words")
     listed = ", ".join(f"{role} {name}" for role, name in columns.items())
     unchecked = () if labels else ("labels",)
     return _checked(source.path, examples, labels, own, f"{source.format}, {listed}", unchecked, source, unit)
@@ -73,6 +69,10 @@ def _checked(
     source: Source,
     unit: str,
 ) -> CheckedFile:
+    what = "sentence" if source.per_word else "text"
+    for example in examples:
+        if not any(word.strip() for word in example.words):
+            say(example.line, "nothing", f"found a {what} with nothing in it, accepted one with words")
     scheme = scheme_of(labels) if source.per_word else None
     check_labels(labels, say, source.labels)
     check_spans(labels, scheme, say)
@@ -87,11 +87,26 @@ def labels_of_conllu(source: Source) -> Labels:
     return _labels(rows.lines, rows.columns[column], True, source.label_until)
 
 
+def complaint_of_task(source: Source, mirror: Path | None) -> tuple[int, str, str] | None:
+    """What stops the task at this very file, where it is read for training or scoring: line (or row), message, unit."""
+    if source.task is None or source.split is None:
+        return None
+    try:
+        load_split(source.task, source.language, source.split, mirror)
+    except DataError as error:
+        return _told(source.path, str(error)) if str(error).startswith(f"{source.path}:") else None
+    except MissingData:
+        return None
+    return None
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
 def _read(source: Source) -> tuple[list[Example], Labels, dict[str, str | int]]:
     """Examples, labels, and the columns that were read, by role."""
+    if source.complaint is not None:
+        raise DataError(source.complaint)
     lines = [] if source.format == "parquet" else decode_lines(source.path, read_bytes(source.path))
     if source.format == "conllup":
         column = str(source.columns.get("tokens", "form"))

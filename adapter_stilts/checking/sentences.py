@@ -139,7 +139,7 @@ def check_punctuation(sentence: Sentence, say: Say) -> None:
 def check_tree(sentence: Sentence, say: Say, relations: bool) -> None:
     """One root, every HEAD another word, no cycle; where there are `relations`, root stands on the root alone."""
     heads = [_head(own, len(sentence.words), say) for own in sentence.words]
-    if None in heads:
+    if None in heads or not heads:
         return
     known = [head for head in heads if head is not None]
     roots = [word for word, head in enumerate(known, 1) if head == 0]

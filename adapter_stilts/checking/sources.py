@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.schema import LanguageSource, Task
 from adapter_stilts.tasks.catalog import find_task
-from adapter_stilts.tasks.formats import FORMATS, decode_lines, read_bytes, table_format_of
+from adapter_stilts.tasks.formats import FORMATS, checked_column, decode_lines, read_bytes, table_format_of
 from adapter_stilts.tasks.kinds import find_kind
 
 SPLITS = ("train", "validation", "test")
@@ -29,8 +29,10 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class Source:
-    """A file, its format, and its columns by role (empty where nothing says them); for a file of a task its split, what
-    its labels are cut off at, its closed list of labels, if any, and which rows are the task's."""
+    """A file, its format, and its columns by role (empty where nothing says them); for a file of a task the task, its
+    language and split, what labels are cut off at, its closed list of labels, if any, and which rows are the task's;
+    `complaint`: why it cannot be read.
+    """
 
     path: Path
     format: str
@@ -40,7 +42,14 @@ class Source:
     labels: tuple[str, ...] | None = None
     keep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     drop: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    group: str = ""
+    task: Task | None = None
+    language: str = ""
+    complaint: str | None = None
+
+    @property
+    def group(self) -> str:
+        """Files of one task are compared with each other, and so are those of none."""
+        return str(self.task.path) if self.task is not None else ""
 
     @property
     def per_word(self) -> bool:
@@ -71,7 +80,10 @@ def sources_of(
                 )
             yield from _of_task(find_task(str(path)))
         else:
-            yield _of_file(path, file_format, columns)
+            try:
+                yield _of_file(path, file_format, columns)
+            except DataError as error:
+                yield Source(path, file_format or "of no known format", {}, complaint=str(error))
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -93,10 +105,10 @@ def _of_task(task: Task) -> Iterator[Source | RepositorySplit]:
             if file_format is None:
                 yield RepositorySplit(task, code, split)
             elif (name := getattr(own, split)) is not None:
-                yield _local(task, own, task.file(name), file_format, split)
+                yield _local(task, code, own, task.file(name), file_format, split)
 
 
-def _local(task: Task, own: LanguageSource, path: Path, file_format: str, split: str) -> Source:
+def _local(task: Task, code: str, own: LanguageSource, path: Path, file_format: str, split: str) -> Source:
     return Source(
         path,
         file_format,
@@ -106,7 +118,8 @@ def _local(task: Task, own: LanguageSource, path: Path, file_format: str, split:
         task.labels if isinstance(task.labels, tuple) else None,
         task.data.filter if own.filter is None else own.filter,
         task.data.exclude if own.exclude is None else own.exclude,
-        str(task.path),
+        task,
+        code,
     )
 
 
@@ -121,7 +134,7 @@ def _of_file(path: Path, file_format: str | None, typed: Mapping[str, str]) -> S
     raw = read_bytes(path)
     chosen = file_format or table_format_of(path, raw, {name for own in _USUAL.values() for name in own})
     if chosen in ("conllu", "conllup", "conll"):
-        return Source(path, chosen, {role: int(name) if name.isdecimal() else name for role, name in typed.items()})
+        return Source(path, chosen, {role: checked_column(role, name, chosen) for role, name in typed.items()})
     names = _column_names(path, raw, chosen)
     usual = {role: next((name for name in own if name in names), None) for role, own in _USUAL.items()}
     words = "tokens" in typed or ("text" not in typed and usual["tokens"] is not None and chosen != "tsv")

@@ -12,22 +12,25 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.progress import quiet_libraries, show_bytes
 from adapter_stilts.tasks.formats import FORMATS, is_parquet
 
-_HELP = """\
-Label a file of your own. It comes back in its own format, with everything but the labels as it was.
-
-- CoNLL-U (.conllu) and CoNLL-U Plus (.conllup): labels in UPOS, XPOS, DEPREL, a key of MISC, or MISC Label=..., as the
-task has them; in CoNLL-U Plus without such a column in a new one, STILTS:LABEL.
-- Columns of words and labels (.iob2, or known by its lines), with tabs or blanks between: over the task's column of
-labels where the task's own data are such files, else in a new last column, so that labels in the file stay.
-- JSON lines (.jsonl) and Parquet (.parquet, with --out): under the task's name for labels, replaced or added.
-- Plain text: a sentence a line, words separated by blanks (segment Chinese, Japanese or Thai first); the output is
-word<TAB>label, a blank line between sentences.
-- A run on texts reads .jsonl, .parquet, .tsv with a header line, or a text, or text<TAB>text_pair, a line; the last
-writes label<TAB>line.
-
-A file that may be one or the other is refused with the --format to choose from. Output is UTF-8.
-
-Example: adapter-stilts predict udpos-bottleneck sentences.conllu --out tagged.conllu"""
+_FORMS = (
+    "CoNLL-U (.conllu) and CoNLL-U Plus (.conllup): labels in UPOS, XPOS, DEPREL or a key of MISC, as the task has"
+    " them, else in MISC as Label=...; in CoNLL-U Plus without such a column in a new one, STILTS:LABEL.",
+    "Columns of words and labels (.iob2, or known by its lines), with tabs or blanks between: over the task's column of"
+    " labels where the task's own data are such files, else in a new last column, so that labels in the file stay.",
+    "JSON lines (.jsonl) and Parquet (.parquet, with --out): under the task's name for labels, replaced or added.",
+    "Plain text: a sentence a line, words separated by blanks (segment Chinese, Japanese or Thai first); the output is"
+    " word<TAB>label, a blank line between sentences.",
+    "A run on texts reads .jsonl, .parquet, .tsv with a header line, or plain lines: a text, or text<TAB>text_pair, a"
+    " line becomes label<TAB>line.",
+)
+_HELP = "\n\n".join(
+    [
+        "Label a file of your own. It comes back in its own format, with everything but the labels as it was.",
+        "\n".join(f"- {form}" for form in _FORMS),
+        "A file that may be of one format or another is refused with the --format to choose from. Output is UTF-8.",
+        "Example: adapter-stilts predict udpos-bottleneck sentences.conllu --out tagged.conllu",
+    ]
+)
 
 ColumnsOption = Annotated[
     list[str] | None,

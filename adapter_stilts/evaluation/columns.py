@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.rendering import MISC_COLUMN
 from adapter_stilts.runs.record import Record
-from adapter_stilts.schema import CONLLU_COLUMNS
 from adapter_stilts.tasks.conllu import misc_key
-from adapter_stilts.tasks.formats import UPOS_TAGS
+from adapter_stilts.tasks.formats import UPOS_TAGS, checked_column
 from adapter_stilts.tasks.kinds import find_kind
 
 # CoNLL-U's columns, besides UPOS and MISC, that hold a task's labels and nothing that others depend on.
@@ -85,18 +84,8 @@ def columns_of_file(reading: Reading, file_format: str, typed: Mapping[str, str]
         usual = {}
     else:
         usual = {role: role for role in roles}
-    chosen = {role: _checked_column(role, name, file_format) for role, name in typed.items()}
+    chosen = {role: checked_column(role, name, file_format) for role, name in typed.items()}
     return Columns(usual | chosen, reading.labels_role in chosen)
-
-
-def _checked_column(role: str, name: str, file_format: str) -> str | int:
-    if file_format == "conll":
-        if name.isdecimal() or name == "last":
-            return int(name) if name.isdecimal() else name
-        raise UsageError(f"--columns {role}: found {name!r}, accepted the number of a column, from 0, or last")
-    if file_format == "conllu" and name not in CONLLU_COLUMNS and misc_key(name) is None:
-        raise UsageError(f"--columns {role}: found {name!r}, accepted {', '.join(CONLLU_COLUMNS)} or misc.KEY")
-    return name
 
 
 def label_column(reading: Reading, columns: Columns) -> str:

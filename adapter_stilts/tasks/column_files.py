@@ -50,11 +50,11 @@ def column_file(
     if width > 1 and words and _counts_words(words):
         found = f"numbers of words in the column of tokens ({column})"
         raise UsageError(f"{path}: found {found}, accepted words; --columns tokens=N names another column, from 0")
-    blanks = width > 1 and any("\t" not in line.text and not line.blank for line in lines)
     line_numbers: Any = numbers
-    return ColumnFile(
-        column, width, blanks, words, line_numbers, chosen, [] if chosen is None else rows.columns[chosen]
-    )
+    texts = {line.number: line.text for line in lines}
+    blanks = width > 1 and any("\t" not in texts[own[0]] for own in line_numbers)
+    values = [] if chosen is None else rows.columns[chosen]
+    return ColumnFile(column, width, blanks, words, line_numbers, chosen, values)
 
 
 def _blocks(lines: Sequence[Line]) -> list[list[list[str]]]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn, get_args
 
 from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.schema import CONLLU_COLUMNS
+from adapter_stilts.tasks.conllu import misc_key
 
 FileFormat = Literal["conllu", "conllup", "conll", "tsv", "jsonl", "parquet", "text"]
 FORMATS: tuple[str, ...] = get_args(FileFormat)
@@ -61,6 +62,8 @@ _UNREADABLE = {
 _IDENTIFIER = re.compile(r"0\.1|1|1-[0-9]+")
 _SPAN_TAG = re.compile(r"O|[BIESLUM]-.*[^\W\d_].*")
 _NAME = re.compile(r"[^\W\d]\w*")
+# What stands in a column of labels that has none yet; no sentence ends with it.
+_PLACEHOLDERS = ("_", "-")
 # So many lines of one width are no chance; fewer are, in a small file of one's own.
 _ALIKE = 8
 
@@ -206,7 +209,7 @@ def _words_format(path: Path, raw: bytes, lines: Sequence[Line], labels: Collect
         return "text"
     widths = {len(row) for row in rows}
     tabs = sum("\t" in text for text in kept)
-    tags = {*UPOS_TAGS} | {label for label in labels if any(character.isalpha() for character in label)}
+    tags = {*UPOS_TAGS, *_PLACEHOLDERS} | {label for label in labels if any(character.isalpha() for character in label)}
     tagged = sum(len(row) > 1 and (row[-1] in tags or is_span_tag(row[-1])) for row in rows)
     if 2 * tagged >= len(rows):
         return "conll"
@@ -267,6 +270,17 @@ def _texts_format(path: Path, lines: Sequence[Line], texts: Collection[str]) -> 
             f"tsv with the names of its columns (such as --columns {columns}) or text (it is a text too)",
         )
     return "text"
+
+
+def checked_column(role: str, name: str, file_format: str) -> str | int:
+    """A column as it was typed after --columns. Raises UsageError where files of that format have no such columns."""
+    if file_format == "conll":
+        if name.isdecimal() or name == "last":
+            return int(name) if name.isdecimal() else name
+        raise UsageError(f"--columns {role}: found {name!r}, accepted the number of a column, from 0, or last")
+    if file_format == "conllu" and name not in CONLLU_COLUMNS and misc_key(name) is None:
+        raise UsageError(f"--columns {role}: found {name!r}, accepted {', '.join(CONLLU_COLUMNS)} or misc.KEY")
+    return name
 
 
 def _refuse(path: Path, found: str, accepted: str) -> NoReturn:

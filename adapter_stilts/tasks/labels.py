@@ -15,7 +15,7 @@ from typing import Any
 from adapter_stilts.errors import DataError
 
 # What files hold where there is no label: CoNLL-U's empty column, NaN of pandas, -1 of `datasets`, -100 of PyTorch.
-_UNLABELLED = {"", "_", "nan", "-1", "-1.0", "-100", "-100.0"}
+UNLABELLED = {"", "_", "nan", "-1", "-1.0", "-100", "-100.0"}
 # Characters of a label that a message shows.
 _SHOWN = 60
 _PREFIXES = frozenset("BIESLU")
@@ -111,7 +111,7 @@ def _complaint(label: str, rules: LabelRules, distinct: set[str]) -> str | None:
     if rules.accepted is not None and label not in rules.accepted:
         return f"the label '{shown}', accepted {', '.join(rules.accepted)}"
     if rules.open:
-        if label.casefold() in _UNLABELLED:
+        if label.casefold() in UNLABELLED:
             hint = f" (where '{shown}' is one, list all under `labels`)" if label else ""
             return f"the label '{shown}', accepted a label{hint}"
         if _has_invisible(label):
