@@ -21,6 +21,7 @@ from adapter_stilts.studies.estimate import Estimate, estimate
 from adapter_stilts.studies.plan import Node, Plan, evaluation_of, states
 from adapter_stilts.studies.pools import Here, Pool, Processes
 from adapter_stilts.studies.work import Order, Outcome, Site, sweep
+from adapter_stilts.threads import usable_cores
 from adapter_stilts.training.checkpoint import CHECKPOINTS
 from adapter_stilts.training.execution import Execution
 
@@ -92,11 +93,6 @@ def _site(plan: Plan, workers: int, threads: int | None, execution: Execution) -
         threads,
         execution,
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass

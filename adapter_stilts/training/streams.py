@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from adapter_stilts.threads import computing_with
+from adapter_stilts.training.waiting import Watcher
 
 # Fewer tokens make matrix products slow; more parts than these would wait for Python's lock.
 PART_TOKENS = 256
@@ -39,10 +41,13 @@ class Streams:
         self.on_cpu = device.type == "cpu"
         self.threads = torch.get_num_threads() if self.on_cpu else 1
         self.pool: ThreadPoolExecutor | None = None
+        self.watcher: Watcher | None = None
 
     def map(self, function: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
         """What the function finds of each item, in order."""
         items = list(items)
+        if self.threads > 1 and self.watcher is None:
+            self.watcher = Watcher()
         workers = min(self.threads, MOST_PARTS, len(items))
         if workers < 2:
             yield from map(function, items)
@@ -50,7 +55,7 @@ class Streams:
         if self.pool is None:
             self.pool = ThreadPoolExecutor(min(self.threads, MOST_PARTS), "stream")
         inside = max(1, self.threads // workers)
-        with threads_inside(inside):
+        with computing_with(inside):
             futures = deque(self.pool.submit(_with_threads, inside, function, own) for own in items)
             try:
                 while futures:
@@ -66,20 +71,12 @@ class Streams:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
             self.pool = None
+        if self.watcher is not None:
+            self.watcher.close()
+            self.watcher = None
 
 
 def _with_threads(count: int, function: Callable[[Item], Found], item: Item) -> Found:
     """The function in a thread whose operations use so many threads: PyTorch keeps the number for each."""
     torch.set_num_threads(count)
     return function(item)
-
-
-@contextmanager
-def threads_inside(count: int) -> Iterator[None]:
-    """Operations use so many threads for the time of the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
