@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+
+from adapter_stilts.threads import usable_cores
 
 
 def describe_machine() -> dict[str, Any]:
@@ -32,13 +33,6 @@ def processor_name(information: Path = Path("/proc/cpuinfo")) -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Logical cores that the process is allowed to run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def portable(path: str | Path) -> str:

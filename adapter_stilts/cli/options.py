@@ -73,6 +73,15 @@ MirrorOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or cuda:N.", show_default="cuda where there is one")
 ]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="Threads that compute on a CPU, at most as many as the cores that this process may use.",
+        show_default="$OMP_NUM_THREADS, else all cores",
+    ),
+]
 TensorboardOption = Annotated[
     Path | None,
     typer.Option(

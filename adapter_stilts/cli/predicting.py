@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from adapter_stilts.cli.options import DeviceOption, MirrorOption, RunsOption, columns_by_role, usable_device
+from adapter_stilts.cli.options import (
+    DeviceOption,
+    MirrorOption,
+    RunsOption,
+    ThreadsOption,
+    columns_by_role,
+    usable_device,
+)
 from adapter_stilts.errors import UsageError
 from adapter_stilts.progress import quiet_libraries, show_bytes
 from adapter_stilts.tasks.formats import FORMATS, is_parquet
@@ -57,6 +64,7 @@ def predict(
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
     device: DeviceOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Label a file of your own."""
     chosen = columns_by_role(columns)
@@ -74,6 +82,7 @@ def predict(
             columns=chosen,
             mirror=hub_mirror,
             device=usable_device(device),
+            threads=threads,
         )
         out = user_path(out) if out is not None else None
         if out is not None and out.exists() and not out.is_file():

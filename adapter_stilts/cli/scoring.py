@@ -18,6 +18,7 @@ from adapter_stilts.cli.options import (
     RunsOption,
     SentenceIntervalsOption,
     SplitOption,
+    ThreadsOption,
     accept,
     language_codes,
     print_json,
@@ -54,6 +55,7 @@ def evaluate(
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
     device: DeviceOption = None,
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a run in every language of its task.
@@ -77,6 +79,7 @@ def evaluate(
             out=out,
             keep=keep,  # type: ignore[arg-type]
             device=usable_device(device),
+            threads=threads,
         )
     if as_json:
         print_json(scores.model_dump(mode="json"))

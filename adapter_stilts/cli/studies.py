@@ -20,6 +20,7 @@ from adapter_stilts.cli.options import (
 )
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.progress import quiet_libraries, say, show
+from adapter_stilts.threads import thread_count
 
 if TYPE_CHECKING:
     from adapter_stilts.studies.estimate import Estimate
@@ -70,7 +71,10 @@ def run(
     file: FileArgument,
     workers: WorkersOption = 1,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of each worker.", show_default="its share of the cores")
+        int | None,
+        typer.Option(
+            metavar="N", help="Threads of each worker, at most the usable cores.", show_default="its share of the cores"
+        ),
     ] = None,
     tensorboard: TensorboardOption = None,
     backbone: StudyBackboneOption = None,
@@ -85,6 +89,7 @@ def run(
 
     Example: adapter-stilts study run quick --hub-mirror DIR --workers 2
     """
+    threads = thread_count(threads)
     with quiet_libraries():
         from adapter_stilts.studies.execute import execute
         from adapter_stilts.training.execution import Execution

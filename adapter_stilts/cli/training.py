@@ -23,6 +23,7 @@ from adapter_stilts.cli.options import (
     SeedOption,
     SetOption,
     TensorboardOption,
+    ThreadsOption,
     accept,
     assignments,
     language_codes,
@@ -119,6 +120,7 @@ def train(
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
     device: DeviceOption = None,
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a task in English, over intermediate tasks if any are given.
@@ -158,6 +160,7 @@ def train(
             device=usable_device(device),
             precision=precision,
             execution=Execution(step, compile_, checkpointing, tensorboard=tensorboard),  # type: ignore[arg-type]
+            threads=threads,
         )
     if as_json:
         print_json({"folder": str(run.folder), **run.record.model_dump(mode="json")})

@@ -27,6 +27,7 @@ from adapter_stilts.cli.options import (
     MirrorOption,
     RunsOption,
     SetOption,
+    ThreadsOption,
     accept,
     assignments,
     print_json,
@@ -90,6 +91,7 @@ def tune(
     runs: RunsOption = None,
     hub_mirror: MirrorOption = None,
     device: DeviceOption = None,
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search a method's recipe on English development data with Optuna, and write it into the task's YAML.
@@ -124,6 +126,7 @@ def tune(
             runs=runs,
             mirror=hub_mirror,
             device=usable_device(device),
+            threads=threads,
         )
     # Looked at again: another search may have put its recipe there in the meantime.
     write_recipe(_template(wanted, file), key, base.id, tuned.recipe, file)

@@ -17,6 +17,7 @@ from adapter_stilts.runs.bundle import Manifest
 from adapter_stilts.runs.store import Run
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.threads import computing_with, thread_count
 from adapter_stilts.training.device import default_device
 from adapter_stilts.training.inference import predict_labels
 
@@ -32,6 +33,7 @@ def predict_file(
     columns: Mapping[str, str] | None = None,
     mirror: Path | None = None,
     device: str | None = None,
+    threads: int | None = None,
 ) -> bytes:
     """The file with the run's labels, in its own format and order, whatever the length of its sentences.
 
@@ -46,17 +48,19 @@ def predict_file(
     - `text`: a sentence a line with blanks between its words becomes `word<TAB>label` a line and a blank line between
       sentences; a text, or `text<TAB>text_pair`, a line becomes `label<TAB>line`. Blank lines produce nothing.
 
+    `threads` compute on a CPU (default: as many as PyTorch has been given).
+
     Raises UsageError where there is no such file and where its format cannot be known, DataError for a malformed line
     (file and line), for labels that would break the file and for a file without a sentence, StiltsError for a run whose
     weights are damaged or were not kept.
     """
     require_labels(run)
-    mirror = mirror_dir(mirror)
+    mirror, threads = mirror_dir(mirror), thread_count(threads)
     document = read_document(run.record, path, file_format, columns)
     count = len(next(iter(document.columns.values())))
     model, manifest, backbone = load_run(run, mirror, device or default_device())
     labels: list[list[str]] = []
-    with progress(f"{run.name} {path.name}", count, "examples") as reporter:
+    with computing_with(threads), progress(f"{run.name} {path.name}", count, "examples") as reporter:
         for first in range(0, count, PORTION):
             portion = {name: values[first : first + PORTION] for name, values in document.columns.items()}
             labels += _predict(model, manifest, encode_texts(portion, manifest, backbone.tokenizer), reporter)

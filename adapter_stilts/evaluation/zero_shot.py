@@ -32,6 +32,7 @@ from adapter_stilts.runs.stored import read_stored
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import RESULT_KEYS, all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
+from adapter_stilts.threads import computing_with, thread_count
 from adapter_stilts.training.device import default_device
 from adapter_stilts.training.inference import SCORING_PRECISION, majority_score, predict_labels, score
 from adapter_stilts.training.leaks import leaks_of_run, refuse_scored_leaks
@@ -49,6 +50,7 @@ def evaluate(
     out: Path | str | None = None,
     keep: Keep = "all",
     device: str | None = None,
+    threads: int | None = None,
 ) -> Scores:
     """Score a run in all languages of its task, or in those given, and keep scores and predictions beside the run.
 
@@ -56,14 +58,15 @@ def evaluate(
     asked for with; it must be what the run was trained on, but for where its files lie and what its other splits and
     languages hold. `limit` takes so many sentences a language, the same for every run; `out` gets a copy of scores.json
     and predictions.parquet; `keep` says what of the run's weights stays afterwards. What was scored before is not
-    scored again. Predictions are computed in float32, on CUDA in fp16 (`SCORING_PRECISION`).
+    scored again. Predictions are computed in float32, on CUDA in fp16 (`SCORING_PRECISION`). `threads`
+    compute on a CPU (default: as many as PyTorch has been given), which decides nothing of the scores.
 
     Raises UsageError for an unknown language or split, for a task that is not the run's, and where an intermediate
     under the run trained on its test sentences; StiltsError where none of the languages has data.
     """
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
     run = run if isinstance(run, Run) else store.find(run)
-    mirror = mirror_dir(mirror)
+    mirror, threads = mirror_dir(mirror), thread_count(threads)
     task = task_of(run, task)
     identities, missing = language_identities(task, check_languages(task, languages), split, mirror)
     if not identities:
@@ -72,7 +75,8 @@ def evaluate(
     folder = run.folder / EVALUATIONS / name
     asked = _Asked(task, split, limit, identities, missing, mirror)
     if not (folder / SCORES).is_file():
-        _score_run(run, asked, folder, store, device or default_device())
+        with computing_with(threads):
+            _score_run(run, asked, folder, store, device or default_device())
     scores = _completed(run, asked, folder)
     note_scores(run, name, scores)
     keep_of(run, keep)

@@ -3,7 +3,6 @@ killed at any instant and started again."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from adapter_stilts.studies.estimate import Estimate, estimate
 from adapter_stilts.studies.plan import Node, Plan, evaluation_of, states
 from adapter_stilts.studies.pools import Here, Pool, Processes
 from adapter_stilts.studies.work import Order, Outcome, Site, sweep
-from adapter_stilts.threads import usable_cores
+from adapter_stilts.threads import thread_count, usable_cores
 from adapter_stilts.training.checkpoint import CHECKPOINTS
 from adapter_stilts.training.execution import Execution
 
@@ -53,9 +52,10 @@ def execute(plan: Plan, workers: int = 1, *, threads: int | None = None, executi
     On a CPU each worker has `threads` threads (None: its share of the cores). Other processes may be at the same plan:
     what they have claimed is waited for.
 
-    Raises Interrupted at Ctrl-C, StiltsError where the disk is full; what is finished stays, and checkpoints of what is
-    not, so that the same call goes on from there.
+    Raises UsageError for more threads than cores, Interrupted at Ctrl-C, StiltsError where the disk is full; what is
+    finished stays, and checkpoints of what is not, so that the same call goes on from there.
     """
+    threads = thread_count(threads)
     now = states(plan)
     work = _Work(plan, [name for name, state in now.items() if state == "to do"])
     before = tuple(name for name, state in now.items() if state == "done")

@@ -23,6 +23,7 @@ from adapter_stilts.runs.store import BUNDLE, Keep, Run, RunStore, bundle_of, ch
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.overlap import write_signatures
+from adapter_stilts.threads import computing_with, thread_count
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.checkpoint import checkpoints_of
 from adapter_stilts.training.data import load_training_data
@@ -67,6 +68,7 @@ def train(
     keep: Keep = "all",
     precision: str | None = None,
     execution: Execution | None = None,
+    threads: int | None = None,
 ) -> Run:
     """Train a task, over intermediates if any are given, and return the finished run.
 
@@ -85,14 +87,15 @@ def train(
     `keep="scores"` wants no weights and writes none: a trial whose development score alone matters.
     `out` gets a copy of the run's folder. `precision` is float32 or bf16 (default: bf16 on CUDA, float32 on a CPU), of
     the intermediates that are trained first too; predictions have one of their own. `execution` says how it is
-    computed, which decides nothing of the result.
+    computed, which decides nothing of the result. `threads` compute on a CPU, of the intermediates too (default: as many
+    as PyTorch has been given); batches of fewer than 512 pieces may round otherwise with one than with several.
 
     Raises UsageError for a request that makes no sense, StiltsError for work that failed; nothing half-written stays.
     """
     over = listed("--over", over, (str, Path, Task, Run), "runs and tasks: names, paths, Run or Task objects")
     languages = language_codes("--languages", languages)
     seed, limit = seed_of("--seed", seed), whole_number("--limit", limit)
-    match_tokens = whole_number("--match-tokens", match_tokens)
+    match_tokens, threads = whole_number("--match-tokens", match_tokens), thread_count(threads)
     settings = with_development_limit(settings_of("settings", settings), development_limit)
     out = path_of("--out", out)
     check_kinds(backbone=backbone, runs=runs, method=method, compose=compose, device=device, execution=execution)
@@ -119,6 +122,7 @@ def train(
     # By the name that was asked for: what lies under a houlsby adapter is one.
     shared: dict[str, Any] = {"method": named, "backbone": base, "seed": seed, "device": device}
     shared |= {"runs": store, "mirror": mirror, "precision": precision, "execution": execution}
+    shared["threads"] = threads
     shared["development_limit"] = development_limit
     masked_lm = find_task(recipe.mlm_task) if recipe.mlm_share else None
 
@@ -148,7 +152,8 @@ def train(
         (execution or Execution()).check()
         job = job_over(want_weights=True)
         refuse_leaks(job)
-        run = execute(job, store, device, keep, execution)
+        with computing_with(threads):
+            run = execute(job, store, device, keep, execution)
     else:
         say(f"{run.name}: done before, in {run.folder}")
         _say_leaks(run.name, run.record.leaks)

@@ -22,6 +22,7 @@ from adapter_stilts.runs.store import RunStore
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.recipes import recipe_for
+from adapter_stilts.threads import thread_count
 from adapter_stilts.training.api import check_kinds, train, with_development_limit
 from adapter_stilts.training.request import resolve_recipe
 from adapter_stilts.training.step import NotFinite
@@ -122,6 +123,7 @@ def tune(
     runs: RunStore | Path | str | None = None,
     mirror: Path | str | None = None,
     device: str | None = None,
+    threads: int | None = None,
 ) -> Tuned:
     """Search a recipe with Optuna; each trial is a run without weights in the store, so an interrupted search goes on.
 
@@ -131,7 +133,7 @@ def tune(
     trial, `match_tokens` instead that of its training pieces, `development_limit` that of the development examples that
     are scored after each epoch; `settings` replace fields that are not searched. The score is the selection metric on
     English development data, the mean over `seeds` (the first also seeds the search); test data are never read. Equal
-    scores: the earlier trial. A seed whose loss is not finite counts as 0.
+    scores: the earlier trial. A seed whose loss is not finite counts as 0. `threads` are those of `train`.
 
     Raises UsageError for fewer than one trial or seed, or a field or range that cannot be searched; StiltsError where
     no trial kept its loss finite.
@@ -139,7 +141,7 @@ def tune(
     settings = with_development_limit(settings_of("settings", settings), development_limit)
     search = settings_of("search", search)
     limit, match_tokens = whole_number("--limit", limit), whole_number("--match-tokens", match_tokens)
-    trials = whole_number("--trials", trials) or 0
+    trials, threads = whole_number("--trials", trials) or 0, thread_count(threads)
     seeds = [seed_of("--seed", own) for own in listed("--seed", seeds, (Integral,), "whole numbers from 0")]
     check_kinds(backbone=backbone, runs=runs, method=method, device=device)
     if method not in (*METHODS, *BOTTLENECK_NAMES):
@@ -161,6 +163,7 @@ def tune(
         raise UsageError(f"--seed: found {list(seeds)}, accepted: at least one, none twice")
     amount = {"limit": limit, "match_tokens": match_tokens}
     shared = {"method": method, "backbone": base, "runs": runs, "mirror": mirror, "device": device, **amount}
+    shared["threads"] = threads
 
     def attempts(chosen: dict[str, str]) -> tuple[Attempt, ...]:
         return tuple(_attempt(task, {**shared, "seed": seed, "settings": {**settings, **chosen}}) for seed in seeds)

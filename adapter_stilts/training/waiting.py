@@ -11,6 +11,7 @@ Works with GNU's OpenMP on Linux, which PyTorch's packages bring there; elsewher
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 import time
@@ -28,56 +29,51 @@ from adapter_stilts.threads import usable_cores
 # Who sets one of these has chosen how threads wait.
 CHOSEN_BY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 LOOK_EVERY = 0.1
-# Shares of the time in which threads could have run but another one had their core.
-BUSY_FROM, QUIET_UNDER = 0.1, 0.03
-# Seconds without load after which threads stay awake again.
-QUIET_FOR = 1.0
+# Seconds a second that threads wait for a core that another has, averaged over the last seconds: half a second and more
+# beside other work; without, threads of this process alone come to a twentieth.
+BUSY_FROM, QUIET_UNDER = 0.25, 0.1
+OVER_SECONDS = 0.3
 _TASKS = Path("/proc/self/task")
 
 
 @dataclass(frozen=True)
-class Times:
-    """Nanoseconds that a thread has run, and that it could have run but waited for a core."""
+class Reading:
+    """Seconds of a clock, and seconds that each of this process's threads, by its id, has waited for a core so far."""
 
-    ran: int
-    delayed: int
+    clock: float
+    delays: Mapping[str, float]
 
 
-def thread_times(tasks: Path = _TASKS) -> dict[str, Times]:
-    """The times of this process's threads by their ids (Linux's Documentation/scheduler/sched-stats.rst); none where
-    the kernel does not count them."""
-    times = {}
+def read_delays(tasks: Path = _TASKS) -> Reading:
+    """The delays up to now (Linux's Documentation/scheduler/sched-stats.rst), of no thread where the kernel does not
+    count them."""
+    delays = {}
     with suppress(OSError):
         for task in os.listdir(tasks):
-            with suppress(OSError, ValueError):  # a thread that has just ended
-                ran, delayed = (tasks / task / "schedstat").read_text().split()[:2]
-                times[task] = Times(int(ran), int(delayed))
-    return times
+            with suppress(OSError, ValueError, IndexError):  # a thread that has just ended
+                delays[task] = int((tasks / task / "schedstat").read_text().split()[1]) / 1e9
+    return Reading(time.monotonic(), delays)
 
 
-def delayed_share(before: Mapping[str, Times], after: Mapping[str, Times]) -> float:
-    """Share of the time in which threads could run that they waited for a core, between two readings; 0 where none ran.
-    Threads that began or ended in between are left out."""
-    both = [(before[task], after[task]) for task in before.keys() & after.keys()]
-    ran = sum(now.ran - then.ran for then, now in both)
-    delayed = sum(now.delayed - then.delayed for then, now in both)
-    return delayed / (ran + delayed) if ran + delayed > 0 else 0.0
+def delay_rate(before: Reading, after: Reading) -> float:
+    """Seconds a second that all threads together waited for a core between two readings. Threads that began or ended in
+    between are left out."""
+    both = before.delays.keys() & after.delays.keys()
+    return sum(after.delays[task] - before.delays[task] for task in both) / (after.clock - before.clock)
 
 
 class Chooser:
-    """Whether threads should wait briefly, told from the shares that they were delayed: at once where there is load,
-    and until there has been none for a while."""
+    """Whether threads should wait briefly, told from the rates of their delays: their running average must rise above
+    one bound for it, and fall below a lower one for the contrary, so that chance does not have it change."""
 
     def __init__(self) -> None:
         self.brief = False
-        self.disturbed = 0.0
+        self.average = 0.0
 
-    def __call__(self, now: float, share: float) -> bool:
-        """The choice from `now` (seconds of any clock) on, with `share` of the time since the last call delayed."""
-        if share >= (QUIET_UNDER if self.brief else BUSY_FROM):
-            self.brief, self.disturbed = True, now
-        elif now - self.disturbed >= QUIET_FOR:
-            self.brief = False
+    def __call__(self, rate: float, seconds: float) -> bool:
+        """The choice after so many seconds in which delays had that rate."""
+        self.average += (rate - self.average) * (1 - math.exp(-seconds / OVER_SECONDS))
+        self.brief = self.average >= (QUIET_UNDER if self.brief else BUSY_FROM)
         return self.brief
 
 
@@ -126,15 +122,15 @@ class Watcher:
         self.ended = threading.Event()
         self.thread: threading.Thread | None = None
         runtime = None if any(os.environ.get(name) for name in CHOSEN_BY) else gnu_openmp()
-        if runtime is not None and thread_times():
+        if runtime is not None and read_delays().delays:
             self.thread = threading.Thread(target=self._watch, args=(Surplus(runtime),), name="waiting", daemon=True)
             self.thread.start()
 
     def _watch(self, surplus: Surplus) -> None:
-        chooser, before = Chooser(), thread_times()
+        chooser, before = Chooser(), read_delays()
         while not self.ended.wait(LOOK_EVERY):
-            after = thread_times()
-            surplus.hold(chooser(time.monotonic(), delayed_share(before, after)))
+            after = read_delays()
+            surplus.hold(chooser(delay_rate(before, after), after.clock - before.clock))
             before = after
         surplus.hold(False)
 
