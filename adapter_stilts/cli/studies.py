@@ -73,7 +73,9 @@ def run(
     threads: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Threads of each worker, at most the usable cores.", show_default="its share of the cores"
+            metavar="N",
+            help="Threads of each worker on a CPU, at most as many as the cores that this process may use.",
+            show_default="its share of the cores",
         ),
     ] = None,
     tensorboard: TensorboardOption = None,

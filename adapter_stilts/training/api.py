@@ -87,7 +87,7 @@ def train(
     `keep="scores"` wants no weights and writes none: a trial whose development score alone matters.
     `out` gets a copy of the run's folder. `precision` is float32 or bf16 (default: bf16 on CUDA, float32 on a CPU), of
     the intermediates that are trained first too; predictions have one of their own. `execution` says how it is
-    computed, which decides nothing of the result. `threads` compute on a CPU, of the intermediates too (default: as many
+    computed, which decides nothing of the result. `threads` compute on a CPU, the intermediates too (default: as many
     as PyTorch has been given); batches of fewer than 512 pieces may round otherwise with one than with several.
 
     Raises UsageError for a request that makes no sense, StiltsError for work that failed; nothing half-written stays.
