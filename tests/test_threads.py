@@ -24,9 +24,14 @@ def test_cores_are_those_that_the_process_may_use() -> None:
 
 def test_threads_are_set_for_a_block_and_set_back_after_an_error() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(ValueError, match="stop"), computing_with(before + 1):
-        assert torch.get_num_threads() == before + 1
-        raise ValueError("stop")
+
+    def failing() -> None:
+        with computing_with(before + 1):
+            assert torch.get_num_threads() == before + 1
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        failing()
     assert torch.get_num_threads() == before
     with computing_with(None):
         assert torch.get_num_threads() == before
