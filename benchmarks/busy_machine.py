@@ -3,9 +3,9 @@
     python -m benchmarks.busy_machine --hub-mirror hub --out benchmarks/results/busy_machine.json
 
 Every contender is a process of its own, since how threads wait is a property of a process. In each round all are timed
-in turn, one at a time, first on the machine as it is, then beside processes that only count (`--busy`); a ratio is that
-of two speeds of one round. Before each half of a round the machine should be idle: what others used of it is waited
-for, for some seconds, and stands in the result, since it hurts whoever is timed then.
+in turn, one at a time, first on the machine as it is, then beside processes that only count (`--busy`), another one
+first in each round; a ratio is that of two speeds of one round. Before each half of a round the machine should be idle:
+what others used of it is waited for, for some seconds, and stands in the result, since it hurts whoever is timed then.
 """
 
 from __future__ import annotations
@@ -177,7 +177,8 @@ def compare(what: str, sentences: int, options: argparse.Namespace) -> dict[str,
             for condition in CONDITIONS:
                 disturbed[condition].append(others())
                 with load(options.busy if condition == "busy" else 0):
-                    for name, connection in ready.items():
+                    for name in rotated(list(ready), repeat):
+                        connection = ready[name]
                         connection.send(1 + len(took[condition].get(name, [])))
                         measured = connection.recv()
                         took[condition].setdefault(name, []).append(measured)
@@ -191,9 +192,15 @@ def compare(what: str, sentences: int, options: argparse.Namespace) -> dict[str,
     }
 
 
+def rotated(names: Sequence[str], places: int) -> list[str]:
+    """The names, those of the first places last."""
+    places %= len(names)
+    return [*names[places:], *names[:places]]
+
+
 def start(own: Contender, what: str, sentences: int, options: argparse.Namespace, stack: ExitStack) -> Any:
     """The connection to a contender's process, which ends with the stack."""
-    steps = options.peer_steps if own.what == PEER else options.steps
+    steps = max(1, (options.peer_sentences if own.what == PEER else options.sentences) // sentences)
     asked = Asked(own, sentences, steps, 2 * options.rounds, options.backbone, mirror_dir(options.hub_mirror))
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, asked), daemon=True)
@@ -249,7 +256,8 @@ def command(options: argparse.Namespace) -> str:
     """The command that repeats the run; the mirror is shown as `hub`."""
     sizes = " ".join(map(str, options.sentences_a_step))
     amounts = " ".join(
-        f"--{name.replace('_', '-')} {getattr(options, name)}" for name in ("steps", "peer_steps", "rounds", "busy")
+        f"--{name.replace('_', '-')} {getattr(options, name)}"
+        for name in ("sentences", "peer_sentences", "rounds", "busy")
     )
     mirror = "--hub-mirror hub " if options.hub_mirror else ""
     return (
@@ -267,8 +275,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--backbone", default="embedded")
     add("--hub-mirror", type=Path, help="folder that stands in for the Hub")
     add("--sentences-a-step", type=int, nargs="+", default=[16, 32])
-    add("--steps", type=int, default=6, help="of ours in one timed epoch")
-    add("--peer-steps", type=int, default=2, help="of AdapterTrainer, which is slower")
+    add("--sentences", type=int, default=128, help="of ours in one timed epoch")
+    add("--peer-sentences", type=int, default=64, help="of AdapterTrainer, which is slower")
     add("--rounds", type=int, default=3)
     add("--busy", type=int, default=4, help="processes that only count")
     add("--out", type=Path, required=True, help="the JSON file to write")
