@@ -10,11 +10,11 @@ import numpy as np
 from pydantic import AliasChoices, Field
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.runs.leaks import Leak
-from adapter_stilts.runs.record import read_record, write_record
-from adapter_stilts.runs.store import EVALUATIONS, Run
+from adapter_stilts.runs.store import Run, evaluation_folders
 from adapter_stilts.runs.stored import Stored, read_stored
+from adapter_stilts.runs.update import update_record
 
 SCORES = "scores.json"
 # What stands beside a language's metrics.
@@ -82,8 +82,8 @@ def read_scores(folder: Path, run: Run) -> Scores:
 def evaluations_of(run: Run) -> Iterator[tuple[Path, Scores]]:
     """Folder and scores of each of a run's evaluations, by name. What a killed process left half-written is no
     evaluation. Raises what `read_scores` raises."""
-    for folder in sorted((run.folder / EVALUATIONS).glob("*")):
-        if not folder.name.startswith(".") and (folder / SCORES).is_file():
+    for folder in evaluation_folders(run):
+        if (folder / SCORES).is_file():
             yield folder, read_scores(folder, run)
 
 
@@ -102,7 +102,6 @@ def mean_without(languages: Mapping[str, Mapping[str, float]], left_out: Sequenc
 
 def note_scores(run: Run, name: str, scores: Scores) -> None:
     """Put the means into the run's record, read anew: another evaluation may have added its own meanwhile."""
-    record = read_record(run.folder)
     note: dict[str, Any] = {
         "split": scores.split,
         "limit": scores.limit,
@@ -112,5 +111,4 @@ def note_scores(run: Run, name: str, scores: Scores) -> None:
         "mean": scores.mean,
         "mean_zero_shot": scores.mean_zero_shot,
     }
-    if record.scores.get(name) != note:
-        write_record(run.folder, record.model_copy(update={"scores": {**record.scores, name: note}}))
+    update_record(run.folder, lambda record: record.model_copy(update={"scores": {**record.scores, name: note}}))

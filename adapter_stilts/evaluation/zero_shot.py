@@ -22,13 +22,15 @@ from adapter_stilts.evaluation.scored_task import (
     task_of,
 )
 from adapter_stilts.evaluation.scores import SCORES, Scores, mean_without, note_scores, read_scores, write_scores
+from adapter_stilts.files import atomic_file
 from adapter_stilts.model.backbone import Backbone, load_backbone
-from adapter_stilts.paths import atomic_folder, mirror_dir, user_path
+from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress, say
 from adapter_stilts.runs.bundle import Manifest, load_bundle
 from adapter_stilts.runs.leaks import Leak
-from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, keep_of
+from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, add_evaluation, bundle_of, keep_of
 from adapter_stilts.runs.stored import read_stored
+from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import RESULT_KEYS, all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
@@ -62,6 +64,7 @@ def evaluate(
     under the run trained on its test sentences; StiltsError where none of the languages has data.
     """
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
+    tidy(store)
     run = run if isinstance(run, Run) else store.find(run)
     mirror = mirror_dir(mirror)
     task = task_of(run, task)
@@ -72,10 +75,11 @@ def evaluate(
     folder = run.folder / EVALUATIONS / name
     asked = _Asked(task, split, limit, identities, missing, mirror)
     if not (folder / SCORES).is_file():
-        _score_run(run, asked, folder, store, device or default_device())
+        _score_run(run, asked, name, store, device or default_device())
     scores = _completed(run, asked, folder)
     note_scores(run, name, scores)
-    keep_of(run, keep)
+    if not keep_of(run, keep):
+        say(f"{run.name}: its weights stay: another process needs them")
     if out is not None:
         _copy(folder, user_path(out))
     if task not in all_tasks():
@@ -120,8 +124,8 @@ class _Asked:
         return [encode_split(self.task, code, self.split, tokenizer, labels, self.mirror) for code in self.test_data]
 
 
-def _score_run(run: Run, asked: _Asked, folder: Path, store: RunStore, device: str) -> None:
-    """Predict and score every language, and write the evaluation's folder whole."""
+def _score_run(run: Run, asked: _Asked, name: str, store: RunStore, device: str) -> None:
+    """Predict and score every language, and write the evaluation's folder whole, unless another process did so."""
     model, manifest, backbone = load_run(run, asked.mirror, device)
     splits = asked.encoded(backbone.tokenizer, manifest.labels)
     refuse_scored_leaks(run, asked.task, splits, backbone.tokenizer, store)
@@ -135,14 +139,9 @@ def _score_run(run: Run, asked: _Asked, folder: Path, store: RunStore, device: s
     with progress(f"{run.name} {asked.split}", tokens, "pieces") as reporter:
         predictions, precision = _predict(model, manifest, splits, samples, precision, reporter)
     scores = _summarise(run, asked, predictions, precision, leaks)
-    if not (folder / SCORES).is_file():  # left of an evaluation whose scores somebody removed
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        with atomic_folder(folder) as beside:
-            write_predictions(beside, predictions)
-            write_scores(beside, scores)
-    except FileExistsError:
-        say(f"{run.name}: another process scored it first; its scores stay")
+    with add_evaluation(run, name, SCORES) as beside:
+        write_predictions(beside, predictions)
+        write_scores(beside, scores)
 
 
 def _predict(
@@ -236,6 +235,5 @@ def _copy(folder: Path, out: Path) -> None:
     """Copy an evaluation's files to `out`, each whole."""
     out.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        beside = out / f".{path.name}.partial"
-        shutil.copyfile(path, beside)
-        beside.replace(out / path.name)
+        with atomic_file(out / path.name) as beside:
+            shutil.copyfile(path, beside)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from adapter_stilts.backbone_names import portable_name
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.files import atomic_file, atomic_write_text
 from adapter_stilts.model.peft_adapters import (
     TUNERS,
     inject_adapter,
@@ -27,7 +27,6 @@ from adapter_stilts.model.peft_adapters import (
     set_training,
     tuner_of,
 )
-from adapter_stilts.paths import atomic_write_text
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _MODEL_CLASS = {
@@ -70,12 +69,8 @@ def save_peft_adapter(model: Any, folder: Path, name: str, backbone: str, revisi
     settings = {key: sorted(own) if isinstance(own, set) else own for key, own in config.to_dict().items()}
     tensors = {key: own.detach().cpu().contiguous() for key, own in saved_parameters(model, name).items()}
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{WEIGHTS}.{os.getpid()}.partial"
-    try:
+    with atomic_file(folder / WEIGHTS) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
-        os.replace(partial, folder / WEIGHTS)
-    finally:
-        partial.unlink(missing_ok=True)
     atomic_write_text(folder / CONFIG, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 

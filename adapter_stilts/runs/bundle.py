@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from adapter_stilts.backbone_names import portable_name
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.arrangement import Arrangement, activate, arrange, quiet_adapters, set_dropout
 from adapter_stilts.model.backbone import Backbone, load_model
 from adapter_stilts.model.bottleneck import load_bottleneck, whole_fusions
@@ -28,7 +29,7 @@ from adapter_stilts.model.masked_lm_head import MaskedLMHead
 from adapter_stilts.model.packing import install
 from adapter_stilts.model.peft_adapters import bake_peft_adapters
 from adapter_stilts.model.peft_files import load_peft_adapter, save_peft_adapter
-from adapter_stilts.paths import atomic_write_text, sha256_file
+from adapter_stilts.paths import sha256_file
 from adapter_stilts.runs.stored import Stored, read_stored
 from adapter_stilts.schema import MethodName
 

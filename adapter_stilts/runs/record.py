@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.composition import Composition
-from adapter_stilts.paths import atomic_write_text
 from adapter_stilts.runs.bundle import StoredBackbone
 from adapter_stilts.runs.leaks import Leak
 from adapter_stilts.runs.stored import Stored, read_stored

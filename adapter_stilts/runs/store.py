@@ -7,14 +7,20 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.paths import atomic_folder, check_folder, is_file, replaced_folder, user_path
+from adapter_stilts.files import partial_folder, publish, read_regular, replaced_folder, swap, sync_folder
+from adapter_stilts.owners import partial_name
+from adapter_stilts.paths import check_folder, is_file, user_path
+from adapter_stilts.progress import say
+from adapter_stilts.residue import remove
+from adapter_stilts.runs.claims import Claims, Needs
 from adapter_stilts.runs.record import RECORD, Record, read_record, write_record
+from adapter_stilts.runs.update import locked_record
 
 RUNS_VARIABLE = "ADAPTER_STILTS_RUNS"
 BUNDLE = "bundle"
@@ -64,7 +70,7 @@ class RunStore:
     def get(self, name: str) -> Run | None:
         """The finished run of exactly that name, or None."""
         folder = self.folder / name
-        return Run(folder, read_record(folder)) if is_file(folder / RECORD) else None
+        return Run(folder, read_record(folder)) if os.path.lexists(folder / RECORD) else None
 
     def find(self, run: str | Path) -> Run:
         """The run of that name, of that unique beginning of a name, or in that folder.
@@ -104,17 +110,17 @@ class RunStore:
     def create(self, name: str) -> Iterator[Path]:
         """A folder to fill, which becomes the run's when the block ends well and vanishes when it does not.
 
-        A run of that name whose weights were not kept gives way, and its evaluations stay. Raises FileExistsError where
-        a whole run has that name by then.
+        A run of that name whose weights were not kept gets the weights, and stays where it is with its evaluations.
+        Raises FileExistsError where a whole run has that name by then.
         """
         target = self.folder / name
-        with ExitStack() as stack:
-            old = self.get(name)
-            bare = old is not None and not old.has_weights
-            beside = stack.enter_context(replaced_folder(target) if bare else atomic_folder(target))
+        with partial_folder(target) as beside:
             yield beside
-            if bare and (old := self.get(name)) is not None:
-                _keep_evaluations(old, beside)
+            try:
+                publish(beside, target)
+            except FileExistsError:
+                if not _give_weights(self.get(name), beside):
+                    raise
 
     def copy(self, run: Run, target: Path) -> Path:
         """Copy a run's folder to `target`, which must not hold anything but a run, which is replaced."""
@@ -122,7 +128,7 @@ class RunStore:
         if target.resolve() == run.folder.resolve():
             return target
         with replaced_folder(target) as beside:
-            shutil.copytree(run.folder, beside, dirs_exist_ok=True)
+            shutil.copytree(run.folder, beside, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
         return target
 
 
@@ -133,30 +139,72 @@ def check_copy(target: Path) -> None:
     check_folder(target, "--out")
 
 
-def _keep_evaluations(old: Run, folder: Path) -> None:
-    """Put a run's evaluations, and the scores in its record, into the folder of the same run trained again."""
-    if (old.folder / EVALUATIONS).is_dir():
-        shutil.copytree(old.folder / EVALUATIONS, folder / EVALUATIONS)
-    write_record(folder, read_record(folder).model_copy(update={"scores": old.record.scores}))
+def _give_weights(run: Run | None, folder: Path) -> bool:
+    """Move what the folder holds into the run's, if that one has no weights; the bundle comes last, so that a kill in
+    between leaves a run without weights. The record is the new one, with the scores of the old one."""
+    if run is None or not (folder / BUNDLE).is_dir():
+        return False
+    with locked_record(run.folder):
+        old = read_record(run.folder)
+        if run.has_weights:
+            return False
+        for path in folder.iterdir():
+            if path.name not in (RECORD, BUNDLE):
+                os.replace(path, run.folder / path.name)
+        write_record(run.folder, read_record(folder).model_copy(update={"scores": old.scores}))
+        os.replace(folder / BUNDLE, run.bundle)
+        sync_folder(run.folder)
+    return True
 
 
-def keep_of(run: Run, keep: Keep) -> None:
-    """Drop what the policy does not keep: `scores` drops every run's weights, `adapters` those of `full` runs.
+def evaluation_folders(run: Run) -> list[Path]:
+    """Folders of a run's evaluations, sorted by name; what is half-written begins with a dot and is none."""
+    return sorted(path for path in (run.folder / EVALUATIONS).glob("[!.]*") if path.is_dir())
+
+
+@contextmanager
+def add_evaluation(run: Run, name: str, whole: str) -> Iterator[Path]:
+    """A folder to fill, which becomes the run's evaluation of that name when the block ends well. One that another
+    process put there meanwhile stays; one without the file `whole` is damaged, and gives way."""
+    folder = run.folder / EVALUATIONS / name
+    with partial_folder(folder) as beside:
+        yield beside
+        try:
+            publish(beside, folder)
+        except FileExistsError:
+            if not (folder / whole).is_file():
+                swap(beside, folder)
+            elif read_regular(folder / whole) != read_regular(beside / whole):
+                say(f"{folder}: another process wrote other scores first; they stay")
+
+
+def keep_of(run: Run, keep: Keep, needs: Needs | None = None) -> bool:
+    """Drop what the policy does not keep: `scores` drops every run's weights, `adapters` those of `full` runs. Returns
+    whether that is done: weights stay that a living process works on or needs (`needs` are our own).
 
     Records, scores and predictions always stay.
     """
-    if run.has_weights and (keep == "scores" or (keep == "adapters" and run.record.method == "full")):
+    if not run.has_weights or keep == "all" or (keep == "adapters" and run.record.method != "full"):
+        return True
+    with Claims(run.folder.parent).unneeded(run.name, needs) as unneeded:
+        if not unneeded:
+            return False
         # Renamed first, so that a reader never sees half a bundle.
-        doomed = run.folder / f".{BUNDLE}-dropped"
-        shutil.rmtree(doomed, ignore_errors=True)
-        run.bundle.rename(doomed)
-        shutil.rmtree(doomed)
+        doomed = run.folder / partial_name(BUNDLE)
+        with suppress(FileNotFoundError):  # dropped meanwhile
+            run.bundle.rename(doomed)
+    remove(doomed)
+    return True
+
+
+class WeightsGone(StiltsError):
+    """The weights of a run are not there."""
 
 
 def bundle_of(run: Run) -> Path:
-    """Folder of a run's weights. Raises StiltsError where they were not kept."""
+    """Folder of a run's weights. Raises WeightsGone where they were not kept."""
     if not run.has_weights:
-        raise StiltsError(f"{run.folder}: the weights of this run were not kept; train it again to have them")
+        raise WeightsGone(f"{run.folder}: the weights of this run were not kept; train it again to have them")
     return run.bundle
 
 

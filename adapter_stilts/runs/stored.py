@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.files import read_regular
 
 
 class Stored(BaseModel):
@@ -22,7 +23,7 @@ StoredType = TypeVar("StoredType", bound=Stored)
 def read_stored(path: Path, model: type[StoredType]) -> StoredType:
     """The content of a JSON file. Raises StiltsError, one line with file and key, where it is missing or damaged."""
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        return model.model_validate_json(read_regular(path).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise StiltsError(f"{path}: cannot be read ({reason})") from None

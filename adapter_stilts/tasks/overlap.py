@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.files import atomic_file
 from adapter_stilts.paths import cache_dir
 from adapter_stilts.progress import say
 from adapter_stilts.tasks.encode import EncodedSplit, tokenizer_hash
@@ -97,15 +96,8 @@ def refuse_overlap(name: str, trained_on: np.ndarray, target: str, test_split: E
 
 def write_signatures(path: Path, signatures: np.ndarray) -> None:
     """Write what `text_signatures` gave as safetensors, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
+    with atomic_file(path) as beside:
         save_file({_TENSOR: signatures}, beside)
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
 
 
 def read_signatures(path: Path) -> np.ndarray:

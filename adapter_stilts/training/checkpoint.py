@@ -22,9 +22,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.paths import atomic_folder, atomic_write_text, sha256_file
+from adapter_stilts.files import atomic_folder, atomic_write_text
+from adapter_stilts.paths import sha256_file
 from adapter_stilts.progress import say
 from adapter_stilts.runs.record import EpochScore
+from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.step import Step
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from adapter_stilts.runs.store import RunStore
     from adapter_stilts.training.trainer import Best, Fitted
 
-CHECKPOINTS = ".checkpoints"
 TENSORS, STATE = "state.safetensors", "state.json"
 FORMAT = 1
 KEPT = 2
