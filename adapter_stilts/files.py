@@ -4,30 +4,39 @@ read, whatever has their name."""
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.owners import owner_of_partial, partial_name
 from adapter_stilts.residue import remove, sweep_at_times
 
 # What the name of a folder that is being replaced ends in, between two renames.
 REPLACED = ".replaced"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+# What the system says of a full or protected disk.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 
 
 @contextmanager
 def partial_folder(target: Path) -> Iterator[Path]:
     """Yields an empty folder beside `target`, which is removed at the end unless it has got another name by then."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sweep_at_times(target.parent)
     partial = target.with_name(partial_name(target.name))
-    partial.mkdir()
+    with _naming(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep_at_times(target.parent)
+        partial.mkdir()
     try:
-        yield partial
+        with _naming(target.parent):
+            yield partial
     finally:
         if partial.exists():
             remove(partial)
@@ -86,19 +95,21 @@ def swap(partial: Path, target: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a name beside `path` to write to; the file that is there in the end replaces `path`, unless the block
     raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _naming(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # What lies in a folder that is itself half-written goes to the disk with it.
     inside = any(owner_of_partial(part) for part in path.parent.parts)
     if not inside:
         sweep_at_times(path.parent)
     partial = path.with_name(partial_name(path.name))
     try:
-        yield partial
-        if not inside:
-            _sync(partial)
-        os.replace(partial, path)
-        if not inside:
-            _sync(path.parent)
+        with _naming(path.parent):
+            yield partial
+            if not inside:
+                _sync(partial)
+            os.replace(partial, path)
+            if not inside:
+                _sync(path.parent)
     except BaseException:
         remove(partial)
         raise
@@ -113,6 +124,23 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
     """Writes a file so that a reader sees the old one or the new one, never a part."""
     with atomic_file(path) as partial:
         partial.write_bytes(content)
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """A disk that is full, or a folder that cannot be written, is named: the folder that was asked for, not a file with
+    a passing name in it."""
+    try:
+        yield
+    except OSError as error:
+        there = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(folder)
+        if error.errno not in _DISK or not there:
+            raise
+        raise StiltsError(f"{folder}: cannot be written ({error.strerror})") from error
+    except SafetensorError as error:  # its form of the same
+        if found := re.search(r"No space [^\"()]*|File too large|[^\"]*quota[^\"]*", str(error)):
+            raise StiltsError(f"{folder}: cannot be written ({found[0].strip()})") from error
+        raise
 
 
 def sync_folder(folder: Path) -> None:
@@ -131,7 +159,7 @@ def read_regular(path: Path, most: int = 2**28) -> bytes:
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, f"found a {_kind(status.st_mode)}, accepted a file", str(path))
+            raise OSError(0, f"found {kind_of(status.st_mode)}, accepted a regular file", str(path))
         if status.st_size > most:
             raise OSError(0, f"found {status.st_size:,} bytes, accepted up to {most:,}", str(path))
         with os.fdopen(handle, "rb", closefd=False) as file:
@@ -140,9 +168,10 @@ def read_regular(path: Path, most: int = 2**28) -> bytes:
         os.close(handle)
 
 
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
-    return kinds.get(stat.S_IFMT(mode), "device")
+def kind_of(mode: int) -> str:
+    """What is no regular file, in words."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def _sync(path: Path) -> None:

@@ -13,7 +13,13 @@ import torch
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.metrics import METRICS
-from adapter_stilts.evaluation.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
+from adapter_stilts.evaluation.predictions import (
+    PREDICTIONS,
+    Predictions,
+    check_predictions,
+    read_predictions,
+    write_predictions,
+)
 from adapter_stilts.evaluation.scored_task import (
     TEST_SEED,
     check_languages,
@@ -28,7 +34,16 @@ from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress, say
 from adapter_stilts.runs.bundle import Manifest, load_bundle
 from adapter_stilts.runs.leaks import Leak
-from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, add_evaluation, bundle_of, keep_of
+from adapter_stilts.runs.store import (
+    EVALUATIONS,
+    Keep,
+    Run,
+    RunStore,
+    add_evaluation,
+    bundle_of,
+    check_manifest,
+    keep_of,
+)
 from adapter_stilts.runs.stored import read_stored
 from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
@@ -37,6 +52,7 @@ from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
 from adapter_stilts.training.device import default_device
 from adapter_stilts.training.inference import SCORING_PRECISION, majority_score, predict_labels, score
 from adapter_stilts.training.leaks import leaks_of_run, refuse_scored_leaks
+from adapter_stilts.trust import regular_file
 
 
 def evaluate(
@@ -81,6 +97,7 @@ def evaluate(
     if not keep_of(run, keep):
         say(f"{run.name}: its weights stay: another process needs them")
     if out is not None:
+        check_predictions(folder, scores.predictions)
         _copy(folder, user_path(out))
     if task not in all_tasks():
         say(f"{run.name}: scored on the {split} data of {task.path}")
@@ -104,6 +121,8 @@ def load_run(
     mirror = mirror_dir(Path(mirror) if mirror is not None else None)
     backbone = load_backbone(stored.id, revision=stored.revision, mirror=mirror)
     model, manifest = load_bundle(bundle_of(run), backbone)
+    check_manifest(run, manifest)
+    check_manifest(run, manifest)
     return model.to(device), manifest, backbone
 
 
@@ -140,8 +159,8 @@ def _score_run(run: Run, asked: _Asked, name: str, store: RunStore, device: str)
         predictions, precision = _predict(model, manifest, splits, samples, precision, reporter)
     scores = _summarise(run, asked, predictions, precision, leaks)
     with add_evaluation(run, name, SCORES) as beside:
-        write_predictions(beside, predictions)
-        write_scores(beside, scores)
+        sha256 = write_predictions(beside, predictions)
+        write_scores(beside, scores.model_copy(update={"predictions": sha256}))
 
 
 def _predict(
@@ -224,7 +243,7 @@ def _completed(run: Run, asked: _Asked, folder: Path) -> Scores:
     scores = read_scores(folder, run)
     update: dict[str, Any] = {"test_data": dict(asked.test_data), "missing": dict(asked.missing)}
     if not scores.majority and (folder / PREDICTIONS).is_file():
-        update |= _floors(run, scores.metrics, list(read_predictions(folder).values()))
+        update |= _floors(run, scores.metrics, list(read_predictions(folder, scores.predictions).values()))
     completed = scores.model_copy(update=update)
     if completed != read_stored(folder / SCORES, Scores):
         write_scores(folder, completed)
@@ -234,6 +253,6 @@ def _completed(run: Run, asked: _Asked, folder: Path) -> Scores:
 def _copy(folder: Path, out: Path) -> None:
     """Copy an evaluation's files to `out`, each whole."""
     out.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
+    for path in (regular_file(folder / name, folder) for name in (SCORES, PREDICTIONS)):
         with atomic_file(out / path.name) as beside:
             shutil.copyfile(path, beside)

@@ -18,9 +18,11 @@ from adapter_stilts.owners import partial_name
 from adapter_stilts.paths import check_folder, is_file, user_path
 from adapter_stilts.progress import say
 from adapter_stilts.residue import remove
+from adapter_stilts.runs.bundle import MANIFEST, Manifest, check_bundle
 from adapter_stilts.runs.claims import Claims, Needs
 from adapter_stilts.runs.record import RECORD, Record, read_record, write_record
 from adapter_stilts.runs.update import locked_record
+from adapter_stilts.trust import copy_tree, is_name
 
 RUNS_VARIABLE = "ADAPTER_STILTS_RUNS"
 BUNDLE = "bundle"
@@ -68,9 +70,16 @@ class RunStore:
         check_folder(self.folder, self.source)
 
     def get(self, name: str) -> Run | None:
-        """The finished run of exactly that name, or None."""
+        """The finished run of exactly that name, or None. Raises StiltsError where its record is that of another."""
+        run = self._named(name)
+        if run is not None and run.name != name:
+            raise StiltsError(f"{run.folder / RECORD}: name: found {run.name}, accepted {name}, as its folder")
+        return run
+
+    def _named(self, name: str) -> Run | None:
         folder = self.folder / name
-        return Run(folder, read_record(folder)) if os.path.lexists(folder / RECORD) else None
+        there = is_name(name) and os.path.lexists(folder / RECORD)
+        return Run(folder, read_record(folder)) if there else None
 
     def find(self, run: str | Path) -> Run:
         """The run of that name, of that unique beginning of a name, or in that folder.
@@ -81,7 +90,7 @@ class RunStore:
         if is_file(folder / RECORD):
             return Run(folder, read_record(folder))
         run = str(run)
-        exact = self.get(run) if run and "/" not in run else None
+        exact = self._named(run)
         if exact is not None:
             return exact
         names = [name for name in self.names() if run and name.startswith(run)]
@@ -128,7 +137,7 @@ class RunStore:
         if target.resolve() == run.folder.resolve():
             return target
         with replaced_folder(target) as beside:
-            shutil.copytree(run.folder, beside, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+            copy_tree(run.folder, beside, ignore=shutil.ignore_patterns(".*"))
         return target
 
 
@@ -199,6 +208,23 @@ def keep_of(run: Run, keep: Keep, needs: Needs | None = None) -> bool:
 
 class WeightsGone(StiltsError):
     """The weights of a run are not there."""
+
+
+def checked_bundle(run: Run) -> Path:
+    """`bundle_of` after a look at every file. Raises StiltsError for a bundle that is damaged, or of another run than
+    the one in whose folder it lies."""
+    manifest = check_bundle(bundle_of(run))
+    check_manifest(run, manifest)
+    return run.bundle
+
+
+def check_manifest(run: Run, manifest: Manifest) -> None:
+    """Raise StiltsError where a bundle is not of the run whose folder it lies in."""
+    record = run.record
+    theirs = (record.task.name, record.task.kind, record.method, record.composition, record.labels, record.word_piece)
+    found = (manifest.task, manifest.kind, manifest.method, manifest.composition, manifest.labels, manifest.word_piece)
+    if found != theirs or manifest.backbone.sha256 != record.backbone.sha256:
+        raise StiltsError(f"{run.bundle / MANIFEST}: found the weights of another run, accepted those of {run.name}")
 
 
 def bundle_of(run: Run) -> Path:

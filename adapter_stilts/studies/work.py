@@ -193,6 +193,8 @@ def _evaluate(run: Run, target: str, site: Site, store: RunStore) -> None:
 
 def is_full_disk(error: BaseException) -> bool:
     """Whether an error says that there is no room left to write."""
+    if isinstance(error, StiltsError) and error.__cause__ is not None:
+        return is_full_disk(error.__cause__)  # one that names the folder
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, SafetensorError) and ("No space left" in str(error) or "os error 28" in str(error))

@@ -14,9 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.files import atomic_file
-from adapter_stilts.paths import cache_dir
+from adapter_stilts.paths import cache_dir, sha256_file
 from adapter_stilts.progress import say
 from adapter_stilts.tasks.encode import EncodedSplit, tokenizer_hash
+from adapter_stilts.trust import regular_file
 
 # Shorter texts say nothing: greetings, by-lines and headings repeat by chance. 30 letters, spaces not counted, are six
 # or seven English words.
@@ -100,12 +101,19 @@ def write_signatures(path: Path, signatures: np.ndarray) -> None:
         save_file({_TENSOR: signatures}, beside)
 
 
-def read_signatures(path: Path) -> np.ndarray:
-    """The signatures of a file. Raises StiltsError, naming it, where it is missing, damaged or something else."""
+def read_signatures(path: Path, sha256: str | None = None) -> np.ndarray:
+    """The signatures of a file; `sha256` is what its run's record says of it (None: nothing). Raises StiltsError,
+    naming the file, where it is missing, damaged or something else."""
     accepted = f"accepted a safetensors file with '{_TENSOR}', distinct uint64 in rising order"
     try:
+        regular_file(path)
+    except StiltsError as error:
+        raise StiltsError(f"{error}, {accepted}") from None
+    if sha256 is not None and sha256_file(path) != sha256:
+        raise StiltsError(f"{path}: altered since it was written (its SHA-256 differs from that in record.json)")
+    try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise StiltsError(f"{path}: cannot be read ({reason}), {accepted}") from error
     signatures = tensors.get(_TENSOR)

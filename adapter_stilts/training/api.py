@@ -15,7 +15,7 @@ from adapter_stilts.evaluation.floor import nothing_learnt_in_development
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.masked_lm_head import pretrained_head
-from adapter_stilts.paths import exists, is_file, mirror_dir, user_path
+from adapter_stilts.paths import exists, is_file, mirror_dir, sha256_file, user_path
 from adapter_stilts.progress import say
 from adapter_stilts.runs.bundle import save_bundle
 from adapter_stilts.runs.claims import Claims
@@ -318,7 +318,8 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
                 peak_memory_bytes=peak_memory_bytes(device),
                 bundle_bytes=sum(file.bytes for file in manifest.files.values()),
             )
-            write_record(folder, record_of(job, data, fitted, cost, device, leaks))
+            record = record_of(job, data, fitted, cost, device, leaks)
+            write_record(folder, record.model_copy(update={"trained_on": sha256_file(folder / TRAINED_ON)}))
     except FileExistsError:
         say(f"{job.name}: another process finished it first; its run stays")
     if checkpoints is not None:
