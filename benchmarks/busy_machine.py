@@ -160,9 +160,9 @@ def load(processes: int) -> Iterator[None]:
         time.sleep(0.5 if processes else 0)
         yield
     finally:
-        for own in counting:
-            own.kill()
-            own.wait()
+        for process in counting:
+            process.kill()
+            process.wait()
 
 
 def compare(what: str, sentences: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def compare(what: str, sentences: int, options: argparse.Namespace) -> dict[str,
     took: dict[str, dict[str, list[Measured]]] = {condition: {} for condition in CONDITIONS}
     disturbed: dict[str, list[float]] = {condition: [] for condition in CONDITIONS}
     with ExitStack() as stack:
-        ready = {own.name: start(own, what, sentences, options, stack) for own in contenders(what)}
+        ready = {contender.name: start(contender, what, sentences, options, stack) for contender in contenders(what)}
         for connection in ready.values():
             connection.recv()
         for repeat in range(options.rounds):
@@ -187,7 +187,7 @@ def compare(what: str, sentences: int, options: argparse.Namespace) -> dict[str,
         for connection in ready.values():
             connection.send(None)
     return {
-        condition: {**summary(took[condition]), "others": [round(own, 3) for own in disturbed[condition]]}
+        condition: {**summary(took[condition]), "others": [round(share, 3) for share in disturbed[condition]]}
         for condition in CONDITIONS
     }
 
@@ -198,13 +198,13 @@ def rotated(names: Sequence[str], places: int) -> list[str]:
     return [*names[places:], *names[:places]]
 
 
-def start(own: Contender, what: str, sentences: int, options: argparse.Namespace, stack: ExitStack) -> Any:
+def start(contender: Contender, what: str, sentences: int, options: argparse.Namespace, stack: ExitStack) -> Any:
     """The connection to a contender's process, which ends with the stack."""
-    steps = max(1, (options.peer_sentences if own.what == PEER else options.sentences) // sentences)
-    asked = Asked(own, sentences, steps, 2 * options.rounds, options.backbone, mirror_dir(options.hub_mirror))
+    steps = max(1, (options.peer_sentences if contender.what == PEER else options.sentences) // sentences)
+    asked = Asked(contender, sentences, steps, 2 * options.rounds, options.backbone, mirror_dir(options.hub_mirror))
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, asked), daemon=True)
-    with environment(own.awake):
+    with environment(contender.awake):
         process.start()
     theirs.close()  # so that its end is noticed here
     stack.callback(process.join, 10)
@@ -213,15 +213,15 @@ def start(own: Contender, what: str, sentences: int, options: argparse.Namespace
 
 def summary(took: dict[str, list[Measured]]) -> dict[str, Any]:
     """Speeds of one condition, and the ratios of ours to them."""
-    speeds = {name: [own.tokens / own.seconds for own in measured] for name, measured in took.items()}
-    median = {name: statistics.median(own) for name, own in speeds.items()}
+    speeds = {name: [one.tokens / one.seconds for one in measured] for name, measured in took.items()}
+    median = {name: statistics.median(each) for name, each in speeds.items()}
     best = max(
         (name for name in speeds if name.startswith("ours_") and name.endswith("_threads")), key=median.__getitem__
     )
     return {
-        "tokens_a_second": {name: round(own, 1) for name, own in median.items()},
-        "rounds": {name: [round(own, 1) for own in each] for name, each in speeds.items()},
-        "ratios": {name: ratio(speeds["ours"], own) for name, own in speeds.items() if name != "ours"},
+        "tokens_a_second": {name: round(speed, 1) for name, speed in median.items()},
+        "rounds": {name: [round(speed, 1) for speed in each] for name, each in speeds.items()},
+        "ratios": {name: ratio(speeds["ours"], each) for name, each in speeds.items() if name != "ours"},
         "best": best,
         "to_best": ratio(speeds["ours"], speeds[best]),
     }
@@ -230,7 +230,7 @@ def summary(took: dict[str, list[Measured]]) -> dict[str, Any]:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Median, least and most of the ratios within a round."""
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-    return [round(own, 3) for own in (statistics.median(ratios), min(ratios), max(ratios))]
+    return [round(value, 3) for value in (statistics.median(ratios), min(ratios), max(ratios))]
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "results": results,
         "notes": NOTES,
-        "contenders": [asdict(own) for own in contenders("training")],
+        "contenders": [asdict(contender) for contender in contenders("training")],
         "backbone": portable(options.backbone),
         "machine": describe_machine(),
         "load_average_before": before,
@@ -288,8 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     atomic_write_text(options.out, json.dumps(result, indent=1) + "\n")
     for size, conditions in result["results"].items():
-        for condition, own in conditions.items():
-            print(f"{size}, {condition}: {own['tokens_a_second']}, to best ({own['best']}): {own['to_best']}")
+        for condition, measured in conditions.items():
+            best = f"to best ({measured['best']}): {measured['to_best']}"
+            print(f"{size}, {condition}: {measured['tokens_a_second']}, {best}")
     return 0
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.studies.work import Order, Outcome, Site, carry_out, serve
+from adapter_stilts.threads import computing_with
 
 # Seconds that a worker has to tidy up when it is told to end.
 GRACE = 5.0
@@ -46,7 +47,8 @@ class Here:
         return 0 if self.ended else 1
 
     def give(self, order: Order) -> None:
-        self.ended.append(carry_out(order, self.site, self.backbone))
+        with computing_with(self.site.threads):
+            self.ended.append(carry_out(order, self.site, self.backbone))
 
     def outcomes(self, timeout: float) -> Sequence[Outcome]:
         ended, self.ended = self.ended, []

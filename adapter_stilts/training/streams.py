@@ -3,9 +3,8 @@
 An operation on a thousand pieces is too short to be shared among threads: they wait for each other after each of some
 hundreds of them, and for longer where the machine does something else besides (`waiting`). A batch is divided into
 parts, by its tokens alone and never by the number of threads: up to as many threads as there are parts change the time
-and no bit.
-More of them share the operations inside a part. There the backward of a softmax rounds otherwise with several threads
-than with one, and the gradients of layer norms, which full fine-tuning trains, with each number.
+and no bit. More of them share the operations inside a part. There the backward of a softmax rounds otherwise with
+several threads than with one, and the gradients of layer norms, which full fine-tuning trains, with each number.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def test_the_command_shows_no_path_of_this_machine() -> None:
         peer_sentences=64,
         rounds=3,
         busy=4,
-        out=Path("/tmp/x/busy.json"),
+        out=Path("/some/where/busy.json"),
     )
     assert command(options) == (
         "python -m benchmarks.busy_machine --backbone tiny --hub-mirror hub --sentences-a-step 16 32 --sentences 128 "

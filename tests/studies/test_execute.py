@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from adapters import XLMRobertaAdapterModel
 from helpers_cli import command, failed, succeeded
 from helpers_curves import curves_in
@@ -82,6 +83,18 @@ def test_a_study_ends_with_every_cell_scored_and_is_recognised(place: Place, mon
     trained = count_trainings(monkeypatch)
     again = here(plan_of(place))
     assert (again.done, sorted(again.before), trained) == ((), sorted(plan.nodes), [])
+
+
+def test_runs_in_this_process_have_the_threads_that_were_asked_for(place: Place) -> None:
+    plan, before = plan_of(place), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        result = execute(plan, 0, threads=1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(result.done) == sorted(plan.nodes)
+    assert {place.store.find(name).record.threads for name in plan.nodes} == {1}
 
 
 def test_a_failure_stops_only_what_stands_on_it(place: Place) -> None:
