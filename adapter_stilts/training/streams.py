@@ -9,6 +9,7 @@ several threads than with one, and the gradients of layer norms, which full fine
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -49,6 +50,7 @@ class Streams:
         items = list(items)
         if self.threads > 1 and self.watcher is None:
             self.watcher = Watcher()
+            weakref.finalize(self, self.watcher.ended.set)  # nobody looks any more for what was dropped unclosed
         workers = min(self.threads, MOST_PARTS, len(items))
         if workers < 2:
             yield from map(function, items)

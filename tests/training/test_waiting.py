@@ -1,9 +1,10 @@
 """How threads wait: chosen from what they lose to others, without changing a bit."""
 
+import gc
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ needs_gnu = pytest.mark.skipif(gnu_openmp() is None, reason="PyTorch computes wi
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
+    """Threads as before, and no watcher of what earlier tests dropped unclosed."""
+    gc.collect()
+    assert within_seconds(lambda: watching() == 0)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -73,12 +77,17 @@ def living() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
+def within_seconds(reached: Callable[[], bool]) -> bool:
+    """Whether that comes to be, within some seconds."""
+    deadline = time.monotonic() + 10
+    while not reached() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return reached()
+
+
 def until(reached: int) -> bool:
     """Whether this process comes to have so many threads, within some seconds."""
-    deadline = time.monotonic() + 10
-    while living() != reached and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return living() == reached
+    return within_seconds(lambda: living() == reached)
 
 
 @needs_gnu
@@ -153,3 +162,16 @@ def test_streams_watch_where_there_are_several_threads(
         assert watching() == watchers
     streams.close()
     assert watching() == 0
+
+
+@needs_gnu
+def test_streams_that_are_dropped_unclosed_are_watched_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in waiting.CHOSEN_BY:
+        monkeypatch.delenv(name, raising=False)
+    torch.set_num_threads(2)
+    streams = Streams(torch.device("cpu"))
+    assert list(streams.map(lambda own: own + 1, [1])) == [2]
+    assert watching() == 1
+    del streams
+    gc.collect()
+    assert within_seconds(lambda: watching() == 0)
