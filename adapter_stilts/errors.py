@@ -1,7 +1,8 @@
 """Errors with one clear line each.
 
 A message names the place (file and line, or the YAML key), what was found, and what would be accepted. The command
-line prints the message alone, without a traceback, and leaves with the error's exit code.
+line prints the message alone, without a traceback, and leaves with the error's exit code. What a message quotes from a
+file stays text: control characters in it are shown as escapes.
 """
 
 from __future__ import annotations

@@ -1,27 +1,24 @@
-"""Where files lie (cache, Hub mirror), and how they are written: whole or not at all."""
+"""Where files lie (cache, Hub mirror), and what they hold."""
 
 import hashlib
 import json
 import mmap
 import os
-import shutil
 import tempfile
 import time
-import uuid
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
 from adapter_stilts.errors import UsageError
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.progress import say
+from adapter_stilts.residue import sweep_at_times
+from adapter_stilts.trust import is_repository
 
 CACHE_VARIABLE = "ADAPTER_STILTS_CACHE"
 MIRROR_VARIABLE = "ADAPTER_STILTS_HUB_MIRROR"
 _SETTLED_NANOSECONDS = 2_000_000_000
-# What nobody has written into for so many seconds was left half-written by a kill.
-LEFT_AFTER = 600.0
 
 
 def user_path(path: Path | str) -> Path:
@@ -69,7 +66,8 @@ def check_folder(folder: Path, source: str) -> None:
 def cache_dir() -> Path:
     """Folder for what can be rebuilt: $ADAPTER_STILTS_CACHE, else under $XDG_CACHE_HOME, else under ~/.cache.
 
-    The folder is created. Raises UsageError where that is impossible.
+    The folder is created; what killed processes left half-written in it is removed now and then. Raises UsageError
+    where it cannot be created.
     """
     if chosen := os.environ.get(CACHE_VARIABLE):
         folder = user_path(chosen)
@@ -81,6 +79,7 @@ def cache_dir() -> Path:
         raise UsageError(
             f"cache folder {folder} cannot be created ({error.strerror}); set {CACHE_VARIABLE} to a writable folder"
         ) from error
+    sweep_at_times(folder, inside=True)
     return folder
 
 
@@ -102,73 +101,9 @@ def mirror_dir(option: Path | str | None) -> Path | None:
 
 def resolve_repository(repository: str, mirror: Path | None) -> Path | str:
     """The one place that turns a repository id into what is loaded: mirror/repository if it exists, else the id."""
-    if mirror is not None and (mirror / repository).is_dir():
+    if mirror is not None and is_repository(repository) and (mirror / repository).is_dir():
         return mirror / repository
     return repository
-
-
-def _sibling(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
-
-
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `target`, which becomes `target` on success and is removed on any exception.
-
-    Raises FileExistsError, and leaves `target` as it is, if a file or a folder with content has that name by then.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _sibling(target)
-    partial.mkdir()
-    try:
-        yield partial
-        try:
-            os.replace(partial, target)
-        except OSError as error:
-            if target.exists():
-                raise FileExistsError(f"{target} exists already") from error
-            raise
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-@contextmanager
-def replaced_folder(target: Path) -> Iterator[Path]:
-    """`atomic_folder`, but what `target` holds gives way once the block has ended well."""
-    aside = target.with_name(f".{target.name}-replaced")
-    with atomic_folder(target) as beside:
-        yield beside
-        shutil.rmtree(aside, ignore_errors=True)
-        if target.exists():
-            target.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def sweep(folder: Path, pattern: str) -> None:
-    """Remove what killed processes left half-written under such names. What may still be written to stays."""
-    for left in folder.glob(pattern):
-        with suppress(OSError):
-            newest = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
-            if time.time() - newest > LEFT_AFTER:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-
-
-def atomic_write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text so that a reader sees the old file or the new one, never a part."""
-    atomic_write_bytes(path, text.encode())
-
-
-def atomic_write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _sibling(path)
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def sha256_file(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Text of others (names, labels, questions, messages) as text: for a terminal, JSON, Markdown, CSV and lines of tabs.
+"""Text of others (names, labels, questions, messages) as text: for a terminal, JSON, Markdown and CSV.
 
 Control characters and changes of direction are shown as escapes, so that no file can move the cursor, hide what stands
 there, or look like another.
@@ -11,11 +11,10 @@ from typing import Any
 
 # C0 and DEL, C1, line and paragraph separators, marks and overrides of direction, the mark of byte order.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-_FIELD = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 # Where Markdown would begin a tag, a comment or an address.
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 # What a spreadsheet takes for a formula at the beginning of a cell.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -52,8 +51,3 @@ def csv_cell(value: Any) -> Any:
     except ValueError:
         return f"'{value}"
     return value
-
-
-def field(text: str) -> str:
-    """A label or word as one field of a line whose fields are separated by tabs."""
-    return "".join(_FIELD.get(character, character) for character in text) if re.search(r"[\t\n\r]", text) else text

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +25,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from adapter_stilts.plain_text import printable
 
 # Seconds between two lines where no terminal shows a bar.
 LINE_EVERY = 15.0
@@ -42,7 +45,7 @@ class Reporter:
         self.loss: float | None = None
         self.note = ""
         self.started = self.last_line = time.monotonic()
-        self.row = bar.add_task(name, total=total, detail="") if bar else None
+        self.row = bar.add_task(printable(name), total=total, detail="") if bar else None
 
     def go_on_from(self, done: int) -> None:
         """So much was finished before: it counts as done, and not for the speed."""
@@ -79,7 +82,7 @@ class Reporter:
         seconds = time.monotonic() - self.started if self.working is None else self.working
         speed = f"{self.tokens / max(seconds, 1e-9):,.0f} tokens/s"
         loss = f"loss {self.loss:.3f}" if self.loss is not None else ""
-        return "  ".join(part for part in (loss, speed, self.note) if part)
+        return "  ".join(part for part in (loss, speed, printable(self.note)) if part)
 
 
 @contextmanager
@@ -90,10 +93,10 @@ def progress(name: str, total: int, unit: str) -> Iterator[Reporter]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -106,13 +109,13 @@ def progress(name: str, total: int, unit: str) -> Iterator[Reporter]:
 def say(text: str) -> None:
     """One line of what is going on, on standard error."""
     if console.is_terminal:
-        console.print(text, markup=False)
+        console.print(printable(text), markup=False, emoji=False)
     else:
         _line(text)
 
 
 def _line(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def use_utf8() -> None:
@@ -158,7 +161,9 @@ def terminal_width() -> int | None:
 
 
 def show(table: Table) -> None:
-    """A result on standard output: as it is on a terminal, elsewhere aligned plain text, however wide."""
+    """A result on standard output: as it is on a terminal, elsewhere aligned plain text, however wide. Its cells are
+    text: no markup, no control characters."""
+    _as_text(table)
     if sys.stdout.isatty():
         Console(highlight=False).print(table)
         return
@@ -170,10 +175,22 @@ def show(table: Table) -> None:
     print("\n".join([*([str(title)] if title else []), *lines, *([str(caption)] if caption else [])]))
 
 
+def _as_text(table: Table) -> None:
+    """Take texts in a table as they are, where Rich would look for markup in them."""
+
+    def plain(own: Any) -> Any:
+        return Text(printable(own, keep="\n")) if isinstance(own, str) else own
+
+    for column in table.columns:
+        column.header, column.footer = plain(column.header), plain(column.footer)
+        column._cells[:] = [plain(cell) for cell in column._cells]
+    table.title, table.caption = (plain(own) if own else own for own in (table.title, table.caption))
+
+
 def show_values(title: str, values: Mapping[str, str]) -> None:
     """Named values on standard output: a small table on a terminal, `key: value` lines elsewhere."""
     if not sys.stdout.isatty():
-        print("\n".join(f"{key}: {value}" for key, value in values.items()))
+        print("\n".join(printable(f"{key}: {value}") for key, value in values.items()))
         return
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(style="bold")

@@ -12,8 +12,9 @@ from typing import Any
 
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.evaluation.zero_shot import evaluate
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.paths import atomic_write_text, mirror_dir
+from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import Keep, Run, RunStore
 from adapter_stilts.training.api import train

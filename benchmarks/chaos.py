@@ -1,128 +1,196 @@
-"""Survival: a study whose processes are killed at random instants ends as one that was left alone.
+"""Survival: commands whose processes are killed, ended and stopped in the middle end as ones that were left alone.
 
-    python -m benchmarks.chaos --kills 20 --out benchmarks/results/chaos.json
+    python -m benchmarks.chaos --kills 60 --out benchmarks/results/chaos.json
 
-Twelve runs on a tiny random backbone: bottleneck and full, none, stack, fuse and continue. Two processes share the
-study; each is killed (SIGKILL) after a random time, and started again, until there were so many kills; then the study
-runs to its end. Scores and weight hashes are compared with those of the same study left alone. The driver lives through
-it all and forks, so that what Python imports is paid for once.
+Twelve runs on a tiny random backbone: bottleneck and full, none, stack, fuse and continue. The study (training,
+checkpoints, scores), further evaluations, its report and the building of caches (encoded data; the embedded backbone,
+where its package is installed) are each done by two processes at once, which get SIGKILL, SIGTERM or SIGSTOP (and go on
+after what they had claimed is another's), by turns at a random instant and at a random rename or sync, until there were
+so many. The next command then runs undisturbed. Weight hashes, scores, the report and the caches are compared with
+those of the same commands left alone; nothing may be made twice, and nothing half-written be left.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
-import multiprocessing
 import os
 import random
+import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from adapter_stilts.evaluation.zero_shot import SCORES, evaluate
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.backbone import Backbone, load_backbone
-from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.model.embedded import PACKAGE, build_embedded
+from adapter_stilts.paths import CACHE_VARIABLE, sha256_file
 from adapter_stilts.progress import say
+from adapter_stilts.report.content import make_report
+from adapter_stilts.report.write import write_report
 from adapter_stilts.runs.bundle import MANIFEST, read_manifest
-from adapter_stilts.runs.store import BUNDLE, Run, RunStore
+from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
 from adapter_stilts.studies.execute import execute
-from adapter_stilts.studies.plan import make_plan, states
+from adapter_stilts.studies.plan import make_plan, runs_of, states
 from adapter_stilts.studies.reading import read_study
+from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.tasks.encode import encode_split, label_inventory
 from adapter_stilts.training.execution import Execution
+from benchmarks.disturbing import disturb, run_alone
 from benchmarks.machine import describe_machine
-from benchmarks.tiny_study import write_study, write_tiny_backbone
+from benchmarks.tiny_study import TASKS, write_study, write_tiny_backbone
 
-# Processes that share the study.
-TOGETHER = 2
 # However often chance kills one run, it comes to its end.
 EVERY_STEP = Execution(checkpoint_seconds=0)
+# What says whether all went well.
+SAME = ("kills", "missing", "more", "different", "made_again", "left_over", "report_is_same", "caches_are_same")
+# Test sentences a language of the further evaluations.
+LIMITS = (8, 12, 16, 20)
 
 
 @dataclass(frozen=True)
 class Place:
-    """The study's file, and the backbone that it is on."""
+    """The study's file, the backbone that it is on, and where its commands write."""
 
     study: Path
     backbone: Backbone
+    folder: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def plan(self) -> Any:
+        return make_plan(read_study(self.study), self.runs, backbone=self.backbone, device="cpu")
 
 
-def run_study(place: Place, runs: Path) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """A command that is disturbed: its share of the kills, the renames and syncs of its first seconds, whether it is
+    done, and what it makes that can be made again (None: nothing)."""
+
+    name: str
+    command: Callable[[Place], None]
+    share: float
+    operations: int
+    done: Callable[[Place], bool]
+    forget: Callable[[Place], None] | None = None
+
+
+def run_study(place: Place) -> None:
     """The whole study, in this process."""
-    plan = make_plan(read_study(place.study), runs, backbone=place.backbone, device="cpu")
-    result = execute(plan, 0, execution=EVERY_STEP)
+    result = execute(place.plan(), 0, execution=EVERY_STEP)
     if result.failed:
         raise SystemExit(f"failed: {result.failed}")
 
 
-def quietly(place: Place, runs: Path) -> None:
-    """What a forked process does."""
-    torch.set_num_threads(1)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    run_study(place, runs)
+def study_is_done(place: Place) -> bool:
+    return all(state == "done" for state in states(place.plan()).values())
 
 
-def start(place: Place, runs: Path) -> Any:
-    process = multiprocessing.get_context("fork").Process(target=quietly, args=(place, runs))
-    process.start()
-    return process
+def score_more(place: Place) -> None:
+    """Every target in parts of its test split."""
+    for run in RunStore(place.runs).runs():
+        if run.record.scores:
+            for limit in LIMITS:
+                evaluate(run, limit=limit, runs=place.runs, device="cpu")
 
 
-def left_alone(place: Place, runs: Path) -> float:
-    """Seconds that the study takes."""
-    begun = time.perf_counter()
-    process = start(place, runs)
-    process.join()
-    if process.exitcode:
-        raise SystemExit(f"the undisturbed study ended with exit code {process.exitcode}")
-    return time.perf_counter() - begun
+def all_scored(place: Place) -> bool:
+    records = [run.record for run in RunStore(place.runs).runs() if run.record.scores]
+    return all({own["limit"] for own in record.scores.values()} >= set(LIMITS) for record in records)
 
 
-def killed(place: Place, runs: Path, kills: int, longest: float, seed: int) -> list[dict[str, Any]]:
-    """Kill so many processes, each a random time (up to `longest` seconds) after its start; what was there then."""
-    rng = random.Random(seed)
-    told: list[dict[str, Any]] = []
-    alive: list[tuple[float, Any]] = []
-    while len(told) < kills:
-        while len(alive) < TOGETHER:
-            alive.append((time.monotonic() + rng.uniform(0.05, longest), start(place, runs)))
-        alive.sort(key=lambda own: own[0])
-        until, process = alive.pop(0)
-        process.join(max(until - time.monotonic(), 0))
-        hit = process.is_alive()
-        process.kill()
-        process.join()
-        if hit:
-            told.append(
-                {"kill": len(told) + 1, "finished": len(RunStore(runs).names()), **at_work(runs), "made": made(runs)}
-            )
-        elif process.exitcode:
-            raise SystemExit(f"a process of the study ended by itself with exit code {process.exitcode}")
-        elif done(place, runs):
-            break
-    for _, process in alive:
-        process.kill()
-        process.join()
-    return told
+def forget_scores(place: Place) -> None:
+    for run in RunStore(place.runs).runs():
+        for name, own in run.record.scores.items():
+            if own["limit"] in LIMITS:
+                shutil.rmtree(run.folder / EVALUATIONS / name, ignore_errors=True)
 
 
-def done(place: Place, runs: Path) -> bool:
-    plan = make_plan(read_study(place.study), runs, backbone=place.backbone, device="cpu")
-    return all(state == "done" for state in states(plan).values())
+def report(place: Place) -> None:
+    plan = place.plan()
+    write_report(make_report(plan.study, list(runs_of(plan)), plan.store), place.folder / "report")
 
 
-def at_work(runs: Path) -> dict[str, int]:
-    """What a kill left: claims, checkpoints, half-written folders."""
+def build_caches(place: Place) -> None:
+    """Every split encoded, and the embedded backbone restored."""
+    os.environ[CACHE_VARIABLE] = str(place.folder / "cache")
+    for name in TASKS:
+        task = find_task(str(place.study.parent / f"{name}.yaml"))
+        for language, own in task.data.languages.items():
+            for split in ("train", "validation", "test"):
+                if getattr(own, split):
+                    encode_split(task, language, split, place.backbone.tokenizer, label_inventory(task, None))
+    if importlib.util.find_spec(PACKAGE) is not None:
+        build_embedded()
+
+
+def forget_caches(place: Place) -> None:
+    for own in (place.folder / "cache").glob("e*"):
+        shutil.rmtree(own)
+
+
+KINDS = (
+    Kind("study", run_study, 0.4, 80, study_is_done),
+    Kind("evaluate", score_more, 0.2, 40, all_scored, forget_scores),
+    Kind("report", report, 0.2, 60, lambda place: True, lambda place: None),
+    Kind("cache", build_caches, 0.2, 30, lambda place: True, forget_caches),
+)
+
+
+def disturbed(place: Place, kind: Kind, kills: int, alone: float, seed: int) -> list[dict[str, Any]]:
+    """The kills of one kind of command; what was there at each."""
+
+    def again() -> bool:
+        if not kind.done(place):
+            return True
+        if kind.forget is None:
+            return False
+        kind.forget(place)
+        return True
+
+    # Of the study, kills come faster than it can end; what is left is done without any.
+    longest = max(2.0 * alone / max(kills, 1), 0.5) if kind.forget is None else alone
+    return disturb(
+        lambda: kind.command(place),
+        place.folder / "errors.txt",
+        kills,
+        longest,
+        kind.operations,
+        random.Random(f"{kind.name} {seed}"),
+        kind.forget is not None,
+        again,
+        lambda: {"kind": kind.name, **at_work(place), "made": made(place.runs)},
+    )
+
+
+def at_work(place: Place) -> dict[str, int]:
+    """What a kill left: finished runs, claims, checkpoints, half-written files and folders."""
+    left = residue(place.folder)
     return {
-        "claims": len(list(runs.glob(".claims/*.json"))),
-        "checkpoints": len(list(runs.glob(".checkpoints/*/step-*"))),
-        "half_written": len([*runs.glob(".*.partial"), *runs.glob(".checkpoints/*/.*.partial")]),
+        "finished": len(RunStore(place.runs).names()),
+        "claims": sum(".claims/" in own for own in left),
+        "checkpoints": sum("/step-" in own for own in left),
+        "half_written": sum(own.endswith((".partial", ".replaced")) for own in left),
     }
+
+
+def residue(folder: Path) -> list[str]:
+    """Everything that no command should leave."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    hidden = [own for own in names if own.rpartition("/")[2].startswith(".") or "/." in f"/{own}"]
+    accepted = {"runs/.claims", "runs/.claims/.lock", "runs/.failures"}
+    return sorted(set(hidden) - accepted)
 
 
 def described(run: Run) -> dict[str, Any]:
@@ -149,41 +217,76 @@ def compared(whole: Path, broken: Path) -> dict[str, Any]:
     }
 
 
+def report_of(place: Place) -> dict[str, Any]:
+    """What must be the same in a report: its files, and what it says besides times."""
+    folder = place.folder / "report"
+    content = json.loads((folder / "data" / "report.json").read_text(encoding="utf-8"))
+    return {
+        "files": sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()),
+        **{key: content[key] for key in ("answers", "left_out", "done", "planned")},
+    }
+
+
+def caches_of(place: Place) -> dict[str, str]:
+    folder = place.folder / "cache"
+    return {own.relative_to(folder).as_posix(): sha256_file(own) for own in folder.glob("e*/*")}
+
+
 def made(runs: Path) -> dict[str, int]:
-    """When the weights of each finished run were written: of one that is made again, another time."""
-    return {own.parents[1].name: own.stat().st_mtime_ns for own in runs.glob(f"[!.]*/{BUNDLE}/{MANIFEST}")}
+    """When the weights of each finished run, and its scores, were written: of what is made again, another time."""
+    files = [*runs.glob(f"[!.]*/{BUNDLE}/{MANIFEST}"), *runs.glob(f"[!.]*/{EVALUATIONS}/[!.]*/{SCORES}")]
+    return {own.relative_to(runs).as_posix(): own.stat().st_mtime_ns for own in files if own.exists()}
+
+
+def made_again(told: Sequence[dict[str, Any]]) -> list[str]:
+    """What was there at one kill, and another at a later one of the same kind (some is made again on purpose)."""
+    seen: dict[str, int] = {}
+    again = set()
+    for moment in told:
+        again |= {name for name, when in moment["made"].items() if seen.setdefault(name, when) != when}
+    return sorted(again)
 
 
 def chaos(folder: Path, kills: int, seed: int, examples: int, epochs: int) -> dict[str, Any]:
-    """Both studies, and how they compare."""
+    """All commands left alone and disturbed, and how they compare."""
     backbone = load_backbone(str(write_tiny_backbone(folder / "tiny")))
-    place = Place(write_study(folder / "study", examples, epochs), backbone)
-    alone = left_alone(place, folder / "alone")
-    say(f"left alone: {alone:.1f} s")
-    begun = time.perf_counter()
-    # Kills come faster than the study can end; what is left is done without any.
-    told = killed(place, folder / "killed", kills, longest=max(2.0 * alone / max(kills, 1), 0.5), seed=seed)
-    seen: dict[str, int] = {}
-    for moment in told:
-        seen = {**moment.pop("made"), **seen}
-    left_alone(place, folder / "killed")
-    seconds = time.perf_counter() - begun
-    again = sorted(name for name, when in made(folder / "killed").items() if seen.get(name, when) != when)
+    study = write_study(folder / "study", examples, epochs)
+    alone, broken = Place(study, backbone, folder / "alone"), Place(study, backbone, folder / "killed")
+    told: list[dict[str, Any]] = []
+    again: list[str] = []
+    seconds: dict[str, dict[str, float]] = {}
+    left: dict[str, list[str]] = {}
+    for place in (alone, broken):
+        place.folder.mkdir()
+    for kind in KINDS:
+        undisturbed = run_alone(lambda own=kind: own.command(alone), folder / "errors.txt")  # type: ignore[misc]
+        begun = time.perf_counter()
+        moments = disturbed(broken, kind, round(kind.share * kills), undisturbed, seed)
+        run_alone(lambda own=kind: own.command(broken), broken.folder / "errors.txt")  # type: ignore[misc]
+        seconds[kind.name] = {"alone": undisturbed, "killed": time.perf_counter() - begun}
+        moments_and_end = [*moments, {"made": made(broken.runs)}]
+        again += made_again(moments_and_end) if kind.forget is not forget_scores else []
+        left[kind.name] = residue(broken.folder)
+        told += moments
+        say(f"{kind.name}: {len(moments)} disturbed; left over: {left[kind.name] or 'nothing'}")
     return {
         "kills": len(told),
-        "seconds_alone": alone,
-        "seconds_killed": seconds,
-        **compared(folder / "alone", folder / "killed"),
+        "by_kind_and_signal": Counter(f"{own['kind']} {own['signal']} at {own['at']}" for own in told),
+        "seconds": seconds,
+        **compared(alone.runs, broken.runs),
+        "report_is_same": report_of(alone) == report_of(broken),
+        "caches_are_same": caches_of(alone) == caches_of(broken),
+        "cache_files": len(caches_of(alone)),
         "made_again": again,
-        "left_over": at_work(folder / "killed"),
-        "at_each_kill": told,
+        "left_over": left,
+        "at_each_kill": [{key: value for key, value in own.items() if key != "made"} for own in told],
     }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Kill, compare, write what was found; exit code 1 where anything differs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
     parser.add_argument("--examples", type=int, default=96, help="training sentences of each task")
     parser.add_argument("--epochs", type=int, default=3)
@@ -191,9 +294,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["ADAPTER_STILTS_CACHE"] = f"{folder}/cache"
+        os.environ[CACHE_VARIABLE] = f"{folder}/cache"
         found = chaos(Path(folder), options.kills, options.seed, options.examples, options.epochs)
-    for key in ("kills", "runs", "weight_files", "missing", "more", "different", "made_again", "left_over"):
+    for key in (*SAME, "by_kind_and_signal", "runs", "weight_files", "cache_files", "seconds"):
         print(f"{key}: {found[key]}")
     if options.out is not None:
         amounts = " ".join(f"--{name} {getattr(options, name)}" for name in ("kills", "seed", "examples", "epochs"))
@@ -206,7 +309,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             **found,
         }
         atomic_write_text(options.out, json.dumps(result, indent=1) + "\n")
-    if found["missing"] or found["more"] or found["different"] or found["made_again"]:
+    if any(found[key] for key in ("missing", "more", "different", "made_again")) or any(found["left_over"].values()):
+        raise SystemExit(1)
+    if not (found["report_is_same"] and found["caches_are_same"]):
         raise SystemExit(1)
 
 

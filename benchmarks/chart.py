@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.files import atomic_write_text
 
 WIDTH, LEFT, BARS = 1_060, 330, 380
 ROW, BAR, HEADING = 22, 14, 34

@@ -26,8 +26,9 @@ from pathlib import Path
 from statistics import fmean
 
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.backbone import Backbone, load_backbone
-from adapter_stilts.paths import atomic_write_text, mirror_dir
+from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.tasks.catalog import find_task

@@ -22,8 +22,8 @@ from typing import Any
 
 from adapter_stilts.evaluation.scored_task import evaluation_name
 from adapter_stilts.evaluation.scores import SCORES
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.paths import atomic_write_text
 from adapter_stilts.runs.record import Cost, read_record, write_record
 from adapter_stilts.runs.store import EVALUATIONS, Run
 from adapter_stilts.studies.plan import Node, Plan, make_plan, states

@@ -16,7 +16,7 @@ from typing import Any
 import pandas
 
 from adapter_stilts.analysis.frame import load_study
-from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.report.svg import FIRST, INK, PALE, SECOND, SOFT, Axis, figure, line, mark, signed, text
 
 WIDTH, TOP, ROW = 860, 92, 32

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
+from adapter_stilts.files import atomic_folder
 from adapter_stilts.model.embedded import build_embedded
-from adapter_stilts.paths import atomic_folder, cache_dir
+from adapter_stilts.paths import cache_dir
 
 RANDOM_LARGE = "random-large"
 # https://huggingface.co/FacebookAI/xlm-roberta-large/blob/main/config.json

@@ -25,7 +25,8 @@ import numpy as np
 
 from adapter_stilts.evaluation.scored_task import TEST_SEED, language_identities, task_of
 from adapter_stilts.evaluation.zero_shot import load_run
-from adapter_stilts.paths import atomic_write_text, mirror_dir
+from adapter_stilts.files import atomic_write_text
+from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.tasks.encode import encode_split

@@ -24,7 +24,7 @@ import numpy as np
 from adapter_stilts.analysis.answer import answer
 from adapter_stilts.analysis.effects import Effects, fit_effects
 from adapter_stilts.analysis.observations import CELLS, Observation
-from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.progress import say
 from benchmarks.machine import describe_machine
 

@@ -27,8 +27,9 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.paths import atomic_write_text, mirror_dir
+from adapter_stilts.paths import mirror_dir
 from adapter_stilts.runs.record import package_versions
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training.data import load_training_data

@@ -18,8 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.paths import atomic_write_text, mirror_dir
+from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.tasks.catalog import find_task

@@ -10,9 +10,8 @@ import pytest
 
 from adapter_stilts import paths
 from adapter_stilts.errors import UsageError
+from adapter_stilts.files import atomic_folder, atomic_write_text
 from adapter_stilts.paths import (
-    atomic_folder,
-    atomic_write_text,
     cache_dir,
     check_folder,
     crc32_file,
@@ -20,7 +19,6 @@ from adapter_stilts.paths import (
     remembered_sha256,
     resolve_repository,
     sha256_file,
-    sweep,
     user_path,
 )
 
@@ -211,16 +209,6 @@ def test_a_folder_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
         check_folder(tmp_path / "gone", "--out")
     with pytest.raises(UsageError, match=r"^\$X: /proc/runs cannot be written \(.*\), accepted a folder to write to$"):
         check_folder(Path("/proc/runs"), "$X")
-
-
-def test_sweep_leaves_what_may_still_be_written_to(tmp_path: Path) -> None:
-    for name in ("a.part", "b.part", "c.other"):
-        (tmp_path / name).touch()
-    (tmp_path / "d.part").mkdir()
-    for name in ("b.part", "c.other", "d.part"):
-        os.utime(tmp_path / name, (0, 0))
-    sweep(tmp_path, "*.part")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.part", "c.other"]
 
 
 def test_crc32_of_a_known_text(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from adapter_stilts.analysis.table import Delta, Over, Row, Table, without
 from adapter_stilts.errors import UsageError
 from adapter_stilts.languages import language
 from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.runs.tidy import tidy
 
 # The runs of each row, by seed.
 Rows = Mapping[RowKey, Mapping[int, Scored]]
@@ -75,6 +76,7 @@ def compare_runs(
     most runs can be compared on (`choose_evaluations`). `sentence_intervals` asks for intervals over test sentences
     alone, whatever the number of seeds. Raises UsageError where nothing is scored.
     """
+    tidy(store)
     every = store.runs() if runs is None else runs
     candidates = [found for run in every if (found := list(scored_evaluations(run, split, limit)))]
     if not candidates:

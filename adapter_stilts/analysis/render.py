@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from adapter_stilts.analysis.bootstrap import SEEDS
 from adapter_stilts.analysis.table import Delta, Row, Table
 from adapter_stilts.languages import language
+from adapter_stilts.plain_text import markdown_cell, markdown_text
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,8 @@ def markdown(table: Table) -> str:
 def as_markdown(cells: Cells) -> str:
     """A heading, the note, what must be told besides as a list, and the table."""
     rule = ["---" if index < cells.text_columns else "---:" for index in range(len(cells.heads))]
-    rows = [[own.replace("|", "\\|") for own in row] for row in (cells.heads, *cells.rows)]
+    rows = [[markdown_cell(cell) for cell in row] for row in (cells.heads, *cells.rows)]
     lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
-    told = [f"- {own}" for own in cells.lines]
-    parts = [f"### {cells.title}", "", *([cells.note, ""] if cells.note else []), *([*told, ""] if told else [])]
-    return "\n".join([*parts, *lines, ""])
+    note = [markdown_text(cells.note), ""] if cells.note else []
+    told = [*(f"- {markdown_text(line)}" for line in cells.lines), ""] if cells.lines else []
+    return "\n".join([f"### {markdown_text(cells.title)}", "", *note, *told, *lines, ""])

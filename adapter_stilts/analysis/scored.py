@@ -69,7 +69,8 @@ class Scored:
     @cached_property
     def counts(self) -> dict[str, np.ndarray]:
         """Counts by sentence of the result's metric, by language. Reads the predictions."""
-        return {code: sentence_counts(self.metric_name, own) for code, own in read_predictions(self.folder).items()}
+        predictions = read_predictions(self.folder, self.scores.predictions)
+        return {code: sentence_counts(self.metric_name, own) for code, own in predictions.items()}
 
     @cached_property
     def gold(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ from adapter_stilts.cli.studies import study
 from adapter_stilts.cli.training import train
 from adapter_stilts.cli.tuning import tune
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.plain_text import printable
 from adapter_stilts.progress import use_utf8
 
 __all__ = ["app", "main"]
@@ -53,7 +54,7 @@ class OneLineErrors(TyperGroup):
 
 def _fail(exit_code: int, *lines: str) -> None:
     for line in lines:
-        print(" ".join(line.split()), file=sys.stderr)
+        print(printable(" ".join(line.split())), file=sys.stderr)
     raise typer.Exit(exit_code)
 
 

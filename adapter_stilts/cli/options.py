@@ -14,6 +14,7 @@ from adapter_stilts.backbone_names import DEFAULT_BACKBONE as DEFAULT_BACKBONE
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.composition import METHODS as OWN_METHODS
+from adapter_stilts.plain_text import json_text
 from adapter_stilts.schema import SplitName
 
 SPLITS = get_args(SplitName)
@@ -141,4 +142,4 @@ def usable_device(option: str | None) -> str | None:
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    print(json_text(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)))

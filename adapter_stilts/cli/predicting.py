@@ -72,7 +72,8 @@ def predict(
         raise UsageError(f"{file}: found a Parquet file, accepted with --out FILE.parquet (it is no text to print)")
     with quiet_libraries():
         from adapter_stilts.evaluation.predict import predict_file
-        from adapter_stilts.paths import atomic_write_bytes, user_path
+        from adapter_stilts.files import atomic_write_bytes
+        from adapter_stilts.paths import user_path
         from adapter_stilts.runs.store import RunStore
 
         content = predict_file(

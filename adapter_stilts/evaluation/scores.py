@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.paths import atomic_write_text
 from adapter_stilts.runs.leaks import Leak
-from adapter_stilts.runs.record import read_record, write_record
-from adapter_stilts.runs.store import EVALUATIONS, Run
-from adapter_stilts.runs.stored import Stored, read_stored
+from adapter_stilts.runs.store import Run, evaluation_folders
+from adapter_stilts.runs.stored import Sealed, read_stored, write_sealed
+from adapter_stilts.runs.update import update_record
+from adapter_stilts.trust import Amount, Count, Name, Percent, Sha256, TaskName
 
 SCORES = "scores.json"
 # What stands beside a language's metrics.
 COUNTS = ("n", "unseen_gold")
 
 
-class Scores(Stored):
+class Scores(Sealed):
     """The scores of one run on one split, in percent.
 
     `languages` maps a code to its metrics and `n` sentences (and `unseen_gold`, words whose gold label training never
@@ -33,16 +33,18 @@ class Scores(Stored):
 
     `majority` is, by language, what the majority class of the gold labels would score in `selection_metric`;
     `predicted_labels` the number of distinct labels predicted; `leaks` the languages in which the run trained on texts
-    of this split (None: not looked for).
+    of this split (None: not looked for). `predictions` is the SHA-256 of predictions.parquet.
 
     Empty in a file from before they were written down: `trained_languages`, `test_data`, `selection_metric`,
-    `majority`, `predicted_labels`.
+    `majority`, `predicted_labels`, `predictions`.
     """
 
-    run: str
-    task: str
+    sealed_format: ClassVar[int] = 2
+    format: Literal[1, 2] = 1
+    run: Name
+    task: TaskName
     split: Literal["train", "validation", "test"]
-    limit: int | None
+    limit: Count | None
     metrics: tuple[str, ...]
     metric_versions: dict[str, str]
     selection_metric: str = ""
@@ -50,16 +52,26 @@ class Scores(Stored):
     precision: str = "float32"
     trained_languages: tuple[str, ...] = ()
     test_data: dict[str, str] = Field(default_factory=dict)
-    languages: dict[str, dict[str, float]]
-    mean: dict[str, float]
+    languages: dict[str, dict[str, Amount]]
+    mean: dict[str, Percent]
     # The older name is that of files in which English alone was left out.
-    mean_zero_shot: dict[str, float] | None = Field(
+    mean_zero_shot: dict[str, Percent] | None = Field(
         validation_alias=AliasChoices("mean_zero_shot", "mean_without_english")
     )
-    majority: dict[str, float] = Field(default_factory=dict)
-    predicted_labels: dict[str, int] = Field(default_factory=dict)
+    majority: dict[str, Percent] = Field(default_factory=dict)
+    predicted_labels: dict[str, Count] = Field(default_factory=dict)
     leaks: tuple[Leak, ...] | None = None
     missing: dict[str, str]
+    predictions: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _percentages(self) -> Scores:
+        for code, metrics in self.languages.items():
+            if lacking := self.mean.keys() - metrics.keys():
+                raise ValueError(f"languages.{code}: found no {min(lacking)}, accepted what `mean` has")
+            if (name := next((name for name in self.mean if metrics[name] > 100), None)) is not None:
+                raise ValueError(f"languages.{code}.{name}: found {metrics[name]:g}, accepted 0 to 100")
+        return self
 
 
 def read_scores(folder: Path, run: Run) -> Scores:
@@ -82,14 +94,14 @@ def read_scores(folder: Path, run: Run) -> Scores:
 def evaluations_of(run: Run) -> Iterator[tuple[Path, Scores]]:
     """Folder and scores of each of a run's evaluations, by name. What a killed process left half-written is no
     evaluation. Raises what `read_scores` raises."""
-    for folder in sorted((run.folder / EVALUATIONS).glob("*")):
-        if not folder.name.startswith(".") and (folder / SCORES).is_file():
+    for folder in evaluation_folders(run):
+        if (folder / SCORES).is_file():
             yield folder, read_scores(folder, run)
 
 
 def write_scores(folder: Path, scores: Scores) -> None:
     """Write (or replace, as a whole) scores.json in an evaluation's folder."""
-    atomic_write_text(folder / SCORES, scores.model_dump_json(indent=2) + "\n")
+    write_sealed(folder / SCORES, scores)
 
 
 def mean_without(languages: Mapping[str, Mapping[str, float]], left_out: Sequence[str]) -> dict[str, float] | None:
@@ -102,7 +114,6 @@ def mean_without(languages: Mapping[str, Mapping[str, float]], left_out: Sequenc
 
 def note_scores(run: Run, name: str, scores: Scores) -> None:
     """Put the means into the run's record, read anew: another evaluation may have added its own meanwhile."""
-    record = read_record(run.folder)
     note: dict[str, Any] = {
         "split": scores.split,
         "limit": scores.limit,
@@ -112,5 +123,4 @@ def note_scores(run: Run, name: str, scores: Scores) -> None:
         "mean": scores.mean,
         "mean_zero_shot": scores.mean_zero_shot,
     }
-    if record.scores.get(name) != note:
-        write_record(run.folder, record.model_copy(update={"scores": {**record.scores, name: note}}))
+    update_record(run.folder, lambda record: record.model_copy(update={"scores": {**record.scores, name: note}}))

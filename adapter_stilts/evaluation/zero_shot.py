@@ -13,7 +13,13 @@ import torch
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.metrics import METRICS
-from adapter_stilts.evaluation.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
+from adapter_stilts.evaluation.predictions import (
+    PREDICTIONS,
+    Predictions,
+    check_predictions,
+    read_predictions,
+    write_predictions,
+)
 from adapter_stilts.evaluation.scored_task import (
     TEST_SEED,
     check_languages,
@@ -22,13 +28,24 @@ from adapter_stilts.evaluation.scored_task import (
     task_of,
 )
 from adapter_stilts.evaluation.scores import SCORES, Scores, mean_without, note_scores, read_scores, write_scores
+from adapter_stilts.files import atomic_file
 from adapter_stilts.model.backbone import Backbone, load_backbone
-from adapter_stilts.paths import atomic_folder, mirror_dir, user_path
+from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress, say
 from adapter_stilts.runs.bundle import Manifest, load_bundle
 from adapter_stilts.runs.leaks import Leak
-from adapter_stilts.runs.store import EVALUATIONS, Keep, Run, RunStore, bundle_of, keep_of
+from adapter_stilts.runs.store import (
+    EVALUATIONS,
+    Keep,
+    Run,
+    RunStore,
+    add_evaluation,
+    bundle_of,
+    check_manifest,
+    keep_of,
+)
 from adapter_stilts.runs.stored import read_stored
+from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import RESULT_KEYS, all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
@@ -36,6 +53,7 @@ from adapter_stilts.threads import computing_with, thread_count
 from adapter_stilts.training.device import default_device
 from adapter_stilts.training.inference import SCORING_PRECISION, majority_score, predict_labels, score
 from adapter_stilts.training.leaks import leaks_of_run, refuse_scored_leaks
+from adapter_stilts.trust import regular_file
 
 
 def evaluate(
@@ -65,6 +83,7 @@ def evaluate(
     under the run trained on its test sentences; StiltsError where none of the languages has data.
     """
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
+    tidy(store)
     run = run if isinstance(run, Run) else store.find(run)
     mirror, threads = mirror_dir(mirror), thread_count(threads)
     task = task_of(run, task)
@@ -76,11 +95,13 @@ def evaluate(
     asked = _Asked(task, split, limit, identities, missing, mirror)
     if not (folder / SCORES).is_file():
         with computing_with(threads):
-            _score_run(run, asked, folder, store, device or default_device())
+            _score_run(run, asked, name, store, device or default_device())
     scores = _completed(run, asked, folder)
     note_scores(run, name, scores)
-    keep_of(run, keep)
+    if not keep_of(run, keep):
+        say(f"{run.name}: its weights stay: another process needs them")
     if out is not None:
+        check_predictions(folder, scores.predictions)
         _copy(folder, user_path(out))
     if task not in all_tasks():
         say(f"{run.name}: scored on the {split} data of {task.path}")
@@ -104,6 +125,7 @@ def load_run(
     mirror = mirror_dir(Path(mirror) if mirror is not None else None)
     backbone = load_backbone(stored.id, revision=stored.revision, mirror=mirror)
     model, manifest = load_bundle(bundle_of(run), backbone)
+    check_manifest(run, manifest)
     return model.to(device), manifest, backbone
 
 
@@ -124,8 +146,8 @@ class _Asked:
         return [encode_split(self.task, code, self.split, tokenizer, labels, self.mirror) for code in self.test_data]
 
 
-def _score_run(run: Run, asked: _Asked, folder: Path, store: RunStore, device: str) -> None:
-    """Predict and score every language, and write the evaluation's folder whole."""
+def _score_run(run: Run, asked: _Asked, name: str, store: RunStore, device: str) -> None:
+    """Predict and score every language, and write the evaluation's folder whole, unless another process did so."""
     model, manifest, backbone = load_run(run, asked.mirror, device)
     splits = asked.encoded(backbone.tokenizer, manifest.labels)
     refuse_scored_leaks(run, asked.task, splits, backbone.tokenizer, store)
@@ -139,14 +161,9 @@ def _score_run(run: Run, asked: _Asked, folder: Path, store: RunStore, device: s
     with progress(f"{run.name} {asked.split}", tokens, "pieces") as reporter:
         predictions, precision = _predict(model, manifest, splits, samples, precision, reporter)
     scores = _summarise(run, asked, predictions, precision, leaks)
-    if not (folder / SCORES).is_file():  # left of an evaluation whose scores somebody removed
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        with atomic_folder(folder) as beside:
-            write_predictions(beside, predictions)
-            write_scores(beside, scores)
-    except FileExistsError:
-        say(f"{run.name}: another process scored it first; its scores stay")
+    with add_evaluation(run, name, SCORES) as beside:
+        sha256 = write_predictions(beside, predictions)
+        write_scores(beside, scores.model_copy(update={"predictions": sha256}))
 
 
 def _predict(
@@ -229,7 +246,7 @@ def _completed(run: Run, asked: _Asked, folder: Path) -> Scores:
     scores = read_scores(folder, run)
     update: dict[str, Any] = {"test_data": dict(asked.test_data), "missing": dict(asked.missing)}
     if not scores.majority and (folder / PREDICTIONS).is_file():
-        update |= _floors(run, scores.metrics, list(read_predictions(folder).values()))
+        update |= _floors(run, scores.metrics, list(read_predictions(folder, scores.predictions).values()))
     completed = scores.model_copy(update=update)
     if completed != read_stored(folder / SCORES, Scores):
         write_scores(folder, completed)
@@ -239,7 +256,6 @@ def _completed(run: Run, asked: _Asked, folder: Path) -> Scores:
 def _copy(folder: Path, out: Path) -> None:
     """Copy an evaluation's files to `out`, each whole."""
     out.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        beside = out / f".{path.name}.partial"
-        shutil.copyfile(path, beside)
-        beside.replace(out / path.name)
+    for path in (regular_file(folder / name, folder) for name in (SCORES, PREDICTIONS)):
+        with atomic_file(out / path.name) as beside:
+            shutil.copyfile(path, beside)

@@ -25,21 +25,37 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from adapter_stilts.backbone_names import ACCEPTED, DEFAULT_BACKBONE, EMBEDDED, hint, is_backbone_name, portable_name
-from adapter_stilts.errors import DataError, UsageError
+from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.model.embedded import build_embedded, embedded_sha256
+from adapter_stilts.model.tensors import check_finite
 from adapter_stilts.paths import mirror_dir, remembered_sha256, resolve_repository, user_path
+from adapter_stilts.trust import LARGEST_TOKENIZER, names_in, read_json, refuse, regular_file, tensor_shapes
 
 PINNED_REVISIONS = {
     "FacebookAI/xlm-roberta-large": "c23d21b0620b635a76227c604d44e43a9f0ee389",
     "FacebookAI/xlm-roberta-base": "e73636d4f797dec63c3081bb6ed5c7b0bb3f2089",
 }
 HUB_TIMEOUT_SECONDS = 10.0
+# Beside a checkpoint, `transformers` would follow it to other weights.
+ADAPTER_OF_PEFT = "adapter_config.json"
+_FOREIGN_CODE = {"auto_map", "trust_remote_code", "quantization_config", "custom_pipelines"}
+_OF_ADAPTERS = {"adapters", "prediction_heads", "_attn_implementation", "attn_implementation"}
+# Sizes beyond which no XLM-R will go: what is built before weights are read takes time and memory by them.
+_LARGEST = {
+    "hidden_size": 65_536,
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 1_024,
+    "intermediate_size": 1_048_576,
+    "vocab_size": 8_000_000,
+    "max_position_embeddings": 1_048_576,
+    "type_vocab_size": 1_024,
+}
+_SHARES = ("attention_probs_dropout_prob", "hidden_dropout_prob", "initializer_range", "layer_norm_eps")
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -106,6 +122,7 @@ def load_model(backbone: Backbone) -> XLMRobertaAdapterModel:
     Raises DataError if a weight of the encoder is missing, left over, of another shape, or unreadable.
     """
     fetch_weights(backbone)
+    _check_weights(backbone)
     config = copy.deepcopy(backbone.config)
     # `adapters` writes it into what it saves; the folder that the weights were read from is nobody's business.
     name = portable_name(backbone.id)
@@ -121,10 +138,11 @@ def load_model(backbone: Backbone) -> XLMRobertaAdapterModel:
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # as above, and whatever is wrong with the files
         raise DataError(f"{backbone.folder}: weights cannot be read: {_one_line(error)}") from error
     _check_report(backbone.folder, report)
     model.config.name_or_path = name
+    check_finite(backbone.folder, model.state_dict())
     model.roberta.pooler = FirstTokenPooler()
     return model.eval()
 
@@ -150,23 +168,49 @@ def _from_folder(backbone: str, folder: Path, sha256: str | None = None, revisio
     return Backbone(backbone, revision, sha256 or _folder_sha256(folder), folder, tokenizer, config)
 
 
-def _read_config(path: Path) -> XLMRobertaConfig:
+def check_model_config(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint's config.json. Raises UsageError for another model than XLM-R, for sizes that none
+    has, and for keys that ask for code or weights from elsewhere."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        model_type = raw.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path}: no readable configuration of a model ({_one_line(error)})") from error
-    if "auto_map" in raw:
-        raise UsageError(f"{path}: key auto_map asks for code from the checkpoint, which is never run; remove the key")
+        raw = read_json(path)
+    except StiltsError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UsageError(f"{path}: no readable configuration of a model ({reason})") from error
+    for key in sorted(_FOREIGN_CODE & raw.keys()):
+        raise UsageError(f"{path}: key {key} asks for code from the checkpoint, which is never run; remove the key")
+    model_type = raw.get("model_type")
     if model_type != "xlm-roberta":
-        raise UsageError(f"{path}: model_type is {model_type!r}; only 'xlm-roberta' is supported")
-    return XLMRobertaConfig.from_dict(raw)
+        raise UsageError(f"{path}: model_type is {str(model_type)[:80]!r}; only 'xlm-roberta' is supported")
+    for key, most in _LARGEST.items():
+        if key in raw and not (type(raw[key]) is int and 0 < raw[key] <= most):
+            raise UsageError(f"{path}: {key}: found {str(raw[key])[:80]}, accepted 1 to {most:,}")
+    for key in _SHARES:
+        if key in raw and not (type(raw[key]) in (int, float) and 0 <= raw[key] < 1):
+            raise UsageError(f"{path}: {key}: found {str(raw[key])[:80]}, accepted 0 to 1")
+    return raw
+
+
+def _read_config(path: Path) -> XLMRobertaConfig:
+    raw = check_model_config(path)
+    try:
+        # A checkpoint's own adapters and heads are no part of the encoder.
+        config = XLMRobertaConfig.from_dict({key: own for key, own in raw.items() if key not in _OF_ADAPTERS})
+    except Exception as error:  # whatever the library stumbles over in a value of another type
+        raise UsageError(f"{path}: no readable configuration of a model ({_one_line(error)})") from error
+    if config.hidden_size % config.num_attention_heads:
+        found = f"{config.hidden_size} and {config.num_attention_heads}"
+        raise UsageError(f"{path}: hidden_size and num_attention_heads: found {found}, accepted a multiple")
+    if type(config.pad_token_id) is not int or not 0 <= config.pad_token_id < config.max_position_embeddings - 2:
+        raise UsageError(f"{path}: pad_token_id: found {str(config.pad_token_id)[:80]}, accepted that of a piece")
+    return config
 
 
 def _read_tokenizer(path: Path, config: XLMRobertaConfig) -> PreTrainedTokenizerFast:
     """From tokenizer.json alone, which is part of the backbone's identity. Positions start at padding_idx + 1."""
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"{path}: missing; save the checkpoint's fast tokenizer beside its weights")
+    if regular_file(path).stat().st_size > LARGEST_TOKENIZER:
+        raise UsageError(f"{path}: found more than {LARGEST_TOKENIZER:,} bytes, accepted a tokenizer")
     longest = config.max_position_embeddings - config.pad_token_id - 1
     try:
         tokenizer = XLMRobertaTokenizerFast(tokenizer_file=str(path), model_max_length=longest)
@@ -179,21 +223,57 @@ def _read_tokenizer(path: Path, config: XLMRobertaConfig) -> PreTrainedTokenizer
 
 def _weight_files(folder: Path) -> list[Path]:
     """The checkpoint's safetensors: one file, or the index and its shards. Raises UsageError if there are none."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
+    if (folder / ADAPTER_OF_PEFT).exists():
+        raise UsageError(f"{folder / ADAPTER_OF_PEFT}: found an adapter of peft, accepted a checkpoint's weights")
+    if (folder / WEIGHTS).exists():
+        return [regular_file(folder / WEIGHTS, folder)]
     index = folder / WEIGHTS_INDEX
-    if not index.is_file():
+    if not index.exists():
         others = sorted(path.name for pattern in ("*.bin", "*.h5", "*.msgpack") for path in folder.glob(pattern))
         found = ", ".join(others) or "no weights"
         raise UsageError(f"{folder}: found {found}; weights are read from {WEIGHTS} only (safetensors, no pickle)")
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(f"{index}: no readable weight_map ({_one_line(error)})") from error
+    names = sorted(set(weight_map(index).values()))
     for name in names:
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise UsageError(f"{index}: names {name}, which is missing")
-    return [index, *(folder / name for name in names)]
+    return [index, *(regular_file(folder / name, folder) for name in names)]
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Which file beside the index holds each weight. Raises UsageError for an index that cannot be read, or that names
+    files elsewhere."""
+    try:
+        found = read_json(index).get("weight_map")
+        if not isinstance(found, dict) or not found:
+            refuse(index, "no weight_map", "one that is not empty")
+        list(names_in(found.values(), index))
+    except StiltsError as error:
+        reason = str(error).removeprefix(f"{index}: ")
+        raise UsageError(f"{index}: no readable weight_map ({reason})") from error
+    return {str(key): str(name) for key, name in found.items()}
+
+
+def _check_weights(backbone: Backbone) -> None:
+    """Raise DataError where the files' headers say other sizes than config.json, before memory is taken for either."""
+    config = backbone.config
+    hidden, inner = config.hidden_size, config.intermediate_size
+    sizes = {
+        "embeddings.word_embeddings.weight": (config.vocab_size, hidden),
+        "embeddings.position_embeddings.weight": (config.max_position_embeddings, hidden),
+        "encoder.layer.0.intermediate.dense.weight": (inner, hidden),
+        f"encoder.layer.{config.num_hidden_layers - 1}.output.dense.weight": (hidden, inner),
+    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in _weight_files(backbone.folder):
+        if path.name != WEIGHTS_INDEX:
+            shapes |= {name.removeprefix("roberta."): own.shape for name, own in tensor_shapes(path).items()}
+    for name, size in sizes.items():
+        if name not in shapes:
+            raise DataError(f"{backbone.folder}: checkpoint lacks weights of the encoder, such as {name}")
+        if shapes[name] != size:
+            raise DataError(
+                f"{backbone.folder}: weights cannot be read: {name} is {shapes[name]}, its config.json says {size}"
+            )
 
 
 def _folder_sha256(folder: Path) -> str:
@@ -247,7 +327,7 @@ def _download_weights(backbone: str, commit: str) -> None:
             _hub_file(backbone, WEIGHTS, commit)
         except EntryNotFoundError:
             index = _hub_file(backbone, WEIGHTS_INDEX, commit)
-            for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())):
+            for name in sorted(set(weight_map(index).values())):
                 _hub_file(backbone, name, commit)
     except LocalEntryNotFoundError as error:
         raise UsageError(f"{place}: {WEIGHTS} is not in the cache, and the Hub could not be reached") from error

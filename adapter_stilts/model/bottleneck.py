@@ -16,17 +16,31 @@ from typing import Any
 import torch
 from adapters import AdapterConfig
 from adapters.configuration import AdapterFusionConfig, DynamicAdapterFusionConfig, StaticAdapterFusionConfig
+from adapters.loading import AdapterFusionLoader, AdapterLoader
 from adapters.methods.bottleneck import BottleneckLayer
 from adapters.methods.modeling import BertFusion
+from adapters.utils import (
+    ADAPTERFUSION_CONFIG_NAME,
+    CONFIG_NAME,
+    SAFE_ADAPTERFUSION_WEIGHTS_NAME,
+    SAFE_WEIGHTS_NAME,
+)
 from torch import Tensor, nn
 
-from adapter_stilts.errors import UsageError
+from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model.tensors import fill
 from adapter_stilts.schema import Recipe, layer_numbers
+from adapter_stilts.trust import read_json, refuse
 
 # Share of a fusion's weight that the adapter which does nothing begins with, and the length of its output: long enough
 # that a query of moderate length can prefer it, short beside hidden states (about 20 on the embedded backbone).
 NULL_SHARE = 0.95
 NULL_LENGTH = 0.25
+# Of a saved adapter; the widest feed-forward layer of an XLM-R has 16,384.
+LARGEST_BOTTLENECK = 65_536
+_SIMPLE = (bool, int, float, str, list, type(None))
+# What `adapters` raises for configurations that it cannot build.
+_REFUSED = (AssertionError, AttributeError, ImportError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 def bottleneck_config(recipe: Recipe, layers: int) -> AdapterConfig:
@@ -76,8 +90,63 @@ def _free_direction(adapters: list[Any]) -> Tensor:
 
 
 def load_bottleneck(model: Any, folder: Path, name: str) -> None:
-    """Put a saved adapter on a model, without its head, under a name of our choice."""
-    model.load_adapter(str(folder), load_as=name, with_head=False, use_safetensors=True)
+    """Put a saved adapter on a model, without its head, under a name of our choice.
+
+    Raises StiltsError with the file for a configuration of anything but a bottleneck adapter, and where its weights are
+    not exactly those of the configuration.
+    """
+    path = folder / CONFIG_NAME
+    saved, config = _saved_config(path, AdapterConfig.load("pfeiffer").to_dict())
+    _check_sizes(path, config, model.config)
+    try:
+        model.add_adapter(name, config=AdapterConfig.load(config))
+    except _REFUSED as error:
+        raise StiltsError(f"{path}: found no bottleneck adapter ({' '.join(str(error).split())[:200]})") from None
+    _fill_part(model, folder / SAFE_WEIGHTS_NAME, AdapterLoader(model), saved, name)
+
+
+def load_fusion(model: Any, folder: Path, names: list[str]) -> None:
+    """Put the saved fusion of these adapters on a model. Raises StiltsError as `load_bottleneck`."""
+    path = folder / ADAPTERFUSION_CONFIG_NAME
+    name, config = _saved_config(path, DynamicAdapterFusionConfig().to_dict())
+    if name != ",".join(names):
+        refuse(path, f"the fusion of {name[:80]}", f"that of {','.join(names)}")
+    try:
+        model.add_adapter_fusion(names, config, name=name)
+    except _REFUSED as error:
+        raise StiltsError(f"{path}: found no fusion ({' '.join(str(error).split())[:200]})") from None
+    _fill_part(model, folder / SAFE_ADAPTERFUSION_WEIGHTS_NAME, AdapterFusionLoader(model), name, name)
+
+
+def _saved_config(path: Path, accepted: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and configuration of what is saved; its keys are the accepted ones, each with a value of a type there."""
+    saved = read_json(path)
+    name, config = saved.get("name"), saved.get("config")
+    if not isinstance(name, str) or not isinstance(config, dict):
+        refuse(path, "no name or config", "both")
+    for key, value in config.items():
+        if key not in accepted:
+            refuse(path, f"config.{key[:80]}", ", ".join(accepted))
+        if not isinstance(value, _SIMPLE) or (isinstance(value, list) and not all(type(own) is int for own in value)):
+            refuse(path, f"config.{key}: {str(value)[:80]!r}", "a plain value")
+    return name, {**accepted, **config}
+
+
+def _check_sizes(path: Path, config: dict[str, Any], model_config: Any) -> None:
+    """Raise StiltsError for sizes that no adapter has, before memory is taken for them."""
+    reduction, dimension = config["reduction_factor"], config["phm_dim"]
+    plain = isinstance(reduction, int | float) and not isinstance(reduction, bool) and math.isfinite(reduction)
+    if not plain or reduction <= 0 or model_config.hidden_size / reduction > LARGEST_BOTTLENECK:
+        refuse(path, f"config.reduction_factor: {str(reduction)[:80]}", f"a bottleneck of 1 to {LARGEST_BOTTLENECK:,}")
+    if type(dimension) is not int or not 1 <= dimension <= model_config.hidden_size:
+        refuse(path, f"config.phm_dim: {str(dimension)[:80]}", f"1 to {model_config.hidden_size}")
+
+
+def _fill_part(model: Any, path: Path, loader: Any, saved: str, name: str) -> None:
+    """Put the weights in a file into what was just added to the model; `saved` is its name there."""
+    wanted = loader.filter_func(name)
+    back = loader.rename_func(name, saved)
+    fill(path, {back(key): tensor for key, tensor in model.state_dict().items() if wanted(key)})
 
 
 def average_bottlenecks(model: Any, names: list[str], merged: str, weights: tuple[float, ...] | None) -> None:

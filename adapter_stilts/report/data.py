@@ -14,6 +14,7 @@ from adapter_stilts.analysis.frame import COLUMNS, SCORES_FILE
 from adapter_stilts.analysis.study import arrangement
 from adapter_stilts.analysis.table import Row
 from adapter_stilts.languages import language
+from adapter_stilts.plain_text import csv_cell
 from adapter_stilts.report.content import Report
 
 Rows = list[dict[str, Any]]
@@ -171,7 +172,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = 
     out = io.StringIO()
     writer = csv.DictWriter(out, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in rows)
     return out.getvalue()
 
 

@@ -8,6 +8,7 @@ from html import escape
 
 from adapter_stilts.analysis.majority import numbered_rows, scores_by_language
 from adapter_stilts.analysis.render import Cells, by_family, by_language, interval_words, summary
+from adapter_stilts.plain_text import printable
 from adapter_stilts.report.content import Report
 from adapter_stilts.report.data import contrast_rows, heatmap_rows, left_out_rows
 from adapter_stilts.report.svg import short, signed
@@ -240,7 +241,7 @@ def as_latex(cells: Cells, label: str) -> str:
 
 def latex_text(own: str) -> str:
     """Text with what LaTeX would read as commands made harmless."""
-    return "".join(_LATEX.get(character, character) for character in own)
+    return "".join(_LATEX.get(character, character) for character in printable(own, keep="\n"))
 
 
 def as_html(cells: Cells) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_stilts.analysis.render import as_markdown
-from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.report.content import Report
 from adapter_stilts.report.data import csv_files
 from adapter_stilts.report.page import page

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapter_stilts.runs.stored import Stored
+from adapter_stilts.trust import Count
 
 
 class Leak(Stored):
@@ -14,8 +15,8 @@ class Leak(Stored):
     task: str
     language: str
     split: str
-    texts: int
-    shared: int
+    texts: Count
+    shared: Count
     identical: bool
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from adapter_stilts.model.composition import Composition
-from adapter_stilts.paths import atomic_write_text
+from adapter_stilts.runs.bundle import MULTI_TASK as MULTI_TASK
 from adapter_stilts.runs.bundle import StoredBackbone
 from adapter_stilts.runs.leaks import Leak
-from adapter_stilts.runs.stored import Stored, read_stored
+from adapter_stilts.runs.stored import Sealed, Stored, read_stored, write_sealed
 from adapter_stilts.schema import MethodName, Recipe
+from adapter_stilts.trust import Amount, Count, Name, Percent, Sha256, TaskName, check_tree
 
 Control = Literal["random", "shuffled"]
 RECORD = "record.json"
-# Kind of a run on several tasks.
-MULTI_TASK = "multi_task"
 PACKAGES = (
     "adapter-stilts",
     "adapters",
@@ -40,8 +39,8 @@ class StoredTask(Stored):
     `metrics` are those of the development scores."""
 
     config: str
-    name: str
-    version: int
+    name: TaskName
+    version: Count
     kind: str
     role: str
     knowledge: str
@@ -56,8 +55,8 @@ class StoredPart(Stored):
 
     name: str
     trains: bool
-    tensors: int
-    parameters: int
+    tensors: Count
+    parameters: Count
 
 
 class StoredData(Stored):
@@ -73,23 +72,23 @@ class StoredData(Stored):
     sha256: str
     source: str
     revision: str | None
-    available: int
-    examples: int
-    tokens: int
-    units: int
+    available: Count
+    examples: Count
+    tokens: Count
+    units: Count
 
 
 class Underneath(Stored):
     """A run whose weights this one stands on. `label` is its task with what a table must say of it besides, such as
     `ud_deprel (shuffled)`; `control` is its own, or that of a run that it stands on itself."""
 
-    run: str
-    task: str
+    run: Name
+    task: TaskName
     label: str
     control: Control | None
     knowledge: str
     granularity: str
-    development: float
+    development: Percent
 
 
 class EpochScore(Stored):
@@ -97,25 +96,25 @@ class EpochScore(Stored):
     as `task.metric`, and their mean as the selection metric). `labels` is the number of distinct labels predicted on
     development data, of several tasks the smallest (None: masked language modelling, or an older record)."""
 
-    epoch: int
+    epoch: Count
     loss: float
-    scores: dict[str, float]
-    labels: int | None = None
+    scores: dict[str, Percent]
+    labels: Count | None = None
 
 
 class Cost(Stored):
     """What a run cost. `tokens_per_second` counts real pieces in training; `train_seconds` leaves evaluation out;
     `peak_memory_bytes` is the device's on a GPU, the process's on a CPU; `bundle_bytes` is the bundle's size."""
 
-    train_seconds: float
-    seconds: float
-    steps: int
-    tokens_per_second: float
-    peak_memory_bytes: int
-    bundle_bytes: int
+    train_seconds: Amount
+    seconds: Amount
+    steps: Count
+    tokens_per_second: Amount
+    peak_memory_bytes: Count
+    bundle_bytes: Count
 
 
-class Record(Stored):
+class Record(Sealed):
     """record.json: written once when a run is done; `scores` grow with each evaluation of the whole task.
 
     `limit` is the number of training examples asked for (None: all); `over` the runs underneath, in the order
@@ -127,11 +126,14 @@ class Record(Stored):
     there, `development_labels` the number of distinct labels predicted there, of several tasks the smallest (both None:
     masked language modelling, or a record from before they were written down); `leaks` what the run trained on of its
     task's own development and test data (None: not looked for). `scores` maps the name of an evaluation (a folder
-    beside this file) to its split, number of test sentences a language, hashes of the test data and means.
+    beside this file) to its split, number of test sentences a language, hashes of the test data and means;
+    `trained_on` is the SHA-256 of the file of that name beside this one (None: a record from before it was written
+    down).
     """
 
-    format: Literal[2] = 2
-    name: str
+    sealed_format: ClassVar[int] = 3
+    format: Literal[2, 3] = 2
+    name: Name
     identity: dict[str, Any]
     task: StoredTask
     method: MethodName
@@ -139,32 +141,33 @@ class Record(Stored):
     variant: str
     control: Control | None
     languages: tuple[str, ...]
-    match_tokens: int | None
+    match_tokens: Count | None
     over: tuple[Underneath, ...]
     backbone: StoredBackbone
     seed: int
-    limit: int | None
+    limit: Count | None
     recipe: Recipe
     word_piece: str
     labels: tuple[str, ...]
     data: tuple[StoredData, ...]
     parts: tuple[StoredPart, ...]
-    trainable_parameters: int
-    total_parameters: int
+    trainable_parameters: Count
+    total_parameters: Count
     history: tuple[EpochScore, ...]
-    selected_epoch: int
-    development: float
-    development_majority: float | None = None
-    development_labels: int | None = None
+    selected_epoch: Count
+    development: Percent
+    development_majority: Percent | None = None
+    development_labels: Count | None = None
     leaks: tuple[Leak, ...] | None = None
     cost: Cost
     device: str
-    threads: int
+    threads: Count
     precision: str
     packages: dict[str, str]
     python: str
     created: str
-    scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    scores: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    trained_on: Sha256 | None = None
 
 
 def package_versions() -> tuple[dict[str, str], str]:
@@ -172,11 +175,13 @@ def package_versions() -> tuple[dict[str, str], str]:
     return {name: version(name) for name in PACKAGES}, platform.python_version()
 
 
-def write_record(folder: Path, record: Record) -> None:
-    """Write (or replace, as a whole) the record in a run's folder."""
-    atomic_write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
+def write_record(folder: Path, record: Record) -> Record:
+    """Write (or replace, as a whole) the record in a run's folder, sealed; returns it so."""
+    return write_sealed(folder / RECORD, record)
 
 
 def read_record(folder: Path) -> Record:
-    """The record in a run's folder. Raises StiltsError where it is missing or damaged, with file and key."""
+    """The record in a run's folder. Raises StiltsError where it is missing or damaged, with file and key, and where the
+    folder holds links."""
+    check_tree(folder)
     return read_stored(folder / RECORD, Record)

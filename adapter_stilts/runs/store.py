@@ -7,14 +7,22 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.paths import atomic_folder, check_folder, is_file, replaced_folder, user_path
+from adapter_stilts.files import partial_folder, publish, read_regular, replaced_folder, swap, sync_folder
+from adapter_stilts.owners import partial_name
+from adapter_stilts.paths import check_folder, is_file, user_path
+from adapter_stilts.progress import say
+from adapter_stilts.residue import remove
+from adapter_stilts.runs.bundle import MANIFEST, Manifest, check_bundle
+from adapter_stilts.runs.claims import Claims, Needs
 from adapter_stilts.runs.record import RECORD, Record, read_record, write_record
+from adapter_stilts.runs.update import locked_record
+from adapter_stilts.trust import copy_tree, is_name
 
 RUNS_VARIABLE = "ADAPTER_STILTS_RUNS"
 BUNDLE = "bundle"
@@ -62,9 +70,16 @@ class RunStore:
         check_folder(self.folder, self.source)
 
     def get(self, name: str) -> Run | None:
-        """The finished run of exactly that name, or None."""
+        """The finished run of exactly that name, or None. Raises StiltsError where its record is that of another."""
+        run = self._named(name)
+        if run is not None and run.name != name:
+            raise StiltsError(f"{run.folder / RECORD}: name: found {run.name}, accepted {name}, as its folder")
+        return run
+
+    def _named(self, name: str) -> Run | None:
         folder = self.folder / name
-        return Run(folder, read_record(folder)) if is_file(folder / RECORD) else None
+        there = is_name(name) and os.path.lexists(folder / RECORD)
+        return Run(folder, read_record(folder)) if there else None
 
     def find(self, run: str | Path) -> Run:
         """The run of that name, of that unique beginning of a name, or in that folder.
@@ -75,7 +90,7 @@ class RunStore:
         if is_file(folder / RECORD):
             return Run(folder, read_record(folder))
         run = str(run)
-        exact = self.get(run) if run and "/" not in run else None
+        exact = self._named(run)
         if exact is not None:
             return exact
         names = [name for name in self.names() if run and name.startswith(run)]
@@ -104,17 +119,17 @@ class RunStore:
     def create(self, name: str) -> Iterator[Path]:
         """A folder to fill, which becomes the run's when the block ends well and vanishes when it does not.
 
-        A run of that name whose weights were not kept gives way, and its evaluations stay. Raises FileExistsError where
-        a whole run has that name by then.
+        A run of that name whose weights were not kept gets the weights, and stays where it is with its evaluations.
+        Raises FileExistsError where a whole run has that name by then.
         """
         target = self.folder / name
-        with ExitStack() as stack:
-            old = self.get(name)
-            bare = old is not None and not old.has_weights
-            beside = stack.enter_context(replaced_folder(target) if bare else atomic_folder(target))
+        with partial_folder(target) as beside:
             yield beside
-            if bare and (old := self.get(name)) is not None:
-                _keep_evaluations(old, beside)
+            try:
+                publish(beside, target)
+            except FileExistsError:
+                if not _give_weights(self.get(name), beside):
+                    raise
 
     def copy(self, run: Run, target: Path) -> Path:
         """Copy a run's folder to `target`, which must not hold anything but a run, which is replaced."""
@@ -122,7 +137,7 @@ class RunStore:
         if target.resolve() == run.folder.resolve():
             return target
         with replaced_folder(target) as beside:
-            shutil.copytree(run.folder, beside, dirs_exist_ok=True)
+            copy_tree(run.folder, beside, ignore=shutil.ignore_patterns(".*"))
         return target
 
 
@@ -133,30 +148,89 @@ def check_copy(target: Path) -> None:
     check_folder(target, "--out")
 
 
-def _keep_evaluations(old: Run, folder: Path) -> None:
-    """Put a run's evaluations, and the scores in its record, into the folder of the same run trained again."""
-    if (old.folder / EVALUATIONS).is_dir():
-        shutil.copytree(old.folder / EVALUATIONS, folder / EVALUATIONS)
-    write_record(folder, read_record(folder).model_copy(update={"scores": old.record.scores}))
+def _give_weights(run: Run | None, folder: Path) -> bool:
+    """Move what the folder holds into the run's, if that one has no weights; the bundle comes last, so that a kill in
+    between leaves a run without weights. The record is the new one, with the scores of the old one."""
+    if run is None or not (folder / BUNDLE).is_dir():
+        return False
+    with locked_record(run.folder):
+        old = read_record(run.folder)
+        if run.has_weights:
+            return False
+        for path in folder.iterdir():
+            if path.name not in (RECORD, BUNDLE):
+                os.replace(path, run.folder / path.name)
+        write_record(run.folder, read_record(folder).model_copy(update={"scores": old.scores}))
+        os.replace(folder / BUNDLE, run.bundle)
+        sync_folder(run.folder)
+    return True
 
 
-def keep_of(run: Run, keep: Keep) -> None:
-    """Drop what the policy does not keep: `scores` drops every run's weights, `adapters` those of `full` runs.
+def evaluation_folders(run: Run) -> list[Path]:
+    """Folders of a run's evaluations, sorted by name; what is half-written begins with a dot and is none."""
+    return sorted(path for path in (run.folder / EVALUATIONS).glob("[!.]*") if path.is_dir())
+
+
+@contextmanager
+def add_evaluation(run: Run, name: str, whole: str) -> Iterator[Path]:
+    """A folder to fill, which becomes the run's evaluation of that name when the block ends well. One that another
+    process put there meanwhile stays; one without the file `whole` is damaged, and gives way."""
+    folder = run.folder / EVALUATIONS / name
+    with partial_folder(folder) as beside:
+        yield beside
+        try:
+            publish(beside, folder)
+        except FileExistsError:
+            if not (folder / whole).is_file():
+                swap(beside, folder)
+            elif read_regular(folder / whole) != read_regular(beside / whole):
+                say(f"{folder}: another process wrote other scores first; they stay")
+
+
+def keep_of(run: Run, keep: Keep, needs: Needs | None = None) -> bool:
+    """Drop what the policy does not keep: `scores` drops every run's weights, `adapters` those of `full` runs. Returns
+    whether that is done: weights stay that a living process works on or needs (`needs` are our own).
 
     Records, scores and predictions always stay.
     """
-    if run.has_weights and (keep == "scores" or (keep == "adapters" and run.record.method == "full")):
+    if not run.has_weights or keep == "all" or (keep == "adapters" and run.record.method != "full"):
+        return True
+    with Claims(run.folder.parent).unneeded(run.name, needs) as unneeded:
+        if not unneeded:
+            return False
         # Renamed first, so that a reader never sees half a bundle.
-        doomed = run.folder / f".{BUNDLE}-dropped"
-        shutil.rmtree(doomed, ignore_errors=True)
-        run.bundle.rename(doomed)
-        shutil.rmtree(doomed)
+        doomed = run.folder / partial_name(BUNDLE)
+        with suppress(FileNotFoundError):  # dropped meanwhile
+            run.bundle.rename(doomed)
+    remove(doomed)
+    return True
+
+
+class WeightsGone(StiltsError):
+    """The weights of a run are not there."""
+
+
+def checked_bundle(run: Run) -> Path:
+    """`bundle_of` after a look at every file. Raises StiltsError for a bundle that is damaged, or of another run than
+    the one in whose folder it lies."""
+    manifest = check_bundle(bundle_of(run))
+    check_manifest(run, manifest)
+    return run.bundle
+
+
+def check_manifest(run: Run, manifest: Manifest) -> None:
+    """Raise StiltsError where a bundle is not of the run whose folder it lies in."""
+    record = run.record
+    theirs = (record.task.name, record.task.kind, record.method, record.composition, record.labels, record.word_piece)
+    found = (manifest.task, manifest.kind, manifest.method, manifest.composition, manifest.labels, manifest.word_piece)
+    if found != theirs or manifest.backbone.sha256 != record.backbone.sha256:
+        raise StiltsError(f"{run.bundle / MANIFEST}: found the weights of another run, accepted those of {run.name}")
 
 
 def bundle_of(run: Run) -> Path:
-    """Folder of a run's weights. Raises StiltsError where they were not kept."""
+    """Folder of a run's weights. Raises WeightsGone where they were not kept."""
     if not run.has_weights:
-        raise StiltsError(f"{run.folder}: the weights of this run were not kept; train it again to have them")
+        raise WeightsGone(f"{run.folder}: the weights of this run were not kept; train it again to have them")
     return run.bundle
 
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.progress import Reporter, progress
+from adapter_stilts.residue import remove
+from adapter_stilts.runs.claims import Claims, Needs
 from adapter_stilts.runs.record import RECORD, read_record
 from adapter_stilts.runs.store import BUNDLE, Run, keep_of
-from adapter_stilts.studies.claims import Claims
+from adapter_stilts.runs.tidy import CHECKPOINTS, FAILURES
 from adapter_stilts.studies.estimate import Estimate, estimate
 from adapter_stilts.studies.plan import Node, Plan, evaluation_of, states
 from adapter_stilts.studies.pools import Here, Pool, Processes
-from adapter_stilts.studies.work import Order, Outcome, Site, sweep
+from adapter_stilts.studies.work import Order, Outcome, Site
 from adapter_stilts.threads import thread_count, usable_cores
-from adapter_stilts.training.checkpoint import CHECKPOINTS
 from adapter_stilts.training.execution import Execution
 
+# How often a run is tried again whose worker was killed, or whose weights were taken away, in one call.
+TRIED_AGAIN = 2
 # Seconds between two looks at runs that another process has claimed.
 POLL = 1.0
 
@@ -57,15 +60,26 @@ def execute(plan: Plan, workers: int = 1, *, threads: int | None = None, executi
     """
     threads = thread_count(threads)
     now = states(plan)
-    work = _Work(plan, [name for name, state in now.items() if state == "to do"])
-    before = tuple(name for name, state in now.items() if state == "done")
-    _tidy(plan, before)
-    if not work.todo:
+    if "to do" not in now.values():
+        before = tuple(name for name, state in now.items() if state == "done")
+        _tidy(plan, before)
         return Result((), before, {}, ())
     plan.store.check()
     execution = execution or Execution()
     execution.check()
-    site = _site(plan, workers, threads, execution)
+    # Before another look at what there is: what is seen then is not dropped by another study.
+    with Claims(plan.store.folder).need(plan.nodes) as needs:
+        return _execute(plan, workers, _site(plan, workers, threads, execution), needs)
+
+
+def _execute(plan: Plan, workers: int, site: Site, needs: Needs) -> Result:
+    now = states(plan)
+    work = _Work(plan, [name for name, state in now.items() if state == "to do"], needs)
+    before = tuple(name for name, state in now.items() if state == "done")
+    _tidy(plan, before, needs)
+    for name in needs.names - work.wanted - work.below():
+        needs.names.discard(name)
+    needs.write()
     pool: Pool = Here(site, plan.backbone) if workers == 0 else Processes(site, min(workers, len(work.todo)))
     try:
         with progress(plan.study.name, work.total(), "s of work") as reporter:
@@ -101,9 +115,13 @@ class _Work:
 
     plan: Plan
     todo: list[str]
+    needs: Needs
     ready: deque[str] = field(default_factory=deque)
     running: set[str] = field(default_factory=set)
     elsewhere: set[str] = field(default_factory=set)
+    # Runs to do again, by those underneath that lost their weights and are trained again first.
+    behind: dict[str, set[str]] = field(default_factory=dict)
+    tries: Counter[str] = field(default_factory=Counter)
     done: list[str] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
@@ -113,26 +131,52 @@ class _Work:
         self.above = self.plan.dependants()
         self.estimates: dict[str, Estimate] = estimate(self.plan, self.todo) if self.todo else {}
         self.wanted = set(self.todo)
+        self.finished: set[str] = set()
         self.sorter = TopologicalSorter(
             {name: [own for own in self.plan.nodes[name].over if own in self.wanted] for name in self.todo}
         )
         self.sorter.prepare()
         self.ready.extend(self.sorter.get_ready())
 
+    def below(self) -> set[str]:
+        """Runs that those to do stand on."""
+        return {own for name in self.todo for own in self.plan.nodes[name].over}
+
     def total(self) -> int:
         return sum(map(self.share, self.todo))
 
     def share(self, name: str) -> int:
         """How far a run moves the bar: the seconds that it is expected to take."""
-        return max(round(self.estimates[name].seconds), 1)
+        return max(round(self.estimates[name].seconds), 1) if name in self.estimates else 0
 
     def ended(self) -> bool:
         return not (self.ready or self.running or self.elsewhere)
 
     def finish(self, name: str) -> None:
-        self.done.append(name)
-        self.sorter.done(name)
-        self.ready.extend(self.sorter.get_ready())
+        if name in self.wanted - self.finished:
+            self.finished.add(name)
+            self.done.append(name)
+            self.sorter.done(name)
+            self.ready.extend(self.sorter.get_ready())
+        for other, below in list(self.behind.items()):
+            below.discard(name)
+            if not below:
+                del self.behind[other]
+                self.ready.append(other)
+
+    def again(self, name: str, after: Sequence[str] = ()) -> bool:
+        """Try a run again, once those in `after` are trained again; False where it was tried often enough."""
+        self.tries[name] += 1
+        if self.tries[name] > TRIED_AGAIN:
+            return False
+        below = {own for own in after if own != name}
+        if below:
+            self.behind[name] = below
+        else:
+            self.ready.append(name)
+        at_work = {*self.ready, *self.running, *self.elsewhere, *self.behind}
+        self.ready.extend(own for own in sorted(below) if own not in at_work)
+        return True
 
     def done_here(self) -> list[str]:
         return [name for name in self.done if name not in self.others]
@@ -143,8 +187,7 @@ class _Work:
 
     def waits(self, name: str) -> bool:
         """Whether a run that is to do, or failed and will be tried again, stands on this one."""
-        finished = set(self.done)
-        return any(own in self.wanted and own not in finished for own in self.above[name])
+        return any(own in self.wanted and own not in self.finished for own in self.above[name])
 
     def seconds_left(self, workers: int) -> float:
         """By how the runs that were done here compare with what was expected of them; what others are at, they do."""
@@ -179,15 +222,17 @@ def _take(work: _Work, outcome: Outcome, reporter: Reporter, workers: int) -> No
         raise StiltsError(_disk_full(work.plan, outcome.reason))
     if outcome.kind == "taken":
         work.elsewhere.add(name)
-    elif outcome.kind == "failed":
-        work.failed[name] = outcome.reason
-        reporter.advance(work.share(name))
-        reporter.say(f"failed: {name}: {outcome.reason}")
-    else:
+    elif outcome.kind == "done":
         work.finish(name)
         reporter.advance(work.share(name), tokens=outcome.tokens, seconds=outcome.seconds)
         _drop(work, name)
         reporter.say(_told(work, workers))
+    elif outcome.kind != "failed" and work.again(name, outcome.gone):
+        reporter.say(f"{name}: {outcome.reason}; tried again ({work.tries[name]} of {TRIED_AGAIN})")
+    else:
+        work.failed[name] = outcome.reason
+        reporter.advance(work.share(name))
+        reporter.say(f"failed: {name}: {outcome.reason}")
 
 
 def _told(work: _Work, workers: int) -> str:
@@ -210,7 +255,7 @@ def _look_elsewhere(work: _Work, reporter: Reporter, workers: int) -> None:
     """Runs that others had claimed: done by now, free again, or still theirs."""
     claims = Claims(work.plan.store.folder)
     for name in sorted(work.elsewhere):
-        if claims.owner(name) is not None:
+        if claims.held(name):
             continue
         work.elsewhere.discard(name)
         if _is_done(work, name):
@@ -230,26 +275,26 @@ def _is_done(work: _Work, name: str) -> bool:
 def _drop(work: _Work, name: str) -> None:
     """Drop the weights that the study does not keep, of this run and those under it, where nothing waits for them."""
     for own in (name, *work.plan.nodes[name].over):
-        if not work.waits(own):
-            _keep(work.plan, own)
+        if not work.waits(own) and (own not in work.wanted or own in work.finished):
+            work.needs.give_up(own)
+            _keep(work.plan, own, work.needs)
 
 
-def _keep(plan: Plan, name: str) -> None:
+def _keep(plan: Plan, name: str, needs: Needs | None) -> None:
     keep, folder = plan.study.keep, plan.store.folder / name
     droppable = keep == "scores" or (keep == "adapters" and plan.nodes[name].job.method == "full")
     if droppable and (folder / BUNDLE).is_dir() and (folder / RECORD).is_file():
-        keep_of(Run(folder, read_record(folder)), keep)
+        keep_of(Run(folder, read_record(folder)), keep, needs)
 
 
-def _tidy(plan: Plan, done: tuple[str, ...]) -> None:
+def _tidy(plan: Plan, done: tuple[str, ...], needs: Needs | None = None) -> None:
     """What a kill left to do for runs that are done: drop weights that nothing needs, remove what is left over."""
-    now, above, claims = set(done), plan.dependants(), Claims(plan.store.folder)
+    now, above = set(done), plan.dependants()
     for name in done:
-        claims.clear(name)
-        sweep(plan.store, name)
+        (plan.store.folder / FAILURES / f"{name}.txt").unlink(missing_ok=True)
         if all(own in now for own in above[name]):
-            _keep(plan, name)
-            shutil.rmtree(plan.store.folder / CHECKPOINTS / name, ignore_errors=True)
+            _keep(plan, name, needs)
+            remove(plan.store.folder / CHECKPOINTS / name)
 
 
 def _disk_full(plan: Plan, reason: str) -> str:

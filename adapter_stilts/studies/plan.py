@@ -17,6 +17,7 @@ from adapter_stilts.paths import mirror_dir
 from adapter_stilts.runs.bundle import stored_backbone
 from adapter_stilts.runs.record import RECORD, Record, StoredPart, StoredTask, read_record
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
+from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.studies.grid import Cell, Training, expand, tasks_of, training_of
 from adapter_stilts.study_schema import Study
 from adapter_stilts.training.device import default_device, default_precision
@@ -91,6 +92,7 @@ def make_plan(
     base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone or study.backbone, mirror=mirror)
     device = device or default_device()
     store = store if isinstance(store, RunStore) else RunStore(store)
+    tidy(store)
     maker = _Maker(study, store, base, mirror, default_precision(device))
     cells: dict[str, list[Cell]] = {}
     for cell in expand(study):

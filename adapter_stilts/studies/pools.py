@@ -136,6 +136,14 @@ class Processes:
             fresh = self._start()
             worker.connection.close()
             code, worker.process, worker.connection = worker.process.exitcode, fresh.process, fresh.connection
-            how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            memory = " (out of memory?)" if code == -9 else ""
-            return Outcome(order.name, "failed", f"its worker was {how}{memory}")
+            return _outcome_of_dead(order.name, code)
+
+
+def _outcome_of_dead(name: str, code: int) -> Outcome:
+    """What became of an order whose worker ended with an exit code: a signal gives its negative number, or 128 more
+    where the worker tidied up first."""
+    number = -code if code < 0 else code - 128
+    if number <= 0:
+        return Outcome(name, "failed", f"its worker ended with exit code {code}")
+    memory = " (out of memory?)" if number == signal.SIGKILL else ""
+    return Outcome(name, "killed", f"its worker was killed by signal {number}{memory}")

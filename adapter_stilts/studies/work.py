@@ -6,7 +6,6 @@ import ctypes
 import errno
 import gc
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -20,24 +19,24 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError
 
-from adapter_stilts import paths
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.zero_shot import evaluate
+from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.backbone import Backbone, load_backbone
-from adapter_stilts.paths import atomic_write_text
 from adapter_stilts.progress import quiet_libraries
+from adapter_stilts.residue import remove
+from adapter_stilts.runs.claims import Claims
+from adapter_stilts.runs.record import RECORD
 from adapter_stilts.runs.store import BUNDLE, Run, RunStore
-from adapter_stilts.studies.claims import Claims
+from adapter_stilts.runs.tidy import CHECKPOINTS, FAILURES
 from adapter_stilts.studies.grid import Training, tasks_of
 from adapter_stilts.training.api import train
-from adapter_stilts.training.checkpoint import CHECKPOINTS
 from adapter_stilts.training.execution import Execution
 
-FAILURES = ".failures"
 # Between two looks of a worker at whether its study still runs.
 WATCH_EVERY = 1.0
 
-Kind = Literal["done", "failed", "taken", "disk full"]
+Kind = Literal["done", "failed", "taken", "gone", "killed", "disk full"]
 
 
 @dataclass(frozen=True)
@@ -68,45 +67,75 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an order. `taken`: another process has it; `reason` is one line; `tokens` were read in `seconds`
-    of training steps."""
+    """What became of an order; `reason` is one line, `tokens` were read in `seconds` of training steps. `taken`: by
+    another process; `gone`: the weights of the runs `gone`, which were there, are not; `killed`: its worker was."""
 
     name: str
     kind: Kind
     reason: str = ""
     tokens: int = 0
     seconds: float = 0.0
+    gone: tuple[str, ...] = ()
 
 
 def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Outcome:
     """Do one run under its claim, and say what became of it; an interruption alone is raised."""
     store = RunStore(site.runs)
     try:
-        with Claims(site.runs).hold(order.name) as ours:
-            if not ours:
+        with Claims(site.runs).hold(order.name) as claim:
+            if claim is None:
                 return Outcome(order.name, "taken")
-            sweep(store, order.name)
-            with _silently():
-                run = _train(order, site, store, backbone or load_backbone(site.backbone, mirror=site.mirror))
-                give_back_memory()
-                if order.target is not None:
-                    _evaluate(run, order.target, site, store)
+            try:
+                run = _do(order, site, store, backbone)
+            except Exception as error:
+                # Stopped for so long that another process took it over: the run is that one's now.
+                return Outcome(order.name, "taken") if claim.is_lost else _failed(order, store, error)
         # Those of a run that ended between being written down and being tidied up.
-        shutil.rmtree(store.folder / CHECKPOINTS / order.name, ignore_errors=True)
+        remove(store.folder / CHECKPOINTS / order.name)
         (store.folder / FAILURES / f"{order.name}.txt").unlink(missing_ok=True)
         cost = run.record.cost
         tokens = round(cost.tokens_per_second * cost.train_seconds)
         return Outcome(order.name, "done", tokens=tokens, seconds=cost.train_seconds)
-    except StiltsError as error:
-        _write_failure(store, order.name, _one_line(error))
-        return Outcome(order.name, "failed", _one_line(error))
     except Exception as error:
-        if is_full_disk(error):
-            return Outcome(order.name, "disk full", _one_line(error))
-        place = _write_failure(store, order.name, traceback.format_exc())
-        return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{place}")
+        return _failed(order, store, error)
     finally:
         give_back_memory()
+
+
+def _do(order: Order, site: Site, store: RunStore, backbone: Backbone | None) -> Run:
+    """The run, trained and scored."""
+    with _silently():
+        run = _train(order, site, store, backbone or load_backbone(site.backbone, mirror=site.mirror))
+        give_back_memory()
+        if order.target is not None:
+            _evaluate(run, order.target, site, store)
+    return run
+
+
+def _failed(order: Order, store: RunStore, error: Exception) -> Outcome:
+    """What an error makes of an order; one that is not to be tried again at once is written down."""
+    if is_full_disk(error):
+        return Outcome(order.name, "disk full", _one_line(error))
+    if gone := _gone(order, store):
+        return Outcome(order.name, "gone", _one_line(error), gone=gone)
+    if isinstance(error, StiltsError):
+        _write_failure(store, order.name, _one_line(error))
+        return Outcome(order.name, "failed", _one_line(error))
+    place = _write_failure(store, order.name, "".join(traceback.format_exception(error)))
+    return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{place}")
+
+
+def _gone(order: Order, store: RunStore) -> tuple[str, ...]:
+    """Runs whose weights an order reads and that have lost them: its own where it is trained and to be scored, else
+    those underneath."""
+
+    def has(name: str, what: str) -> bool:
+        return (store.folder / name / what).exists()
+
+    if has(order.name, BUNDLE):
+        return ()
+    below = tuple(name for name in order.over if not has(name, BUNDLE))
+    return below or ((order.name,) if order.target is not None and has(order.name, RECORD) else ())
 
 
 def give_back_memory() -> None:
@@ -164,6 +193,8 @@ def _evaluate(run: Run, target: str, site: Site, store: RunStore) -> None:
 
 def is_full_disk(error: BaseException) -> bool:
     """Whether an error says that there is no room left to write."""
+    if isinstance(error, StiltsError) and error.__cause__ is not None:
+        return is_full_disk(error.__cause__)  # one that names the folder
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, SafetensorError) and ("No space left" in str(error) or "os error 28" in str(error))
@@ -181,12 +212,6 @@ def _write_failure(store: RunStore, name: str, text: str) -> str:
         atomic_write_text(path, text)
         return f" (see {path})"
     return ""
-
-
-def sweep(store: RunStore, name: str) -> None:
-    """Remove what killed processes left half-written of a run. What may still be written to stays."""
-    shutil.rmtree(store.folder / name / f".{BUNDLE}-dropped", ignore_errors=True)
-    paths.sweep(store.folder, f".{name}.*.partial")
 
 
 @contextmanager

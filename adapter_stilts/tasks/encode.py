@@ -22,10 +22,10 @@ from adapter_stilts.errors import DataError
 from adapter_stilts.paths import cache_dir
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.data import Split, data_identity, data_place, load_split
-from adapter_stilts.tasks.encoded_cache import cached_table, write_table
 from adapter_stilts.tasks.inventory import refuse_strange_labels
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.sequences import EncodedSequence
+from adapter_stilts.tasks.table_cache import cached_table, write_table
 
 # Raise it when the encoding changes what a model sees: cached files and run names change with it.
 ENCODING_VERSION = 1

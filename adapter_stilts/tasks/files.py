@@ -10,14 +10,16 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.paths import remembered_sha256, resolve_repository
 from adapter_stilts.schema import LanguageSource, Task
 from adapter_stilts.tasks.dataset_card import readme_configs
+from adapter_stilts.trust import matching_files, regular_file
 
 DEVELOPMENT_SEED = 1
 SPLITS = ("train", "validation", "test")
@@ -67,13 +69,14 @@ def locate(task: Task, language: str, split: str, mirror: Path | None) -> Locate
         folder, commit, at = found, None, ""
         patterns = _patterns(found, config, name, f"{task.name}: {language}")
     else:
-        readme = _download(dataset, source.revision, mirror, ("README.md",))
-        patterns = _patterns(readme, config, name, f"{task.name}: {language}")
+        card = _download(dataset, source.revision, mirror, ("README.md",))
+        patterns = _patterns(card, config, name, f"{task.name}: {language}")
         folder = _download(dataset, source.revision, mirror, patterns)
         commit, at = folder.name, f"@{folder.name}"
-    paths = sorted({path for pattern in patterns for path in _matching(folder, pattern)})
+    readme = folder / "README.md"
+    paths = sorted({path for pattern in patterns for path in matching_files(folder, pattern.lstrip("/"), readme)})
     if not paths:
-        promised = commit is not None and (folder / "README.md").is_file()
+        promised = commit is not None and readme.is_file()
         error = DataError if promised else MissingData  # offline, the Hub's cache may lack what the README lists
         raise error(f"{task.name}: {language}: found no file {' or '.join(patterns)} in {folder}, accepted one or more")
     names = tuple(path.relative_to(folder).as_posix() for path in paths)
@@ -85,9 +88,9 @@ def _locate_local(task: Task, source: LanguageSource, language: str, split: str)
     if name is None:
         raise MissingData(f"{task.name}: {language}: found no path for the {split} split in {task.path}")
     path = task.file(name)
-    if not path.is_file():
+    if not path.exists():
         raise MissingData(f"{task.name}: {language}: found no file {path}")
-    return Located(source, (name,), (path,), None, name)
+    return Located(source, (name,), (regular_file(path),), None, name)
 
 
 def _patterns(folder: Path, config: str, split: str, who: str) -> tuple[str, ...]:
@@ -107,20 +110,6 @@ def _patterns(folder: Path, config: str, split: str, who: str) -> tuple[str, ...
     return tuple(configs[config][split])
 
 
-def _matching(folder: Path, pattern: str) -> list[Path]:
-    """The repository's files of that pattern. Raises `DataError` for one that is none, or leads out of the folder."""
-    relative = pattern.lstrip("/")
-    try:
-        if ".." in PurePosixPath(relative).parts:
-            raise ValueError("it leads out of the repository")
-        return [path for path in folder.glob(relative) if path.is_file()]
-    except (ValueError, NotImplementedError) as error:
-        readme = folder / "README.md"
-        raise DataError(
-            f"{readme}: found the pattern '{pattern}' ({error}), accepted files of the repository"
-        ) from None
-
-
 def _download(dataset: str, revision: str | None, mirror: Path | None, patterns: tuple[str, ...]) -> Path:
     """The snapshot folder of the repository in the Hub's cache, with the files that match."""
     tried = f"no folder {mirror / dataset}" if mirror is not None else "no mirror folder"
@@ -130,7 +119,7 @@ def _download(dataset: str, revision: str | None, mirror: Path | None, patterns:
         )
     try:
         return _snapshot(dataset, revision, patterns)
-    except OSError as error:
+    except (OSError, HFValidationError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
         raise DataError(
             f"{dataset}: found {tried}, and the Hub gave {type(error).__name__} ({reason}); "

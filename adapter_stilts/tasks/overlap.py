@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.paths import cache_dir
-from adapter_stilts.progress import say
+from adapter_stilts.files import atomic_file
+from adapter_stilts.paths import cache_dir, sha256_file
 from adapter_stilts.tasks.encode import EncodedSplit, tokenizer_hash
+from adapter_stilts.tasks.table_cache import cached_table, write_table
+from adapter_stilts.trust import regular_file
 
 # Shorter texts say nothing: greetings, by-lines and headings repeat by chance. 30 letters, spaces not counted, are six
 # or seven English words.
@@ -56,15 +57,12 @@ def remembered_signatures(split: EncodedSplit, tokenizer: Any) -> np.ndarray:
     digest = hashlib.blake2b(f"{_SIGNATURES_VERSION} {MINIMUM_CHARACTERS} {tokenizer_hash(tokenizer)}".encode())
     for array in (split.ids, split.id_offsets, split.example):
         digest.update(array.tobytes())
-    path = cache_dir() / "signatures" / f"{digest.hexdigest()[:32]}.safetensors"
-    if path.is_file():
-        try:
-            return read_signatures(path)
-        except StiltsError as error:
-            say(f"{error}; made anew")
-    signatures = text_signatures(split, np.arange(split.examples), tokenizer)
-    write_signatures(path, signatures)
-    return signatures
+    path = cache_dir() / "signatures" / f"{digest.hexdigest()[:32]}.arrow"
+    table = cached_table(path)
+    if table is None:
+        signatures = text_signatures(split, np.arange(split.examples), tokenizer)
+        table = write_table(path, pa.table({_TENSOR: signatures}))
+    return table.column(_TENSOR).to_numpy()
 
 
 def shared_texts(trained_on: np.ndarray, test: np.ndarray) -> int:
@@ -97,23 +95,23 @@ def refuse_overlap(name: str, trained_on: np.ndarray, target: str, test_split: E
 
 def write_signatures(path: Path, signatures: np.ndarray) -> None:
     """Write what `text_signatures` gave as safetensors, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
+    with atomic_file(path) as beside:
         save_file({_TENSOR: signatures}, beside)
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
 
 
-def read_signatures(path: Path) -> np.ndarray:
-    """The signatures of a file. Raises StiltsError, naming it, where it is missing, damaged or something else."""
+def read_signatures(path: Path, sha256: str | None = None) -> np.ndarray:
+    """The signatures of a file; `sha256` is what its run's record says of it (None: nothing). Raises StiltsError,
+    naming the file, where it is missing, damaged or something else."""
     accepted = f"accepted a safetensors file with '{_TENSOR}', distinct uint64 in rising order"
     try:
+        regular_file(path)
+    except StiltsError as error:
+        raise StiltsError(f"{error}, {accepted}") from None
+    if sha256 is not None and sha256_file(path) != sha256:
+        raise StiltsError(f"{path}: altered since it was written (its SHA-256 differs from that in record.json)")
+    try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise StiltsError(f"{path}: cannot be read ({reason}), {accepted}") from error
     signatures = tensors.get(_TENSOR)

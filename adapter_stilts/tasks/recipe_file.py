@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from adapter_stilts.backbone_names import recipe_key
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.paths import atomic_write_text, user_path
+from adapter_stilts.files import atomic_write_text
+from adapter_stilts.paths import user_path
 from adapter_stilts.schema import EMBEDDED_PREFIX, Recipe, Task
 from adapter_stilts.strict_yaml import Loader, load_yaml
 from adapter_stilts.tasks.catalog import SPLITS

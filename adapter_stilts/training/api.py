@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,12 +15,14 @@ from adapter_stilts.evaluation.floor import nothing_learnt_in_development
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.masked_lm_head import pretrained_head
-from adapter_stilts.paths import exists, is_file, mirror_dir, user_path
+from adapter_stilts.paths import exists, is_file, mirror_dir, sha256_file, user_path
 from adapter_stilts.progress import say
 from adapter_stilts.runs.bundle import save_bundle
+from adapter_stilts.runs.claims import Claims
 from adapter_stilts.runs.leaks import Leak, leak_line
 from adapter_stilts.runs.record import Control, Cost, read_record, write_record
 from adapter_stilts.runs.store import BUNDLE, Keep, Run, RunStore, bundle_of, check_copy
+from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.overlap import write_signatures
@@ -102,6 +105,7 @@ def train(
     choice("keep", keep, get_args(Keep))
     choice("--precision", precision, TRAINING_PRECISIONS)
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
+    tidy(store)
     mirror = mirror_dir(path_of("--hub-mirror", mirror))
     if out is not None:
         check_copy(out)
@@ -150,9 +154,9 @@ def train(
     if run is None or (weights and keep != "scores" and not run.has_weights):
         store.check()
         (execution or Execution()).check()
-        job = job_over(want_weights=True)
-        refuse_leaks(job)
-        with computing_with(threads):
+        with _needing(job.intermediates, store), computing_with(threads):
+            job = job_over(want_weights=True)
+            refuse_leaks(job)
             run = execute(job, store, device, keep, execution)
     else:
         say(f"{run.name}: done before, in {run.folder}")
@@ -162,6 +166,12 @@ def train(
     if out is not None:
         store.copy(run, out)
     return run
+
+
+def _needing(intermediates: Sequence[Run], store: RunStore) -> AbstractContextManager[Any]:
+    """For the time of the block no other process drops the weights of these runs."""
+    names = [run.name for run in intermediates]
+    return Claims(store.folder).need(names) if names else nullcontext()
 
 
 def _say_leaks(name: str, leaks: Sequence[Leak] | None) -> None:
@@ -312,7 +322,8 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
                 peak_memory_bytes=peak_memory_bytes(device),
                 bundle_bytes=sum(file.bytes for file in manifest.files.values()),
             )
-            write_record(folder, record_of(job, data, fitted, cost, device, leaks))
+            record = record_of(job, data, fitted, cost, device, leaks)
+            write_record(folder, record.model_copy(update={"trained_on": sha256_file(folder / TRAINED_ON)}))
     except FileExistsError:
         say(f"{job.name}: another process finished it first; its run stays")
     if checkpoints is not None:

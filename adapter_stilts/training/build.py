@@ -16,8 +16,8 @@ from adapter_stilts.model.masked_lm_head import MaskedLMHead, pretrained_head
 from adapter_stilts.model.packing import install
 from adapter_stilts.model.peft_adapters import add_peft_adapter, bake_peft_adapters
 from adapter_stilts.model.peft_merge import merge_peft_adapters
-from adapter_stilts.runs.bundle import check_files, load_adapter, load_encoder, masked_lm_weights, read_manifest
-from adapter_stilts.runs.store import bundle_of
+from adapter_stilts.runs.bundle import load_adapter, load_encoder, masked_lm_weights, read_manifest
+from adapter_stilts.runs.store import bundle_of, checked_bundle
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.training.data import TrainingData, TrainingPart
 from adapter_stilts.training.job import MERGED, NULL, Job
@@ -30,7 +30,7 @@ def build_model(job: Job, data: TrainingData, device: torch.device | str = "cpu"
     StiltsError for an intermediate whose files are damaged.
     """
     for run in job.intermediates:
-        check_files(bundle_of(run), read_manifest(bundle_of(run)).files)
+        checked_bundle(run)
     arrangement = job.arrangement
     model = load_model(job.backbone)
     set_dropout(model, job.recipe.dropout)

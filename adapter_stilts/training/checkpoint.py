@@ -14,25 +14,28 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.paths import atomic_folder, atomic_write_text, sha256_file
+from adapter_stilts.files import atomic_folder, atomic_write_text
+from adapter_stilts.model.tensors import read_tensors
+from adapter_stilts.paths import sha256_file
 from adapter_stilts.progress import say
 from adapter_stilts.runs.record import EpochScore
+from adapter_stilts.runs.stored import Stored, read_stored
+from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.step import Step
+from adapter_stilts.trust import Amount, Count, Percent, Sha256, read_json, refuse_links, regular_file
 
 if TYPE_CHECKING:
     from adapter_stilts.runs.store import RunStore
     from adapter_stilts.training.trainer import Best, Fitted
 
-CHECKPOINTS = ".checkpoints"
 TENSORS, STATE = "state.safetensors", "state.json"
 FORMAT = 1
 KEPT = 2
@@ -48,6 +51,23 @@ class Checkpoint:
 
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
+
+
+class _State(Stored):
+    """What state.json holds."""
+
+    format: Literal[1]
+    seconds: Amount
+    tensors: Sha256
+    steps: Count
+    selected_epoch: Count = 0
+    development: Percent = 0.0
+    tokens: Count = 0
+    train_seconds: Amount = 0.0
+    losses: tuple[float, ...] = ()
+    history: tuple[EpochScore, ...]
+    best: float | None = None
+    sha256: Sha256
 
 
 class Checkpoints:
@@ -85,7 +105,10 @@ class Checkpoints:
         self.wrote = self.last - begun
 
     def load(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; None where there is none. A damaged one is said and removed."""
+        """The newest checkpoint that is whole; None where there is none. A damaged one is said and removed.
+
+        Raises StiltsError where the folder of checkpoints, or one in it, is a link."""
+        self.refuse_links()
         for folder in reversed(self._folders()):
             try:
                 found = _read(folder)
@@ -97,8 +120,15 @@ class Checkpoints:
             return found
         return None
 
+    def refuse_links(self) -> None:
+        """Raise StiltsError where writing or removing here would happen elsewhere."""
+        refuse_links(self.folder, self.folder.parent.parent)
+        for folder in self._folders():
+            refuse_links(folder, self.folder)
+
     def remove(self) -> None:
         """The run is finished, or must start anew."""
+        self.refuse_links()
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):  # other runs have theirs there
             self.folder.parent.rmdir()
@@ -119,16 +149,16 @@ def _content_sha256(content: Mapping[str, Any]) -> str:
 
 
 def _read(folder: Path) -> Checkpoint:
-    """Raises StiltsError where a file is missing or its checksum does not agree."""
-    try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        if state.pop("sha256") != _content_sha256(state) or state["format"] != FORMAT:
-            raise StiltsError(f"{folder / STATE}: found another checksum or format")
-        if sha256_file(folder / TENSORS) != state["tensors"]:
-            raise StiltsError(f"{folder / TENSORS}: found another checksum")
-        return Checkpoint(load_file(folder / TENSORS), state)
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        raise StiltsError(f"{folder}: {type(error).__name__}") from None
+    """Raises StiltsError where a file is missing, its checksum does not agree, or a number cannot be one of a
+    training's."""
+    path, tensors = folder / STATE, folder / TENSORS
+    state = read_json(path)
+    if state.pop("sha256", None) != _content_sha256(state):
+        raise StiltsError(f"{path}: found another checksum")
+    read_stored(path, _State)
+    if sha256_file(regular_file(tensors)) != state["tensors"]:
+        raise StiltsError(f"{tensors}: found another checksum")
+    return Checkpoint(read_tensors(tensors), state)
 
 
 class Saver:
@@ -176,12 +206,13 @@ class Saver:
         if found is None or self.checkpoints is None:
             return
         try:
+            self._check(found)
             self.step.load_state(_under("step.", found.tensors))
-        except StiltsError as error:
+        except (StiltsError, KeyError, RuntimeError, TypeError, ValueError) as error:
             say(f"{self.checkpoints.folder}: {error}; the checkpoint is of another training, which starts anew")
             self.checkpoints.remove()
             return
-        if self.best is not None and "best" in found.state:
+        if self.best is not None and found.state.get("best") is not None:
             self.best.score = found.state["best"]
             for place, own in enumerate(self.best.copies):
                 own.copy_(found.tensors[f"best.{place}"])
@@ -191,6 +222,18 @@ class Saver:
         torch.set_rng_state(found.tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in found.tensors:
             torch.cuda.set_rng_state(found.tensors["random.cuda"], self.device)
+
+    def _check(self, found: Checkpoint) -> None:
+        """Raise StiltsError for tensors that are not those of this training, before anything has changed."""
+        shapes: dict[str, Any] = {"random.cpu": torch.get_rng_state()}
+        if self.best is not None and found.state.get("best") is not None:
+            shapes |= {f"best.{place}": own for place, own in enumerate(self.best.copies)}
+        for name, own in shapes.items():
+            there = found.tensors.get(name)
+            if there is None or there.shape != own.shape or there.dtype != own.dtype:
+                raise StiltsError(f"{name}: found none of shape {tuple(own.shape)} and type {own.dtype}")
+        if len(found.tensors["step.history"]) != found.state["steps"]:
+            raise StiltsError(f"steps: found {found.state['steps']}, accepted the number of losses")
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.progress import say
 from adapter_stilts.runs.bundle import Manifest, stored_backbone
 from adapter_stilts.runs.leaks import Leak
@@ -21,10 +22,9 @@ from adapter_stilts.runs.record import (
     StoredTask,
     Underneath,
     package_versions,
-    read_record,
-    write_record,
 )
 from adapter_stilts.runs.store import Run
+from adapter_stilts.runs.update import update_record
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit
@@ -120,12 +120,14 @@ def asked_with(run: Run, tasks: Sequence[Task]) -> Run:
     config, before = stored_task(tasks).config, run.record.task.config
     if config == before:
         return run
-    record = read_record(run.folder)
-    record = record.model_copy(update={"task": record.task.model_copy(update={"config": config})})
+
+    def pointed(record: Record) -> Record:
+        return record.model_copy(update={"task": record.task.model_copy(update={"config": config})})
+
     try:
-        write_record(run.folder, record)
-    except OSError as error:
-        reason = error.strerror or str(error)
+        record = update_record(run.folder, pointed)
+    except (OSError, StiltsError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         say(f"{run.name}: {run.folder} cannot be written ({reason}): evaluated on {before} as before; see --task")
         return run
     say(f"{run.name}: evaluated on {config} from now on (before: {before})")

@@ -35,7 +35,7 @@ def trained_on(job: Job, data: TrainingData) -> np.ndarray:
     """Signatures of the texts that the job trains on, and of those that the runs under it did."""
     tokenizer = job.backbone.tokenizer
     ours = [text_signatures(part.train, part.train_examples, tokenizer) for part in data.parts]
-    below = [read_signatures(run.folder / TRAINED_ON) for run in job.intermediates]
+    below = [_signatures_of(run) for run in job.intermediates]
     return np.unique(np.concatenate([*ours, *below]))
 
 
@@ -46,7 +46,7 @@ def refuse_leaks(job: Job) -> None:
     """Raise UsageError where an intermediate trained on test sentences of the job's task, in any language that its
     training data were in. A language without test data here cannot be checked, nor scored."""
     for run in job.intermediates:
-        signatures = read_signatures(run.folder / TRAINED_ON)
+        signatures = _signatures_of(run)
         for task in job.tasks:
             for code in _training_languages(run):
                 if code not in task.data.languages:
@@ -65,12 +65,21 @@ def refuse_scored_leaks(run: Run, task: Task, splits: Sequence[EncodedSplit], to
     is gone `leaks_of_run` still tells, since the run's signatures hold those of all runs under it."""
     for name in dict.fromkeys(under.run for under in run.record.over):
         below = RunStore(run.folder.parent).get(name) or store.get(name)
-        if below is None or not (below.folder / TRAINED_ON).is_file():
+        if below is None or not _has_signatures(below):
             continue
-        signatures, languages = read_signatures(below.folder / TRAINED_ON), set(_training_languages(below))
+        signatures, languages = _signatures_of(below), set(_training_languages(below))
         for encoded in splits:
             if encoded.split == "test" and encoded.language in languages:
                 refuse_overlap(f"{run.name}: its intermediate {name}", signatures, task.name, encoded, tokenizer)
+
+
+def _has_signatures(run: Run) -> bool:
+    """Whether it was written down what a run trained on; runs of earlier versions have nothing."""
+    return run.record.trained_on is not None or (run.folder / TRAINED_ON).is_file()
+
+
+def _signatures_of(run: Run) -> np.ndarray:
+    return read_signatures(run.folder / TRAINED_ON, run.record.trained_on)
 
 
 def _training_languages(run: Run) -> Iterator[str]:
@@ -103,10 +112,9 @@ def leaks_of_run(
 ) -> tuple[Leak, ...] | None:
     """What a run trained on of splits that are to be scored; None where it was not written down. That training data
     hold training data is no leak."""
-    path = run.folder / TRAINED_ON
-    if not path.is_file():
+    if not _has_signatures(run):
         return None
-    signatures, trained = read_signatures(path), _trained_rows(run.record.identity)
+    signatures, trained = _signatures_of(run), _trained_rows(run.record.identity)
     found = (
         _leak(task, encoded, signatures, trained, tokenizer, mirror) for encoded in splits if encoded.split != "train"
     )

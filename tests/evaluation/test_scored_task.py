@@ -108,7 +108,7 @@ def test_a_folder_of_runs_that_cannot_be_written_keeps_its_task(
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("adapter_stilts.training.describe.write_record", refuse)
+    monkeypatch.setattr("adapter_stilts.runs.update.write_record", refuse)
     assert quick(place, second).record.task.config == str(first.path)
     assert f"evaluated on {first.path} as before; see --task" in capsys.readouterr().err
     assert read_record(run.folder).task.config == str(first.path)

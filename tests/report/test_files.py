@@ -35,7 +35,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_markdown() -> None:
     assert as_markdown(CELLS) == (
-        "### A_b\n\n50% of it\n\n|  | x\\|y |\n| --- | ---: |\n| pmb_semtag | −1.5 [-2, +1] |\n| <none> | ±2 |\n"
+        "### A_b\n\n50% of it\n\n|  | x\\|y |\n| --- | ---: |\n| pmb_semtag | −1.5 [-2, +1] |\n| &lt;none> | ±2 |\n"
     )
 
 

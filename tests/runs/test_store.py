@@ -14,10 +14,10 @@ from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs.record import read_record
 from adapter_stilts.runs.store import Keep, RunStore, content_hash, keep_of
+from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.schema import Recipe, Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training import api
-from adapter_stilts.training.checkpoint import CHECKPOINTS
 
 OTHER_VALUES = {
     "learning_rate": "2e-3",

@@ -20,15 +20,16 @@ from safetensors import SafetensorError
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.report.content import missing_runs
+from adapter_stilts.runs.claims import Claims, Needs
 from adapter_stilts.runs.store import RunStore
+from adapter_stilts.runs.tidy import FAILURES
 from adapter_stilts.studies import execute as executing
 from adapter_stilts.studies import work
-from adapter_stilts.studies.claims import Claims
 from adapter_stilts.studies.estimate import Estimate
 from adapter_stilts.studies.execute import Interrupted, Result, duration, execute
 from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
-from adapter_stilts.studies.work import FAILURES, Order, Outcome, is_full_disk
+from adapter_stilts.studies.work import Order, Outcome, is_full_disk
 from adapter_stilts.training.execution import Execution
 
 FULL = """\
@@ -145,13 +146,13 @@ def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
     thread.start()
     claimed.wait(60)
     trained = count_trainings(monkeypatch)
-    looked = Claims.owner
+    looked = Claims.held
 
     def seen(self: Claims, name: str) -> Any:
         leave.set()  # only when the study has come to wait for it
         return looked(self, name)
 
-    monkeypatch.setattr(Claims, "owner", seen)
+    monkeypatch.setattr(Claims, "held", seen)
     result = here(plan)
     thread.join()
     assert sorted([*result.done, *result.elsewhere]) == sorted(plan.nodes)
@@ -247,7 +248,7 @@ def test_a_worker_that_is_killed_fails_its_run_alone(place: Place) -> None:
         assert pool.free() == 0
         os.kill(pool.workers[0].process.pid, signal.SIGKILL)
         (outcome,) = pool.outcomes(60)
-        assert outcome == Outcome(name, "failed", "its worker was killed by signal 9 (out of memory?)")
+        assert outcome == Outcome(name, "killed", "its worker was killed by signal 9 (out of memory?)")
         pool.give(order)
         (outcome,) = pool.outcomes(120)
         assert (outcome.name, outcome.kind) == (name, "done")
@@ -317,7 +318,7 @@ def test_two_processes_count_their_own_runs(place: Place) -> None:
     """Of four runs another process did one and is at one: three seconds for two of ours say what the last will take."""
     plan = plan_of(place)
     names = list(plan.nodes)[:4]
-    mine = executing._Work(plan, names)
+    mine = executing._Work(plan, names, Needs(place.folder / "our.needs", names, "ours"))
     mine.estimates = dict.fromkeys(names, Estimate(seconds=10.0, bytes=0, measured=True))
     mine.done, mine.others, mine.elsewhere = names[:2], {names[1]}, set()
     mine.started -= 5.0

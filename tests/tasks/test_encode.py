@@ -348,7 +348,7 @@ def test_a_damaged_cache_file_is_said_and_made_anew(
     path.unlink()  # what was read is mapped from it
     path.write_bytes(damage(whole))
     after = encode_split(task, "en", "train", tokenizer, task.labels)
-    assert capsys.readouterr().err == f"encoded cache {path}: damaged, made anew\n"
+    assert capsys.readouterr().err == f"{path}: damaged, made anew\n"
     assert path.read_bytes() == whole
     for name in ("ids", "starts", "ends", "labels", "example", "id_offsets", "unit_offsets"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
@@ -368,7 +368,7 @@ def test_another_splits_cache_file_is_no_cache_of_this_one(
     path.unlink()
     path.write_bytes(other.read_bytes())
     np.testing.assert_array_equal(encode_split(task, "en", "train", tokenizer, task.labels).ids, train.ids)
-    assert capsys.readouterr().err == f"encoded cache {path}: damaged, made anew\n"
+    assert capsys.readouterr().err == f"{path}: damaged, made anew\n"
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -382,5 +382,5 @@ def test_a_cache_file_of_an_older_version_is_made_anew(
     path.unlink()
     path.write_bytes(whole[: whole.rindex(b"ARROW1") + 6])
     encode_split(task, "en", "train", tokenizer, task.labels)
-    assert capsys.readouterr().err == f"encoded cache {path}: of a version without checksums, made anew\n"
+    assert capsys.readouterr().err == f"{path}: of a version without checksums, made anew\n"
     assert path.read_bytes() == whole

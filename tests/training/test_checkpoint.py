@@ -11,10 +11,11 @@ from helpers_training import Place, english_task, make_place
 from torch import Tensor
 
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.training import api, checkpoint, trainer
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.captured import CapturedStep
-from adapter_stilts.training.checkpoint import CHECKPOINTS, STATE, TENSORS, Checkpoints
+from adapter_stilts.training.checkpoint import STATE, TENSORS, Checkpoints
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.job import Job

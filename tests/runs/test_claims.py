@@ -3,14 +3,18 @@
 import json
 import multiprocessing
 import os
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from adapter_stilts.studies import claims
-from adapter_stilts.studies.claims import Claims, machine
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.owners import machine
+from adapter_stilts.runs import claims
+from adapter_stilts.runs.claims import Claims
 
 
 def write_claim(store: Path, silent: float = 0.0, **changes: object) -> Path:
@@ -32,13 +36,13 @@ def test_a_claim_is_held_by_one_and_released(tmp_path: Path) -> None:
     one, other = Claims(tmp_path), Claims(tmp_path)
     with one.hold("run") as ours:
         assert ours
-        assert one.owner("run") is not None
+        assert one.held("run")
         with other.hold("run") as theirs:
             assert not theirs
-        assert one.owner("run") is not None
+        assert one.held("run")
         with other.hold("another") as theirs:
             assert theirs
-    assert one.owner("run") is None
+    assert not one.held("run")
     assert not taken(tmp_path)
     assert [path.name for path in (tmp_path / ".claims").iterdir()] == [".lock"]
 
@@ -85,10 +89,10 @@ def test_a_claim_without_an_owner_is_one_that_is_being_written_or_was_left(
 
 def test_clear_removes_dead_claims_alone(tmp_path: Path) -> None:
     path = write_claim(tmp_path)
-    Claims(tmp_path).clear("run")
+    Claims(tmp_path).clear()
     assert path.exists()
     write_claim(tmp_path, started=0.0)
-    Claims(tmp_path).clear("run")
+    Claims(tmp_path).clear()
     assert not path.exists()
 
 
@@ -115,7 +119,7 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
     def rush() -> None:
         barrier.wait()
         with Claims(tmp_path).hold("run") as ours:
-            won.put(ours)
+            won.put(ours is not None)
             leave.wait(20)
 
     rushing = [context.Process(target=rush) for _ in range(8)]
@@ -126,3 +130,101 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
     for process in rushing:
         process.join()
     assert sorted(results) == [False] * 7 + [True]
+
+
+DAMAGE = {
+    "no JSON": "{",
+    "wrong types": '{"machine": "HERE", "pid": "abc", "started": 1.0, "token": "x"}',
+    "nested deep": "[" * 100_000,
+    "a list": "[1]",
+}
+
+
+@pytest.mark.parametrize("text", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_claim_is_taken_over_with_one_line(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_claim(tmp_path)
+    path.write_text(text.replace("HERE", machine()))
+    os.utime(path, (time.time() - claims.UNWRITTEN_TIMEOUT - 1,) * 2)
+    assert not Claims(tmp_path).held("run")
+    assert not taken(tmp_path)
+    assert capsys.readouterr().err == f"{path}: found a claim that names no owner; it is taken over\n"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_file_is_nobodys_claim(tmp_path: Path, make: Any) -> None:
+    (tmp_path / ".claims").mkdir()
+    make(tmp_path / ".claims" / "run.json")
+    assert not Claims(tmp_path).held("run")
+    assert not taken(tmp_path)
+
+
+def test_a_claim_from_the_future_is_nobodys(tmp_path: Path) -> None:
+    write_claim(tmp_path, -claims.TIMEOUT - 30, machine="elsewhere")
+    assert not taken(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".claims", ".claims/.lock"])
+def test_claims_that_cannot_be_kept_are_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == ".claims":
+        path.touch()
+    else:
+        path.mkdir(parents=True)
+    with pytest.raises(StiltsError, match=f"^{path}: cannot be used for claims \\("), Claims(tmp_path).hold("run"):
+        pass
+
+
+def test_a_stopped_process_loses_its_claim_after_the_timeout(tmp_path: Path) -> None:
+    """It lives: until then it keeps it; when it goes on it sees that it has lost it, and leaves the new one alone."""
+    context = multiprocessing.get_context("fork")
+    holds, lost = context.Event(), context.Queue()
+
+    def sleeper() -> None:
+        with Claims(tmp_path, heartbeat=0.05).hold("run") as claim:
+            assert claim is not None
+            holds.set()
+            while not claim.is_lost:
+                time.sleep(0.01)
+            lost.put(True)
+
+    process = context.Process(target=sleeper)
+    process.start()
+    assert holds.wait(20)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    path = tmp_path / ".claims" / "run.json"
+    assert taken(tmp_path)
+    os.utime(path, (time.time() - claims.TIMEOUT - 1,) * 2)
+    with Claims(tmp_path).hold("run") as claim:
+        assert claim is not None
+        os.kill(process.pid, signal.SIGCONT)
+        assert lost.get(timeout=20)
+        process.join(20)
+        assert not claim.is_lost
+    assert process.exitcode == 0
+
+
+def test_needs_hold_until_they_are_given_up_or_their_process_is_dead(tmp_path: Path) -> None:
+    def unneeded(name: str, besides: Any = None) -> bool:
+        with Claims(tmp_path).unneeded(name, besides) as free:
+            return free
+
+    assert unneeded("run")
+    with Claims(tmp_path).need(["run", "other"]) as needs:
+        assert not unneeded("run")
+        assert unneeded("third")
+        assert unneeded("run", needs)
+        needs.give_up("run")
+        assert unneeded("run")
+        assert not unneeded("other")
+        content = json.loads(needs.path.read_text())
+        needs.path.write_text(json.dumps(content | {"started": 0.0}))
+        assert unneeded("other")
+    with Claims(tmp_path).hold("run"):
+        assert not unneeded("run")
+    (tmp_path / ".claims" / "x.needs").write_text('{"needs": 3}')
+    assert unneeded("run")

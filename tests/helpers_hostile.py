@@ -1,0 +1,185 @@
+"""Runs, bundles, mirrors and checkpoints as somebody else may hand them on: changed in one place, sealed anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from adapter_stilts.paths import sha256_file
+from adapter_stilts.runs.stored import content_seal
+
+Mutation = Callable[[Path, random.Random], None]
+
+TEXTS = ["../../outside/x", "/etc/passwd", "a/../../b", ".hidden", "", "x" * 300, "a\x1b[2Jb", "CON\x00", "..", "a\nb"]
+VALUES: list[Any] = [*TEXTS, -5, 999, 1e400, float("nan"), True, None, [], {}, [[[]]], 10**30, -1.5, {"x": "../y"}]
+
+
+def seal(path: Path, content: dict[str, Any]) -> None:
+    """Write a sealed file as one who knows how."""
+    content["seal"] = None
+    text = (
+        json.dumps({**content, "seal": content_seal(json.loads(json.dumps(content, default=str)))})
+        if _finite(content)
+        else json.dumps(content)
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def _finite(content: Any) -> bool:
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def reseal_bundle(bundle: Path) -> None:
+    """Let the manifest say what lies there now."""
+    path = bundle / "manifest.json"
+    content = json.loads(path.read_text())
+    content["files"] = {
+        own.relative_to(bundle).as_posix(): {"bytes": own.stat().st_size, "sha256": sha256_file(own)}
+        for own in sorted(bundle.rglob("*"))
+        if own.is_file() and own != path
+    }
+    seal(path, content)
+
+
+def places_of(content: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where a value stands in JSON."""
+    pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return [place for key, own in pairs for place in [(*above, key), *places_of(own, (*above, key))]]
+
+
+def set_value(path: Path, drawn: random.Random, sealed: bool) -> None:
+    """Another value somewhere in a JSON file, or a value that is gone."""
+    content = json.loads(path.read_text())
+    place = drawn.choice(places_of(content))
+    at = content
+    for key in place[:-1]:
+        at = at[key]
+    if drawn.random() < 0.15:
+        del at[place[-1]]
+    else:
+        at[place[-1]] = drawn.choice(VALUES)
+    if sealed:
+        seal(path, content)
+    else:
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def any_json(run: Path, drawn: random.Random) -> None:
+    path = drawn.choice(sorted(run.rglob("*.json")))
+    set_value(path, drawn, sealed=path.name in ("record.json", "manifest.json"))
+    if path.parent != run and path.name != "manifest.json":
+        reseal_bundle(run / "bundle")
+
+
+def any_tensor(run: Path, drawn: random.Random) -> None:
+    """A tensor is gone, foreign, of another shape or type, or not finite."""
+    path = drawn.choice(sorted((run / "bundle").rglob("*.safetensors")))
+    tensors = load_file(path)
+    name = drawn.choice(sorted(tensors))
+    match drawn.choice(["gone", "foreign", "shape", "type", "nan", "inf"]):
+        case "gone":
+            del tensors[name]
+        case "foreign":
+            tensors["roberta.embeddings.word_embeddings.weight"] = torch.zeros(500, 32)
+        case "shape":
+            tensors[name] = torch.zeros(*tensors[name].shape, 2)
+        case "type":
+            tensors[name] = tensors[name].long()
+        case "nan":
+            tensors[name].view(-1)[0] = float("nan")
+        case "inf":
+            tensors[name].view(-1)[-1] = float("inf")
+    save_file(tensors, path)
+    reseal_bundle(run / "bundle")
+
+
+def any_bytes(run: Path, drawn: random.Random) -> None:
+    """A file is cut, empty, or has a header of a size that it cannot have."""
+    path = drawn.choice(sorted(own for own in run.rglob("*") if own.is_file()))
+    content = path.read_bytes()
+    other = [content[: len(content) // 2], b"", b"\xff" * 8 + content[8:], b"[" * 200_000, b"\x80\x04K\x01."]
+    path.write_bytes(drawn.choice(other))
+    if "bundle" in path.parts and path.name != "manifest.json":
+        reseal_bundle(run / "bundle")
+
+
+def any_link(run: Path, drawn: random.Random) -> None:
+    """A file or folder is a link to what is outside, or a pipe."""
+    outside = run.parent.parent / "outside"
+    path = drawn.choice(sorted(run.rglob("*")))
+    whole = path.is_dir()
+    if whole:
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    if drawn.random() < 0.2:
+        os.mkfifo(path)
+    else:
+        path.symlink_to(outside if whole else outside / "canary.json")
+
+
+def any_file(run: Path, drawn: random.Random) -> None:
+    """A file too many, or one too few."""
+    folders = sorted(own for own in (run / "bundle").rglob("*") if own.is_dir())
+    if drawn.random() < 0.5:
+        path = drawn.choice([run / "bundle", *folders])
+        (path / drawn.choice(["pytorch_adapter.bin", "x.py", "pytorch_model_head.bin"])).write_bytes(b"\x80\x04K\x01.")
+    else:
+        drawn.choice(sorted((run / "bundle").rglob("*.*"))).unlink()
+    if (run / "bundle" / "manifest.json").exists() and drawn.random() < 0.8:
+        reseal_bundle(run / "bundle")
+
+
+RUN_MUTATIONS: tuple[Mutation, ...] = (
+    any_json,
+    any_json,
+    any_json,
+    any_tensor,
+    any_tensor,
+    any_bytes,
+    any_link,
+    any_file,
+)
+
+
+def checkpoint_mutation(folder: Path, drawn: random.Random) -> None:
+    """A checkpoint (config, tokenizer, weights) that is another in one place."""
+    kind = drawn.choice(["json", "json", "bytes", "link", "index", "peft"])
+    config = folder / "config.json"
+    if kind == "json":
+        set_value(config, drawn, sealed=False)
+    elif kind == "bytes":
+        path = drawn.choice(sorted(folder.glob("*.*")))
+        path.write_bytes(drawn.choice([b"", path.read_bytes()[:100], b"\xff" * 64, b"{" * 100_000]))
+    elif kind == "link":
+        path = drawn.choice([config, folder / "model.safetensors", folder / "tokenizer.json"])
+        path.unlink()
+        path.symlink_to(folder.parent / "outside" / "canary.json")
+    elif kind == "index":
+        (folder / "model.safetensors").unlink()
+        name = drawn.choice(["../outside/canary.safetensors", "/etc/passwd", "x.bin", 3])
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    else:
+        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "../outside"}))
+
+
+def snapshot(folder: Path, *but: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file under a folder with its content, links as they are, but for what lies in some folders."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if not any(path.is_relative_to(own) for own in but):
+            whole = path.is_file() and not path.is_symlink()
+            found[str(path)] = (path.lstat().st_mode, path.read_bytes() if whole else b"")
+    return found

@@ -1,0 +1,221 @@
+"""What kills leave in a store: never read as a result, and put right by the next command."""
+
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_records import write_run
+from helpers_training import Place, english_task, make_place
+
+from adapter_stilts import residue
+from adapter_stilts.analysis.compare import compare_runs
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.evaluation.zero_shot import evaluate
+from adapter_stilts.owners import partial_name
+from adapter_stilts.runs import store as storing
+from adapter_stilts.runs.claims import Claims
+from adapter_stilts.runs.record import RECORD, read_record
+from adapter_stilts.runs.store import Run, RunStore, evaluation_folders, keep_of
+from adapter_stilts.runs.tidy import CHECKPOINTS, tidy
+from adapter_stilts.runs.update import update_record
+
+RIGHT = {"en": 80, "de": 60}
+
+
+@pytest.fixture(autouse=True)
+def every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residue, "LOOK_EVERY", -1.0)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_place(tmp_path, monkeypatch)
+
+
+def dead_name(name: str) -> str:
+    """As `partial_name`, of a process that was never there."""
+    parts = partial_name(name).split("-")
+    parts[-2] = "100"
+    return "-".join(parts)
+
+
+def test_a_half_written_evaluation_is_not_compared_and_goes(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "bottleneck", "none", RIGHT)
+    store, folder = RunStore(tmp_path), run.folder / "evaluations"
+    (of_old := folder / f".test-1.{'0' * 32}.partial").mkdir()
+    (dead := folder / dead_name("test-2")).mkdir()
+    assert [own.name for own in evaluation_folders(run)] == ["test"]
+    assert len(compare_runs(store).tables_) == 1
+    assert not dead.exists()
+    assert of_old.exists()  # nobody can say that its writer is dead
+
+
+def test_everything_that_a_kill_leaves_is_swept(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "bottleneck", "none", RIGHT)
+    (run.folder / "bundle").mkdir()
+    folders = [
+        tmp_path / dead_name("other"),
+        run.folder / dead_name("bundle"),
+        run.folder / ".bundle-dropped",
+        run.folder / "evaluations" / dead_name("test"),
+        tmp_path / CHECKPOINTS / run.name,
+        tmp_path / ".failures" / dead_name("x.txt"),
+        tmp_path / ".claims" / dead_name("clock"),
+    ]
+    for own in folders:
+        own.mkdir(parents=True)
+    (tmp_path / ".claims" / "run.json").write_text('{"machine": 3}')
+    os.utime(tmp_path / ".claims" / "run.json", (0, 0))
+    (unfinished := tmp_path / CHECKPOINTS / "unfinished" / "step-1").mkdir(parents=True)
+    tidy(RunStore(tmp_path))
+    assert [own for own in folders if own.exists()] == []
+    assert list((tmp_path / ".claims").glob("*.json")) == []
+    assert unfinished.exists()
+
+
+def test_a_run_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
+    """As an earlier version left it: absent between two renames, or there again without its evaluations."""
+    run = write_run(tmp_path, "bottleneck", "none", RIGHT)
+    update_record(run.folder, lambda own: own.model_copy(update={"scores": {"test": {"mean": {"accuracy": 1.0}}}}))
+    before = read_record(run.folder)
+    for again in (False, True):
+        run.folder.rename(tmp_path / f".{run.name}-replaced")
+        if again:
+            shutil.copytree(tmp_path / f".{run.name}-replaced", run.folder)
+            shutil.rmtree(run.folder / "evaluations")
+            update_record(run.folder, lambda own: own.model_copy(update={"scores": {}}))
+        tidy(RunStore(tmp_path))
+        assert [own.name for own in evaluation_folders(run)] == ["test"]
+        assert read_record(run.folder) == before
+        assert [own.name for own in tmp_path.iterdir()] == [run.name]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_record_that_is_no_file_is_one_line(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "run").mkdir()
+    (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / "run" / RECORD)
+    for look in (lambda: RunStore(tmp_path).get("run"), lambda: compare_runs(RunStore(tmp_path))):
+        with pytest.raises(StiltsError, match=rf"run/record.json: .*found a {kind}, accepted a regular file\)?$"):
+            look()
+
+
+# --- two at once ------------------------------------------------------------------------------------------------------
+
+
+def _evaluate_three_times(store: Path, run: str, results: Any) -> None:
+    """The same evaluation by three processes at once; a fresh process calls this, as forks of one with threads hang."""
+    context = multiprocessing.get_context("fork")
+    barrier, publish = context.Barrier(3), storing.publish
+
+    def together(beside: Path, folder: Path) -> None:
+        barrier.wait(60)  # none is there when any of them is done
+        publish(beside, folder)
+
+    def score() -> None:
+        storing.publish = together
+        results.put(evaluate(run, runs=store, device="cpu").model_dump())
+
+    processes = [context.Process(target=score) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    results.put([process.exitcode for process in processes])
+
+
+def test_the_same_evaluation_by_three_processes_ends_well_in_all(place: Place) -> None:
+    run = place.train(english_task(place.folder / "data"))
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=_evaluate_three_times, args=(place.store.folder, run.name, results))
+    process.start()
+    scores = [results.get(timeout=120) for _ in range(3)]
+    assert results.get(timeout=60) == [0, 0, 0]
+    process.join()
+    assert scores[0] == scores[1] == scores[2]
+    assert len(list((run.folder / "evaluations").iterdir())) == 1
+
+
+def test_an_evaluation_without_scores_gives_way(place: Place) -> None:
+    run = place.train(english_task(place.folder / "data"))
+    scores = evaluate(run, runs=place.store, device="cpu")
+    (folder,) = evaluation_folders(run)
+    (folder / "scores.json").unlink()
+    assert evaluate(run, runs=place.store, device="cpu") == scores
+    assert evaluation_folders(run) == [folder]
+
+
+def test_notes_that_many_add_to_one_record_are_all_kept(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "bottleneck", "none", RIGHT)
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+
+    def note(number: int) -> None:
+        barrier.wait(20)
+        for count in range(10):
+            name = f"test-{number}-{count}"
+
+            def change(own: Any, name: str = name) -> Any:
+                return own.model_copy(update={"scores": {**own.scores, name: {}}})
+
+            update_record(run.folder, change)
+
+    processes = [context.Process(target=note, args=(number,)) for number in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(read_record(run.folder).scores.keys() - run.record.scores.keys()) == 40
+
+
+def test_weights_that_another_process_needs_stay(place: Place) -> None:
+    run = place.train(english_task(place.folder / "data"))
+    with Claims(place.store.folder).need([run.name]) as needs:
+        assert not keep_of(run, "scores")
+        assert run.has_weights
+        assert keep_of(run, "scores", needs)
+    assert not run.has_weights
+
+
+def test_a_run_trained_again_for_its_weights_is_there_all_the_time(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before any of its renames it is a whole run, with its scores; an evaluation that comes meanwhile stays."""
+    task = english_task(place.folder / "data")
+    run = place.train(task)
+    evaluate(run, runs=place.store, device="cpu")
+    kept = place.store.find(run.name)
+    keep_of(kept, "scores")
+    replace, killed = os.replace, 0
+
+    class Killed(BaseException):
+        pass
+
+    for operation in range(1, 20):
+        count = 0
+
+        def counted(source: Any, target: Any, operation: int = operation) -> None:
+            nonlocal count
+            if run.folder in Path(target).parents:
+                count += 1
+                if count == operation:
+                    raise Killed
+            replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", counted)
+            try:
+                place.train(task)
+                break
+            except Killed:
+                killed += 1
+        there = place.store.find(run.name)
+        assert isinstance(there, Run)
+        assert there.record.scores == kept.record.scores
+        assert len(evaluation_folders(there)) == 1
+        assert not there.has_weights
+    assert killed == 3  # signatures, record, bundle
+    assert place.store.find(run.name).has_weights

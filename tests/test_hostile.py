@@ -1,0 +1,229 @@
+"""Folders from somebody else: refused in one line, or equal in result; nothing outside is written or read."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers_hostile import RUN_MUTATIONS, checkpoint_mutation, snapshot
+from helpers_training import Place, english_task, make_place
+
+from adapter_stilts.analysis.compare import compare_runs
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.evaluation.predict import predict_file
+from adapter_stilts.evaluation.zero_shot import evaluate
+from adapter_stilts.model.backbone import load_backbone, load_model
+from adapter_stilts.runs.store import Run, RunStore
+
+CANARY = "the reader's own secret"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        made = make_place(tmp_path_factory.mktemp("hostile"), monkeypatch)
+        outside = made.folder / "outside"
+        outside.mkdir()
+        (outside / "canary.json").write_text(json.dumps({"secret": CANARY}))
+        monkeypatch.setattr(torch, "load", _never)
+        yield made
+
+
+def _never(*_: Any, **__: Any) -> None:
+    raise AssertionError("a pickle was opened")
+
+
+@pytest.fixture(scope="module")
+def runs(place: Place) -> dict[str, Run]:
+    """A run of each way in which weights are kept, evaluated where that is quick."""
+    task, quick = english_task(place.folder / "t", "t"), {"epochs": "1"}
+    under = place.train(english_task(place.folder / "a", "a", shift=1), settings=quick)
+    made = {
+        "stack": place.train(task, over=[under], settings=quick),
+        "lora": place.train(task, method="lora", settings=quick),
+        "full": place.train(task, method="full", settings=quick),
+    }
+    for run in made.values():
+        evaluate(run, runs=place.store, device="cpu")
+    return made
+
+
+def outcome(work: Callable[[], Any]) -> Any:
+    """What the work gives, or the one line that it is refused with."""
+    try:
+        return work()
+    except StiltsError as error:
+        check_line(str(error))
+        return error
+    except OSError as error:
+        check_line(str(error.filename))
+        return error
+
+
+def check_line(line: str) -> None:
+    assert "\n" not in line
+    assert line != "None"
+    assert CANARY not in line
+
+
+def uses_of(place: Place, store: RunStore, name: str, text: Path) -> dict[str, Callable[[], Any]]:
+    """Everything that reads a run; each gives figures."""
+    above = english_task(place.folder / "above", "above", shift=2)
+
+    def over() -> Any:
+        run = store.find(name)
+        from adapter_stilts.training.api import train
+
+        made = train(
+            above,
+            over=[run],
+            method=run.record.method,
+            backbone=place.backbone,
+            runs=place.folder / "mine",
+            device="cpu",
+            settings={"epochs": "1"},
+            limit=4,
+        )
+        figures = made.record.development
+        shutil.rmtree(place.folder / "mine")
+        return figures
+
+    return {
+        "compare": lambda: [table.rows for table in compare_runs(store).tables_],
+        "evaluate": lambda: evaluate(name, runs=store, device="cpu", limit=3).languages,
+        "predict": lambda: predict_file(store.find(name), text, device="cpu"),
+        "over": over,
+    }
+
+
+def attack(place: Place, runs: dict[str, Run], times: int, seed: int) -> tuple[int, int]:
+    """Mutated runs used in one way each; how many were refused, and how many gave the whole run's result."""
+    drawn, whole, refused = random.Random(seed), {}, 0
+    text = place.folder / "text.txt"
+    text.write_text("the dog is seven !\nand cats run\n")
+    theirs = place.folder / "theirs"
+    above = english_task(place.folder / "above", "above", shift=2)
+    assert above.name == "above"
+    for number in range(times):
+        kind = drawn.choice(sorted(runs))
+        use = drawn.choice(["compare", "evaluate", "predict", "over"])
+        shutil.rmtree(theirs, ignore_errors=True)
+        store, run = RunStore(theirs), runs[kind]
+        shutil.copytree(run.folder, theirs / run.name)
+        work = uses_of(place, store, run.name, text)[use]
+        if (kind, use) not in whole:
+            whole[kind, use] = work()
+            shutil.rmtree(theirs)
+            shutil.copytree(run.folder, theirs / run.name)
+        shutil.rmtree(theirs / run.name / "evaluations") if use == "evaluate" else None
+        mutation = drawn.choice(RUN_MUTATIONS)
+        mutation(theirs / run.name, drawn)
+        before = snapshot(place.folder, theirs, place.folder / "mine", place.folder / "cache")
+        found = outcome(work)
+        shutil.rmtree(place.folder / "mine", ignore_errors=True)
+        assert snapshot(place.folder, theirs, place.folder / "mine", place.folder / "cache") == before, number
+        if isinstance(found, Exception):
+            refused += 1
+        else:
+            assert _figures(found) == _figures(whole[kind, use]), (number, kind, use, mutation.__name__)
+    return refused, times - refused
+
+
+def _figures(found: Any) -> Any:
+    """Scores alone: a record may say another licence or cost."""
+    return (
+        [[own.languages, own.mean, own.mean_zero_shot] for rows in found for own in rows]
+        if isinstance(found, list)
+        else found
+    )
+
+
+def test_hostile_runs(place: Place, runs: dict[str, Run]) -> None:
+    refused, equal = attack(place, runs, 40, seed=0)
+    assert refused >= 15
+    assert refused + equal == 40
+
+
+@pytest.mark.slow
+def test_five_hundred_hostile_runs(place: Place, runs: dict[str, Run]) -> None:
+    refused, _ = attack(place, runs, 400, seed=1)
+    assert refused > 150
+
+
+def _load(folder: Path) -> Any:
+    return load_model(load_backbone(str(folder)))
+
+
+def attack_checkpoints(place: Place, times: int, seed: int) -> int:
+    drawn, refused = random.Random(seed), 0
+    for _ in range(times):
+        folder = place.folder / "foreign"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(place.folder / "tiny", folder)
+        checkpoint_mutation(folder, drawn)
+        before = snapshot(place.folder, place.folder / "cache")
+        found = outcome(partial(_load, folder))
+        assert snapshot(place.folder, place.folder / "cache") == before
+        if isinstance(found, Exception):
+            refused += 1
+        else:
+            whole = load_model(place.backbone).state_dict()
+            assert all(torch.equal(own, whole[name]) for name, own in found.state_dict().items())
+    return refused
+
+
+def test_hostile_checkpoints(place: Place) -> None:
+    assert attack_checkpoints(place, 20, seed=0) > 8
+
+
+@pytest.mark.slow
+def test_a_hundred_hostile_checkpoints(place: Place) -> None:
+    assert attack_checkpoints(place, 100, seed=1) > 40
+
+
+# --- one bit --------------------------------------------------------------------------------------------------------
+
+
+def flip_everywhere(place: Place, run: Run, places: int, seed: int, uses: list[str]) -> int:
+    """One bit in each file of a run, at so many places a file; how many of the uses were refused."""
+    drawn, refused = random.Random(seed), 0
+    text = place.folder / "text.txt"
+    text.write_text("the dog is seven !\nand cats run\n")
+    theirs = place.folder / "flipped"
+    store, folder = RunStore(theirs), theirs / run.name
+    shutil.rmtree(theirs, ignore_errors=True)
+    shutil.copytree(run.folder, folder)
+    works = uses_of(place, store, run.name, text)
+    whole = {use: works[use]() for use in uses}
+    for path in sorted(own for own in run.folder.rglob("*") if own.is_file()):
+        for _ in range(places):
+            shutil.rmtree(theirs)
+            shutil.copytree(run.folder, folder)
+            hurt = folder / path.relative_to(run.folder)
+            content = bytearray(hurt.read_bytes())
+            content[drawn.randrange(len(content))] ^= 1 << drawn.randrange(8)
+            hurt.write_bytes(content)
+            for use in uses:
+                found = outcome(works[use])
+                shutil.rmtree(place.folder / "mine", ignore_errors=True)
+                refused += isinstance(found, Exception)
+                if not isinstance(found, Exception):
+                    assert found == whole[use], (hurt, use)
+    return refused
+
+
+def test_one_bit_flipped(place: Place, runs: dict[str, Run]) -> None:
+    assert flip_everywhere(place, runs["stack"], 1, 0, ["compare", "predict"]) >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["stack", "lora", "full"])
+def test_one_bit_flipped_at_twenty_places(place: Place, runs: dict[str, Run], kind: str) -> None:
+    assert flip_everywhere(place, runs[kind], 20, 1, ["compare", "evaluate", "predict", "over"]) >= 100
