@@ -21,8 +21,8 @@ class StiltsError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        # What it quotes of files and of what was typed is text, whatever bytes it has.
-        super().__init__(printable(message, keep="\n"))
+        # What it quotes of files, libraries and of what was typed is text, whatever bytes it has.
+        super().__init__(printable(" ".join(message.splitlines())))
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class ConfigError(UsageError):
         every = list(dict.fromkeys(complaints))
         files = list(dict.fromkeys(complaint.path for complaint in every))
         self.complaints = tuple(sorted(every, key=lambda own: (files.index(own.path), own.line)))
-        super().__init__("\n".join(self.lines))
+        Exception.__init__(self, printable("\n".join(self.lines), keep="\n"))
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -43,7 +43,8 @@ from adapter_stilts.studies.execute import execute
 from adapter_stilts.studies.plan import make_plan, runs_of, states
 from adapter_stilts.studies.reading import read_study
 from adapter_stilts.tasks.catalog import find_task
-from adapter_stilts.tasks.encode import encode_split, label_inventory
+from adapter_stilts.tasks.encode import encode_split
+from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.training.execution import Execution
 from benchmarks.disturbing import disturb, run_alone
 from benchmarks.machine import describe_machine

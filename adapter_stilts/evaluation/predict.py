@@ -11,6 +11,7 @@ import numpy as np
 from adapter_stilts.evaluation.documents import read_document
 from adapter_stilts.evaluation.scored_task import require_labels
 from adapter_stilts.evaluation.zero_shot import load_run
+from adapter_stilts.memory import memory_given_back
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.bundle import Manifest
@@ -25,6 +26,7 @@ from adapter_stilts.training.inference import predict_labels
 PORTION = 2_000
 
 
+@memory_given_back()
 def predict_file(
     run: Run,
     path: Path,

@@ -29,6 +29,7 @@ from adapter_stilts.evaluation.scored_task import (
 )
 from adapter_stilts.evaluation.scores import SCORES, Scores, mean_without, note_scores, read_scores, write_scores
 from adapter_stilts.files import atomic_file
+from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress, say
@@ -146,6 +147,7 @@ class _Asked:
         return [encode_split(self.task, code, self.split, tokenizer, labels, self.mirror) for code in self.test_data]
 
 
+@memory_given_back()
 def _score_run(run: Run, asked: _Asked, name: str, store: RunStore, device: str) -> None:
     """Predict and score every language, and write the evaluation's folder whole, unless another process did so."""
     model, manifest, backbone = load_run(run, asked.mirror, device)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import gc
 import os
 import signal
 import sys
@@ -22,6 +20,7 @@ from safetensors import SafetensorError
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.files import atomic_write_text
+from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.progress import quiet_libraries
 from adapter_stilts.residue import remove
@@ -78,6 +77,7 @@ class Outcome:
     gone: tuple[str, ...] = ()
 
 
+@memory_given_back()
 def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Outcome:
     """Do one run under its claim, and say what became of it; an interruption alone is raised."""
     store = RunStore(site.runs)
@@ -98,15 +98,12 @@ def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Out
         return Outcome(order.name, "done", tokens=tokens, seconds=cost.train_seconds)
     except Exception as error:
         return _failed(order, store, error)
-    finally:
-        give_back_memory()
 
 
 def _do(order: Order, site: Site, store: RunStore, backbone: Backbone | None) -> Run:
     """The run, trained and scored."""
     with _silently():
         run = _train(order, site, store, backbone or load_backbone(site.backbone, mirror=site.mirror))
-        give_back_memory()
         if order.target is not None:
             _evaluate(run, order.target, site, store)
     return run
@@ -136,14 +133,6 @@ def _gone(order: Order, store: RunStore) -> tuple[str, ...]:
         return ()
     below = tuple(name for name in order.over if not has(name, BUNDLE))
     return below or ((order.name,) if order.target is not None and has(order.name, RECORD) else ())
-
-
-def give_back_memory() -> None:
-    """Free the models of a run that has ended. They hold references to themselves, and Python notices late: in one
-    process ten runs on the embedded backbone (0.5 GB) came to hold 7 GB, where 2 are enough."""
-    gc.collect()
-    with suppress(AttributeError, OSError):  # the C library keeps what was freed, unless it is glibc and is told
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _train(order: Order, site: Site, store: RunStore, backbone: Backbone) -> Run:

@@ -237,7 +237,7 @@ def reading_of(task: Task, language: str) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def tokenizer_hash(tokenizer: Any) -> str:
     """Hash of a fast tokenizer: vocabulary, normaliser and all, but not the truncation and padding of its last call."""
     backend = tokenizer.backend_tokenizer

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from adapter_stilts.arguments import choice, kind, language_codes, listed, path_of, seed_of, settings_of, whole_number
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.floor import nothing_learnt_in_development
+from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.masked_lm_head import pretrained_head
@@ -287,6 +288,7 @@ def _masked_lm_head(task: Task | None, shared: dict[str, Any]) -> Run | None:
     return train(task, **{**shared, "method": "head"}, languages=languages)
 
 
+@memory_given_back()
 def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", execution: Execution | None = None) -> Run:
     """Train a job and put its folder into the store, whole or not at all; without weights where `keep` is "scores".
 

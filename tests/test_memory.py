@@ -1,0 +1,57 @@
+"""A process that goes on after a run keeps none of its model."""
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adapters import XLMRobertaAdapterModel
+from helpers_training import Place, english_task, make_place
+
+from adapter_stilts import memory
+from adapter_stilts.evaluation.predict import predict_file
+from adapter_stilts.evaluation.zero_shot import evaluate
+from adapter_stilts.model.backbone import load_backbone
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_place(tmp_path, monkeypatch)
+
+
+def models_after(work: Callable[[], Any]) -> int:
+    """Models that are in memory when the work is done, where Python by itself looks for none."""
+    gc.collect()
+    gc.disable()
+    try:
+        work()
+        return sum(type(own) is XLMRobertaAdapterModel for own in gc.get_objects())
+    finally:
+        gc.enable()
+
+
+def test_no_model_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "WORTH_A_LOOK", -(2**40))
+    task, text = english_task(place.folder / "data"), place.folder / "text.txt"
+    text.write_text("the dog runs\n")
+    assert models_after(lambda: place.train(task)) == 0
+    run = place.train(task)
+    assert models_after(lambda: evaluate(run, runs=place.store, device="cpu")) == 0
+    assert models_after(lambda: predict_file(run, text, device="cpu")) == 0
+
+
+def test_a_process_that_has_not_grown_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "WORTH_A_LOOK", 2**40)
+    monkeypatch.setattr(gc, "collect", lambda: pytest.fail("searched"))
+    with memory.memory_given_back():
+        pass
+
+
+def test_backbones_of_one_content_share_their_tokenizer(place: Place) -> None:
+    folder = place.folder / "tiny"
+    first = load_backbone(folder)
+    assert load_backbone(folder).tokenizer is first.tokenizer
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text() + "\n")
+    assert load_backbone(folder).tokenizer is not first.tokenizer
