@@ -120,7 +120,7 @@ class Claims:
             with self._alone():
                 for path in left:
                     if os.path.lexists(path) and self._is_dead(path):
-                        remove(path)
+                        _discard(path)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -130,9 +130,7 @@ class Claims:
         if os.path.lexists(path):
             if not self._is_dead(path):
                 return False
-            if _owner(path) is None:
-                say(f"{path}: found a claim that names no owner; it is taken over")
-            remove(path)
+            _discard(path)
         try:
             file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
@@ -195,6 +193,13 @@ class Claims:
             yield
         finally:
             os.close(handle)
+
+
+def _discard(path: Path) -> None:
+    """Remove a dead claim, and say so where it is damaged."""
+    if _owner(path) is None:
+        say(f"{path}: found a claim that names no owner; it is taken over")
+    remove(path)
 
 
 def _owner(path: Path) -> Owner | None:
