@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -173,6 +176,93 @@ def checkpoint_mutation(folder: Path, drawn: random.Random) -> None:
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     else:
         (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "../outside"}))
+
+
+README_TEXTS = [
+    "data_files: ../../outside/*",
+    "data_files: /etc/passwd",
+    "data_files: [{split: train, path: '**/../../outside/*.parquet'}]",
+    "data_files: [{split: train, path: 3}, {split: [], path: {}}]",
+    "data_files: &a [*a, *a]",
+    "data_files: 2000-99-99",
+    "data_files: !!python/object/apply:os.system [ls]",
+    "data_files: " + "[" * 3000,
+    "data_files: '\x1b[2Jx'",
+    "config_name: {one: two}",
+]
+
+
+def mirror_mutation(folder: Path, drawn: random.Random) -> None:
+    """A repository of a mirror (README and Parquet) that is another in one place."""
+    readme, outside = folder / "README.md", folder.parent.parent / "outside"
+    path = drawn.choice(sorted(folder.rglob("*.parquet")))
+    match drawn.choice(["readme", "readme", "text", "bytes", "flip", "link", "metadata", "columns"]):
+        case "readme":
+            own = drawn.choice(README_TEXTS)
+            readme.write_text(f"---\nconfigs:\n- config_name: one\n  {own}\n---\n", encoding="utf-8")
+        case "text":
+            readme.write_bytes(drawn.choice([b"\xff\xfe", b"---\n\x00\n---\n", b"---\n" + b"- " * 20_000 + b"\n---\n"]))
+        case "bytes":
+            path.write_bytes(drawn.choice([b"", path.read_bytes()[:100], b"PAR1" + b"\xff" * 64, b"{" * 100_000]))
+        case "flip":
+            content = bytearray(path.read_bytes())
+            content[drawn.randrange(len(content))] ^= 1 << drawn.randrange(8)
+            path.write_bytes(content)
+        case "link":
+            path = drawn.choice([path, readme])
+            path.unlink()
+            if drawn.random() < 0.2:
+                os.mkfifo(path)
+            else:
+                path.symlink_to(outside / drawn.choice(["canary.parquet", "canary.json", "."]))
+        case "metadata":
+            table = pq.read_table(path)
+            features = drawn.choice([b"{", b"[]", b"null", b"[" * 100_000, b'{"info": {"features": {"words": 3}}}'])
+            pq.write_table(table.replace_schema_metadata({b"huggingface": features}), path)
+        case "columns":
+            odd = drawn.choice([[1, 2], [b"\xff", b"a"], [{"a": 1}, None], [[["a"]], [["b"]]], [1e400, float("nan")]])
+            pq.write_table(pa.table({drawn.choice(["words", "tags"]): pa.array(odd)}), path)
+
+
+def training_checkpoint_mutation(folder: Path, drawn: random.Random) -> bool:
+    """A run's checkpoints, of which the newest is another in one place; whether its checksums say so."""
+    newest = sorted(folder.iterdir())[-1]
+    state, tensors = newest / "state.json", newest / "state.safetensors"
+    kind = drawn.choice(["json", "sealed", "bytes", "flip", "tensor", "link", "gone"])
+    if kind in ("json", "sealed"):
+        set_value(state, drawn, sealed=False)
+    elif kind == "bytes":
+        path = drawn.choice([state, tensors])
+        path.write_bytes(drawn.choice([b"", path.read_bytes()[:100], b"\xff" * 64, b"[" * 200_000, b"\x80\x04K\x01."]))
+    elif kind == "flip":
+        path = drawn.choice([state, tensors])
+        content = bytearray(path.read_bytes())
+        content[drawn.randrange(len(content))] ^= 1 << drawn.randrange(8)
+        path.write_bytes(content)
+    elif kind == "tensor":
+        found = load_file(tensors)
+        name = drawn.choice(sorted(found))
+        found[name] = drawn.choice([torch.zeros(3, 5), torch.zeros(0), found[name].double()])
+        if drawn.random() < 0.3:
+            del found[name]
+        save_file(found, tensors)
+    elif kind == "link":
+        path = drawn.choice([state, tensors, newest])
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        path.symlink_to(folder.parents[2] / "outside" / ("canary.json" if path != newest else "."))
+    else:
+        drawn.choice([state, tensors]).unlink()
+    if kind not in ("sealed", "tensor"):
+        return True
+    content = json.loads(state.read_text())
+    content.pop("sha256", None)
+    content["tensors"] = sha256_file(tensors)
+    content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    state.write_text(json.dumps(content))
+    return False
 
 
 def snapshot(folder: Path, *but: Path) -> dict[str, tuple[int, bytes]]:

@@ -18,6 +18,7 @@ from adapter_stilts.tasks.sequences import EncodedSequence
 from adapter_stilts.training.api import execute, train
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.request import make_job
+from adapter_stilts.training.step import EagerStep
 
 Sentence = Sequence[tuple[str, str]]
 
@@ -83,6 +84,26 @@ def make_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         monkeypatch.delenv(variable, raising=False)
     backbone = load_backbone(str(tiny_backbone_folder(folder / "tiny")))
     return Place(folder, backbone, RunStore(folder / "runs"))
+
+
+class Cut(BaseException):
+    """Stands for the end of a process: nothing that handles errors handles it."""
+
+
+def cut_after(steps: int, kind: Any = EagerStep) -> pytest.MonkeyPatch:
+    """Until undone, the process ends when so many steps have been taken and the next one is asked for."""
+    taken = [0]
+    call = kind.__call__
+
+    def counted(self: Any, batches: Sequence[Any]) -> None:
+        if taken[0] == steps:
+            raise Cut
+        taken[0] += 1
+        call(self, batches)
+
+    context = pytest.MonkeyPatch()
+    context.setattr(kind, "__call__", counted)
+    return context
 
 
 def label_of(word: str, shift: int = 0) -> str:

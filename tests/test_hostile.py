@@ -10,17 +10,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers_hostile import RUN_MUTATIONS, checkpoint_mutation, snapshot
-from helpers_training import Place, english_task, make_place
+from helpers_fake_study import study_of
+from helpers_hostile import (
+    RUN_MUTATIONS,
+    checkpoint_mutation,
+    mirror_mutation,
+    snapshot,
+    training_checkpoint_mutation,
+)
+from helpers_training import Cut, Place, cut_after, english_task, make_place
 
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.model.backbone import load_backbone, load_model
-from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.report.content import make_report
+from adapter_stilts.runs.store import Run, RunStore, evaluation_folders
+from adapter_stilts.runs.tidy import CHECKPOINTS
+from adapter_stilts.studies.grid import expand
+from adapter_stilts.studies.plan import StudyRun
+from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.tasks.data import load_split
+from adapter_stilts.training.api import train
+from adapter_stilts.training.execution import Execution
 
 CANARY = "the reader's own secret"
 
@@ -79,8 +96,6 @@ def uses_of(place: Place, store: RunStore, name: str, text: Path) -> dict[str, C
 
     def over() -> Any:
         run = store.find(name)
-        from adapter_stilts.training.api import train
-
         made = train(
             above,
             over=[run],
@@ -95,7 +110,17 @@ def uses_of(place: Place, store: RunStore, name: str, text: Path) -> dict[str, C
         shutil.rmtree(place.folder / "mine")
         return figures
 
+    def report() -> Any:
+        run = store.find(name)
+        (evaluation,) = evaluation_folders(run)
+        targets = f"targets: [{place.folder / 't' / 't.yaml'}]"
+        study = study_of(place.folder, f"{targets}\nmethods: [bottleneck]\ncompositions: [none]\n")
+        cell = next(expand(study))
+        rows = make_report(study, [StudyRun(cell, name, run, evaluation)], store, resamples=0).rows
+        return {row["language"]: (row["score"], row["sentences"], row["zero_shot"]) for row in rows}
+
     return {
+        "report": report,
         "compare": lambda: [table.rows for table in compare_runs(store).tables_],
         "evaluate": lambda: evaluate(name, runs=store, device="cpu", limit=3).languages,
         "predict": lambda: predict_file(store.find(name), text, device="cpu"),
@@ -113,7 +138,7 @@ def attack(place: Place, runs: dict[str, Run], times: int, seed: int) -> tuple[i
     assert above.name == "above"
     for number in range(times):
         kind = drawn.choice(sorted(runs))
-        use = drawn.choice(["compare", "evaluate", "predict", "over"])
+        use = drawn.choice(["compare", "evaluate", "predict", "over", "report"])
         shutil.rmtree(theirs, ignore_errors=True)
         store, run = RunStore(theirs), runs[kind]
         shutil.copytree(run.folder, theirs / run.name)
@@ -188,6 +213,104 @@ def test_a_hundred_hostile_checkpoints(place: Place) -> None:
     assert attack_checkpoints(place, 100, seed=1) > 40
 
 
+# --- mirrors ----------------------------------------------------------------------------------------------------------
+
+
+def _mirror(place: Place) -> Path:
+    """A mirror with one repository, beside what is outside of it."""
+    folder = place.folder / "mirror" / "some" / "data"
+    for number in range(2):
+        table = pa.table({"words": [["the", "dog"], ["seven"]], "tags": [["A", "B"], ["C"]]})
+        (folder / "one").mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, folder / "one" / f"train-{number}.parquet")
+    (folder / "README.md").write_text("---\nconfigs:\n- config_name: one\n  data_files: one/*.parquet\n---\n")
+    pq.write_table(pa.table({"words": [[CANARY]], "tags": [["A"]]}), place.folder / "outside" / "canary.parquet")
+    return place.folder / "mirror"
+
+
+def attack_mirrors(place: Place, times: int, seed: int) -> int:
+    """Mutated repositories that are read; how many were refused."""
+    drawn, refused, mirror = random.Random(seed), 0, _mirror(place)
+    shutil.copytree(mirror, place.folder / "whole")
+    data = "data:\n  dataset: some/data\n  columns: {tokens: words, labels: tags}\n  languages: {en: one}\n"
+    english_task(place.folder / "t", "t")
+    path = place.folder / "mirrored.yaml"
+    path.write_text((place.folder / "t" / "t.yaml").read_text().split("data:")[0] + data)
+    task = find_task(str(path))
+    whole = load_split(task, "en", "train", mirror).columns
+    for number in range(times):
+        shutil.rmtree(mirror)
+        shutil.copytree(place.folder / "whole", mirror)
+        mirror_mutation(mirror / "some" / "data", drawn)
+        before = snapshot(place.folder, mirror, place.folder / "cache")
+        found = outcome(lambda: load_split(task, "en", "train", mirror).columns)
+        assert snapshot(place.folder, mirror, place.folder / "cache") == before, number
+        refused += isinstance(found, Exception)
+        assert isinstance(found, Exception) or CANARY not in str(found), number
+        # A file without checksum may say something else; it still says words with their labels.
+        assert isinstance(found, Exception) or found.keys() == whole.keys(), number
+    for folder in (mirror, place.folder / "whole"):
+        shutil.rmtree(folder)
+    return refused
+
+
+def test_hostile_mirrors(place: Place) -> None:
+    assert attack_mirrors(place, 60, seed=0) > 25
+
+
+# --- checkpoints of training ------------------------------------------------------------------------------------------
+
+
+def attack_training(place: Place, times: int, seed: int) -> tuple[int, int]:
+    """Trainings that go on from mutated checkpoints; how many were refused, how many gave the whole run's scores."""
+    drawn, refused, equal = random.Random(seed), 0, 0
+    task, theirs = english_task(place.folder / "t", "t"), place.folder / "theirs"
+    # After the first epoch, whose score a checkpoint holds.
+    store, execution = RunStore(theirs), Execution(checkpoint_seconds=0)
+
+    def go_on() -> Any:
+        options: dict[str, Any] = {"backbone": place.backbone, "runs": store, "device": "cpu", "execution": execution}
+        record = train(task, **options).record
+        return record.history, record.development, record.selected_epoch
+
+    shutil.rmtree(theirs, ignore_errors=True)
+    whole = go_on()
+    shutil.rmtree(theirs)
+    context = cut_after(4)
+    with pytest.raises(Cut):
+        go_on()
+    context.undo()
+    cut = place.folder / f"cut-{seed}"
+    shutil.copytree(theirs, cut)
+    for number in range(times):
+        shutil.rmtree(theirs)
+        shutil.copytree(cut, theirs)
+        (folder,) = (theirs / CHECKPOINTS).iterdir()
+        said = training_checkpoint_mutation(folder, drawn)
+        before = snapshot(place.folder, theirs, place.folder / "cache")
+        found = outcome(go_on)
+        assert snapshot(place.folder, theirs, place.folder / "cache") == before, number
+        refused += isinstance(found, Exception)
+        equal += found == whole
+        # Numbers that are sealed anew cannot be told from a training's own.
+        assert isinstance(found, Exception) or found == whole or not said, number
+    shutil.rmtree(theirs)
+    return refused, equal
+
+
+def test_hostile_checkpoints_of_a_training(place: Place) -> None:
+    refused, equal = attack_training(place, 25, seed=0)
+    assert equal >= 12
+    assert refused + equal >= 20
+
+
+@pytest.mark.slow
+def test_a_hundred_hostile_checkpoints_of_a_training(place: Place) -> None:
+    refused, equal = attack_training(place, 100, seed=1)
+    assert equal >= 60
+    assert refused + equal >= 80
+
+
 # --- one bit --------------------------------------------------------------------------------------------------------
 
 
@@ -220,10 +343,10 @@ def flip_everywhere(place: Place, run: Run, places: int, seed: int, uses: list[s
 
 
 def test_one_bit_flipped(place: Place, runs: dict[str, Run]) -> None:
-    assert flip_everywhere(place, runs["stack"], 1, 0, ["compare", "predict"]) >= 10
+    assert flip_everywhere(place, runs["stack"], 1, 0, ["compare", "predict", "report"]) >= 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["stack", "lora", "full"])
 def test_one_bit_flipped_at_twenty_places(place: Place, runs: dict[str, Run], kind: str) -> None:
-    assert flip_everywhere(place, runs[kind], 20, 1, ["compare", "evaluate", "predict", "over"]) >= 100
+    assert flip_everywhere(place, runs[kind], 20, 1, ["compare", "report", "evaluate", "predict", "over"]) >= 100

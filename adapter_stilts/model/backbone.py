@@ -209,8 +209,8 @@ def _read_config(path: Path) -> XLMRobertaConfig:
 
 @lru_cache(maxsize=2)
 def _tokenizer(path: Path, _sha256: str, longest: int, _thread: int) -> PreTrainedTokenizerFast:
-    """Read once for all backbones of one content: it takes a second and 280 MB. Threads have their own, since two cannot
-    use one at a time."""
+    """Read once for all backbones of one content: it takes a second and 280 MB. Two threads cannot use one at a time:
+    each has its own."""
     try:
         return XLMRobertaTokenizerFast(tokenizer_file=str(path), model_max_length=longest)
     except Exception as error:  # `tokenizers` raises bare Exception

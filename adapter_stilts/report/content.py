@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from adapter_stilts.runs.store import RunStore
 from adapter_stilts.runs.tidy import FAILURES
 from adapter_stilts.studies.plan import StudyRun
 from adapter_stilts.study_schema import Study
+from adapter_stilts.trust import read_text, regular_file
 
 State = Literal["under way", "trained, not scored", "failed", "not done"]
 
@@ -150,13 +152,20 @@ def missing_runs(runs: Iterable[StudyRun], store: RunStore) -> tuple[Missing, ..
     return tuple(Missing(own.cell.label, own.name, *_state(own.name, store, claims)) for own in unfinished)
 
 
+def _last_line(failure: Path, store: RunStore) -> str:
+    try:
+        lines = read_text(regular_file(failure, store.folder)).strip().splitlines()
+    except StiltsError as error:
+        return str(error)
+    return lines[-1] if lines else ""
+
+
 def _state(name: str, store: RunStore, claims: Claims) -> tuple[State, str]:
     failure = store.folder / FAILURES / f"{name}.txt"
     if claims.held(name):
         return "under way", ""
-    if failure.is_file():
-        lines = failure.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return "failed", lines[-1] if lines else ""
+    if os.path.lexists(failure):
+        return "failed", _last_line(failure, store)
     return ("trained, not scored" if (store.folder / name / RECORD).is_file() else "not done"), ""
 
 

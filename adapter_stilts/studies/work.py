@@ -197,7 +197,7 @@ def _write_failure(store: RunStore, name: str, text: str) -> str:
     """Write down why a run failed, for reports: one line, or the traceback of an error that nobody foresaw. Returns
     where that is, in words; nothing where it cannot be written."""
     path = store.folder / FAILURES / f"{name}.txt"
-    with suppress(OSError):
+    with suppress(OSError, StiltsError):
         atomic_write_text(path, text)
         return f" (see {path})"
     return ""

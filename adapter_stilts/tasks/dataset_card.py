@@ -12,6 +12,8 @@ from typing import NoReturn
 import yaml
 
 from adapter_stilts.errors import DataError
+from adapter_stilts.files import read_regular
+from adapter_stilts.trust import LARGEST_JSON, regular_file
 
 Patterns = dict[str, dict[str, list[str]]]
 """Config -> split -> patterns of files."""
@@ -21,7 +23,7 @@ Patterns = dict[str, dict[str, list[str]]]
 def readme_configs(path: Path, _modified: int) -> Patterns:
     """The `configs` of a repository's README; empty where it has none. Raises `DataError` for broken metadata."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(regular_file(path, path.parent), LARGEST_JSON).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         raise DataError(f"{path}: found {reason}, accepted a readable README") from None

@@ -60,11 +60,11 @@ class _State(Stored):
     seconds: Amount
     tensors: Sha256
     steps: Count
-    selected_epoch: Count = 0
-    development: Percent = 0.0
-    tokens: Count = 0
-    train_seconds: Amount = 0.0
-    losses: tuple[float, ...] = ()
+    selected_epoch: Count
+    development: Percent
+    tokens: Count
+    train_seconds: Amount
+    losses: tuple[float, ...]
     history: tuple[EpochScore, ...]
     best: float | None = None
     sha256: Sha256
@@ -232,6 +232,7 @@ class Saver:
             there = found.tensors.get(name)
             if there is None or there.shape != own.shape or there.dtype != own.dtype:
                 raise StiltsError(f"{name}: found none of shape {tuple(own.shape)} and type {own.dtype}")
+        torch.Generator().set_state(found.tensors["random.cpu"])  # raises RuntimeError for what is no state
         if len(found.tensors["step.history"]) != found.state["steps"]:
             raise StiltsError(f"steps: found {found.state['steps']}, accepted the number of losses")
 

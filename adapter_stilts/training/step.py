@@ -23,6 +23,8 @@ from adapter_stilts.training.streams import Streams, parts_of_batch
 
 Regularisation = Callable[[Any], Tensor | None]
 _ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
+# What AdamW counts the steps of a parameter with.
+_NO_STEP = torch.zeros(())
 
 
 def batch_logits(model: Any, batch: Batch, checkpointing: bool = False) -> Tensor:
@@ -232,22 +234,33 @@ class Update:
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """As `Step.load_state`; losses up to then count as told."""
-        for place, parameter in enumerate(self.parameters):
-            if (found := state.get(f"weight.{place}")) is None or found.shape != parameter.shape:
-                shape = None if found is None else tuple(found.shape)
-                raise StiltsError(f"weight {place}: found shape {shape}, accepted {tuple(parameter.shape)}")
+        self._check(state)
         for place, parameter in enumerate(self.parameters):
             parameter.copy_(state[f"weight.{place}"])
             # Copies: fused AdamW changes them in place. What had no gradient yet has no state.
-            own = {key: state[f"{key}.{place}"] for key in _ADAMW_STATE if f"{key}.{place}" in state}
-            if own:
+            if f"step.{place}" in state:
                 self.optimizer.state[parameter] = {
-                    key: value.to(parameter.device, copy=True) for key, value in own.items()
+                    key: state[f"{key}.{place}"].to(parameter.device, copy=True) for key in _ADAMW_STATE
                 }
         self.taken = self.told = len(state["history"])
         self.history[: self.taken] = state["history"].to(self.history.device)
         self.step.fill_(self.taken)
         self.broken.copy_(state["broken"])
+
+    def _check(self, state: Mapping[str, Tensor]) -> None:
+        """Raise StiltsError, before anything has changed, for tensors that are not those of this training."""
+        accepted = {"history": self.history[: len(state.get("history", ()))], "broken": self.broken}
+        for place, parameter in enumerate(self.parameters):
+            accepted[f"weight.{place}"] = parameter
+            if any(f"{key}.{place}" in state for key in _ADAMW_STATE):
+                accepted |= {f"step.{place}": _NO_STEP, f"exp_avg.{place}": parameter, f"exp_avg_sq.{place}": parameter}
+        for name, own in accepted.items():
+            found = state.get(name)
+            if found is None or found.shape != own.shape or found.dtype != own.dtype:
+                what = "nothing" if found is None else f"{found.dtype} of shape {tuple(found.shape)}"
+                raise StiltsError(f"{name}: found {what}, accepted {own.dtype} of shape {tuple(own.shape)}")
+        if len(state["history"]) >= len(self.history):
+            raise StiltsError(f"history: found {len(state['history'])} steps, accepted up to {len(self.history) - 1}")
 
 
 def parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:

@@ -6,12 +6,18 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from helpers_fake_study import study_of
 
 from adapter_stilts.report import style, svg
-from adapter_stilts.report.content import Report
+from adapter_stilts.report.content import Report, missing_runs
 from adapter_stilts.report.page import page, tint
+from adapter_stilts.runs.store import RunStore
+from adapter_stilts.runs.tidy import FAILURES
+from adapter_stilts.studies.grid import expand
+from adapter_stilts.studies.plan import StudyRun
 
 VOID = {"meta", "br", "img", "input", "hr"}
 SVG = "{http://www.w3.org/2000/svg}"
@@ -231,3 +237,18 @@ def test_a_target_that_collapsed_is_named(whole: Report) -> None:
     ) in with_score(14.8)
     assert "collapsed" not in with_score(usual - 20.0)
     assert "collapsed" not in page(whole, [])
+
+
+def test_why_a_run_failed_is_read_in_the_store_alone(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "targets: [udpos]\nmethods: [bottleneck]\ncompositions: [none]\nbackbone: embedded\n")
+    store, (cell,) = RunStore(tmp_path / "runs"), expand(study)
+    failure = store.folder / FAILURES / "udpos.txt"
+    failure.parent.mkdir(parents=True)
+    (tmp_path / "secret").write_text("SECRET")
+    failure.write_text("Traceback\nValueError: no <b>")
+    runs = [StudyRun(cell, "udpos", None, None)]
+    assert [own.reason for own in missing_runs(runs, store)] == ["ValueError: no <b>"]
+    failure.unlink()
+    failure.symlink_to(tmp_path / "secret")
+    (own,) = missing_runs(runs, store)
+    assert own.reason == f"{failure}: found a link to what is outside {store.folder}, accepted the file itself"
