@@ -1,9 +1,15 @@
 """Fixtures that several test modules share."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from helpers_training import Place
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -15,3 +21,12 @@ def hub_mirror() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no Hub mirror at {folder}; set ADAPTER_STILTS_HUB_MIRROR")
     return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A tiny backbone and an empty store of runs in the test's own folder. A module whose tests share runs defines its
+    own `place`."""
+    from helpers_training import make_place  # PyTorch, which most tests of tables do not need
+
+    return make_place(tmp_path, monkeypatch)

@@ -2,22 +2,16 @@
 
 import gc
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_training import Place, english_task, make_place
+from helpers_training import Place, english_task
 from transformers import XLMRobertaModel
 
 from adapter_stilts import memory
 from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.model.backbone import load_backbone
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def models_after(work: Callable[[], Any]) -> int:

@@ -10,7 +10,6 @@ from helpers_training import (
     Place,
     draw_sentences,
     english_task,
-    make_place,
     pairs_task,
     write_conllu,
 )
@@ -26,11 +25,6 @@ from adapter_stilts.tasks.catalog import find_task
 LANGUAGES = (
     "{en: {train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}, de: {test: de-test.conllu}}"
 )
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def version(place: Place, name: str, german: str, **options: Any) -> Task:

@@ -15,7 +15,6 @@ from helpers_training import (
     GERMAN,
     Place,
     draw_sentences,
-    make_place,
     write_conllu,
     write_task,
 )
@@ -35,11 +34,6 @@ LANGUAGES = (
     " fr: {train: de-test.conllu}, zh: {test: zh-test.conllu}}"
 )
 SPANS = {"A": "O", "B": "B-X", "C": "I-X"}
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def spans_task(folder: Path, **options: Any) -> Task:

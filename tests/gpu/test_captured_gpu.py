@@ -1,12 +1,11 @@
 """What needs CUDA: recorded steps against eager ones, and the same bits twice. Skipped elsewhere, with the reason."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers_training import Place, english_task, make_place
+from helpers_training import Place, english_task
 
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.packing import encode_packed
@@ -23,11 +22,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: graphs and the attention kernels"),
 ]
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def job_of(place: Place, method: str, precision: str, dropout: str = "0", steps: int = 0) -> Job:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers_tiny import tiny_backbone_folder
-from helpers_training import Place, english_task, make_place, pairs_task
+from helpers_training import Place, english_task, pairs_task
 from safetensors.torch import load_file
 
 from adapter_stilts.errors import StiltsError, UsageError
@@ -56,11 +56,6 @@ with torch.no_grad():
 assert not any(name.startswith(("adapter_stilts", "adapters")) for name in sys.modules)
 save_file({{"states": states}}, sys.argv[2] + "/0.safetensors")
 """
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def read_elsewhere(program: str, place: Place, runs: list[Run]) -> list[dict[str, torch.Tensor]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers_tiny import tiny_backbone_folder
-from helpers_training import Place, english_task, make_place, write_task
+from helpers_training import Place, english_task, write_task
 from safetensors.torch import load_file, save_file
 
 from adapter_stilts.errors import StiltsError, UsageError
@@ -62,11 +62,6 @@ metrics: [accuracy]
 selection_metric: accuracy
 data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv}}}
 """
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 # --- names ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from helpers_records import write_run
-from helpers_training import Place, english_task, make_place
+from helpers_training import Place, english_task
 
 from adapter_stilts import residue
 from adapter_stilts.analysis.compare import compare_runs
@@ -28,11 +28,6 @@ RIGHT = {"en": 80, "de": 60}
 @pytest.fixture(autouse=True)
 def every_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(residue, "LOOK_EVERY", -1.0)
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def dead_name(name: str) -> str:

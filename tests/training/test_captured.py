@@ -1,13 +1,12 @@
 """The captured step: its functions on the CPU, unrecorded, against the eager step; what it fills up; its capacities."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers_training import Place, english_task, make_place, pairs_task, random_split
+from helpers_training import Place, english_task, pairs_task, random_split
 from torch import Tensor
 
 from adapter_stilts.model.bottleneck import fusion_regularisation
@@ -22,11 +21,6 @@ from adapter_stilts.training.job import Job
 from adapter_stilts.training.plan import plan_epochs
 from adapter_stilts.training.step import EagerStep, NotFinite, Step, batch_logits
 from adapter_stilts.training.trainer import make_batch
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def job_of(place: Place, case: str, precision: str = "float32", **settings: str) -> Job:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_training import Cut, Place, cut_after, english_task, make_place
+from helpers_training import Cut, Place, cut_after, english_task
 from torch import Tensor
 
 from adapter_stilts.errors import StiltsError
@@ -23,11 +23,6 @@ from adapter_stilts.training.step import EagerStep
 from adapter_stilts.training.trainer import Fitted, fit
 
 STEPS = 6  # two epochs of 24 examples, eight a step
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def trained(

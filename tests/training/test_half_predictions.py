@@ -1,19 +1,12 @@
 """Predictions in half precision: next to those in float32, and in float32 where fp16 cannot hold a number."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from helpers_training import Place, english_task, make_place
+from helpers_training import Place, english_task
 
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.inference import predict_labels
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e7])

@@ -1,7 +1,6 @@
 """Training texts in a task's own development and test data: counted, said, recorded; an intermediate's: refused."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from helpers_training import (
     HEAD,
     Place,
     draw_sentences,
-    make_place,
     write_conllu,
     write_task,
 )
@@ -28,11 +26,6 @@ from adapter_stilts.tasks import overlap
 
 FILES = "{train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}"
 LANGUAGES = f"{{en: {FILES}, de: {{test: de-test.conllu}}}}"
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def long_sentences(words: list[str], count: int, seed: int) -> list[Any]:

@@ -2,13 +2,12 @@
 
 import contextlib
 import copy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers_training import Place, english_task, make_place, random_split
+from helpers_training import Place, english_task, random_split
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -21,11 +20,6 @@ from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.embedding_rows import ReachableRows
 from adapter_stilts.training.step import EagerStep, NotFinite, batch_logits, learning_rate_share
 from adapter_stilts.training.trainer import fit
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers_training import Place, english_task, make_place, random_split
+from helpers_training import Place, english_task, random_split
 from torch import Tensor
 
 from adapter_stilts.model.bottleneck import fusion_regularisation
@@ -21,11 +20,6 @@ from adapter_stilts.training.step import EagerStep, add_gradients
 from adapter_stilts.training.streams import Streams, parts_of_batch
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)

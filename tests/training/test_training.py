@@ -1,13 +1,12 @@
 """Training as a whole: one seed one result, selection, limits, and what stops a run."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers_training import ENGLISH, Place, draw_sentences, english_task, make_place, pairs_task
+from helpers_training import ENGLISH, Place, draw_sentences, english_task, pairs_task
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,11 +22,6 @@ from adapter_stilts.training.inference import predicting
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.step import EagerStep, batch_logits
 from adapter_stilts.training.trainer import fit
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def only_part(job: Job) -> TrainingPart:

@@ -1,11 +1,10 @@
 """Tuning: the best of the trials, by English development data alone, once; spaces by formula; what is refused."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_training import Place, english_task, make_place
+from helpers_training import Place, english_task
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.schema import Recipe
@@ -14,11 +13,6 @@ from adapter_stilts.training import tune as tuning
 from adapter_stilts.training.tune import Space, Tuned, search_spaces, tune
 
 RATES = {"learning_rate": "1e-4,1e-3,1e-2,3e-2,1e-1"}
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, monkeypatch)
 
 
 def tuned(place: Place, **options: Any) -> Tuned:
