@@ -126,6 +126,14 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def write_through(path: Path, content: bytes) -> None:
+    """Writes into a device or a pipe, which a rename would replace. Raises StiltsError where that is not possible."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise StiltsError(f"{path}: cannot be written ({error.strerror})") from error
+
+
 @contextmanager
 def _naming(folder: Path) -> Iterator[None]:
     """A disk that is full, or a folder that cannot be written, is named: the folder that was asked for, not a file with

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from adapter_stilts.arguments import whole_number
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.metrics import METRICS
 from adapter_stilts.evaluation.predictions import (
@@ -86,7 +87,7 @@ def evaluate(
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
     tidy(store)
     run = run if isinstance(run, Run) else store.find(run)
-    mirror, threads = mirror_dir(mirror), thread_count(threads)
+    mirror, threads, limit = mirror_dir(mirror), thread_count(threads), whole_number("--limit", limit, 1)
     task = task_of(run, task)
     identities, missing = language_identities(task, check_languages(task, languages), split, mirror)
     if not identities:
