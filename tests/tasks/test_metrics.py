@@ -305,7 +305,8 @@ def test_results_and_versions():
     }
 
 
-def test_definitions_need_numpy_alone():
-    heavy = ("torch", "transformers", "datasets", "evaluate", "seqeval", "pandas")
-    code = f"import sys, adapter_stilts.tasks.scoring; print([name for name in {heavy} if name in sys.modules])"
+@pytest.mark.parametrize("module", ["tasks.scoring", "analysis.bootstrap", "evaluation.floor"])
+def test_definitions_and_who_uses_them_need_numpy_alone(module):
+    heavy = ("torch", "transformers", "datasets", "evaluate", "seqeval", "pandas", "pyarrow")
+    code = f"import sys, adapter_stilts.{module}; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
