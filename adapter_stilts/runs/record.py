@@ -26,7 +26,6 @@ PACKAGES = (
     "evaluate",
     "numpy",
     "peft",
-    "seqeval",
     "tokenizers",
     "torch",
     "transformers",
