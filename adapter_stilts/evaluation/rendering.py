@@ -26,8 +26,8 @@ _BLANK = re.compile(r"\s")
 
 
 def refuse_breaking_labels(path: Path, labels: Sequence[str], blanks_separate: bool) -> None:
-    """Raise DataError for a label that would break lines of columns, or move a terminal's cursor: one with a tab, a line
-    feed or another control character, an empty one, and, where `blanks_separate` columns, one with a blank."""
+    """Raise DataError for a label that would break lines of columns or move a cursor: one with a tab, a line feed or
+    another control character, an empty one, and, where `blanks_separate` columns, one with a blank."""
     for label in labels:
         if not label or printable(label) != label or (blanks_separate and _BLANK.search(label)):
             accepted = "a file of JSON lines or Parquet, which can hold it"

@@ -48,8 +48,8 @@ HUB_TIMEOUT_SECONDS = 10.0
 # Beside a checkpoint, `transformers` would follow it to other weights.
 ADAPTER_OF_PEFT = "adapter_config.json"
 _FOREIGN_CODE = {"auto_map", "trust_remote_code", "quantization_config", "custom_pipelines"}
-# What decides the encoder's states and those of its masked LM head. Nothing else of a checkpoint's configuration is taken
-# over: no adapters, no sizes of other heads, no files that hold other weights.
+# What decides the encoder's states and those of its masked LM head. Nothing else of a checkpoint's configuration is
+# taken over: no adapters, no sizes of other heads, no files that hold other weights.
 _ENCODER_KEYS = {
     "attention_probs_dropout_prob",
     "bos_token_id",
