@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.runs.record import MULTI_TASK
+from adapter_stilts.runs.manifest import MULTI_TASK
 from adapter_stilts.runs.store import Run, content_hash
 from adapter_stilts.schema import Task
 from adapter_stilts.strict_yaml import Location, place

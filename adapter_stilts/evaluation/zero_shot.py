@@ -33,8 +33,9 @@ from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress, say
-from adapter_stilts.runs.bundle import Manifest, load_bundle
+from adapter_stilts.runs.bundle import load_bundle
 from adapter_stilts.runs.leaks import Leak
+from adapter_stilts.runs.manifest import Manifest
 from adapter_stilts.runs.store import (
     EVALUATIONS,
     Keep,

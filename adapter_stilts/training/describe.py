@@ -11,10 +11,9 @@ import torch
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.progress import say
-from adapter_stilts.runs.bundle import Manifest, stored_backbone
 from adapter_stilts.runs.leaks import Leak
+from adapter_stilts.runs.manifest import MULTI_TASK, Manifest, stored_backbone
 from adapter_stilts.runs.record import (
-    MULTI_TASK,
     Cost,
     Record,
     StoredData,

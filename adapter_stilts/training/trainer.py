@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.model.arrangement import FrozenWeights, Part, count_parameters, parts_of
+from adapter_stilts.model.parts import FrozenWeights, Part, count_parameters, parts_of
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.record import EpochScore
 from adapter_stilts.tasks.scoring import score
