@@ -81,7 +81,7 @@ class Scored:
     @cached_property
     def counts(self) -> dict[str, Array]:
         """Counts by sentence of the result's metric, by language. Reads the predictions."""
-        kind, predictions = self.run.record.task.kind, read_predictions(self.folder, self.scores.predictions)
+        kind, predictions = self.run.record.task.kind, read_predictions(self.folder, self.scores)
         return {
             code: example_counts(kind, self.metric_name, each.predicted, each.gold)
             for code, each in predictions.items()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,9 @@ import pyarrow.parquet as pq
 from adapter_stilts.errors import DataError
 from adapter_stilts.paths import sha256_file
 from adapter_stilts.trust import regular_file
+
+if TYPE_CHECKING:
+    from adapter_stilts.evaluation.scores import Scores
 
 PREDICTIONS = "predictions.parquet"
 _TYPES = {
@@ -56,12 +60,16 @@ def check_predictions(folder: Path, sha256: str | None) -> Path:
     return path
 
 
-def read_predictions(folder: Path, sha256: str | None = None) -> dict[str, Predictions]:
-    """Predictions by language; `sha256` is what their scores say of the file. Raises StiltsError where it is missing or
-    damaged."""
-    path = check_predictions(folder, sha256)
+def read_predictions(folder: Path, scores: Scores) -> dict[str, Predictions]:
+    """Predictions by language. Raises StiltsError where the file is missing, damaged, or not that of the scores."""
+    path = check_predictions(folder, scores.predictions)
+    numbers = {code: int(metrics["n"]) for code, metrics in scores.languages.items()}
     try:
-        table = pq.ParquetFile(path).read()
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows != sum(numbers.values()):
+            accepted = f"{sum(numbers.values()):,}, as scores.json says"
+            raise DataError(f"{path}: found {file.metadata.num_rows:,} rows, accepted {accepted}")
+        table = file.read()
         columns = {name: table.column(name).combine_chunks() for name in _TYPES}
         table.validate(full=True)
     except (OSError, KeyError, UnicodeDecodeError, MemoryError, pa.ArrowException) as error:
@@ -76,4 +84,21 @@ def read_predictions(folder: Path, sha256: str | None = None) -> dict[str, Predi
         examples.append(row["example"])
         predicted.append(row["predicted"])
         gold.append(row["gold"])
-    return {language: Predictions(language, *own) for language, own in by_language.items()}
+    found = {language: Predictions(language, *own) for language, own in by_language.items()}
+    _check_examples(path, found, numbers)
+    return found
+
+
+def _check_examples(path: Path, found: Mapping[str, Predictions], numbers: Mapping[str, int]) -> None:
+    """Raise DataError where languages, numbers of examples, or the labels of an example do not agree."""
+    for code in {**numbers, **found}:
+        examples = found[code].examples if code in found else ()
+        if len(examples) != numbers.get(code, 0):
+            accepted = f"{numbers.get(code, 0)}, as scores.json says"
+            raise DataError(f"{path}: language {code[:80]!r}: found {len(examples)} examples, accepted {accepted}")
+        if len(set(examples)) != len(examples) or min(examples, default=0) < 0:
+            raise DataError(f"{path}: language {code!r}: found an example number twice, or under 0, accepted each once")
+        for example, predicted, gold in zip(examples, found[code].predicted, found[code].gold, strict=True):
+            if len(predicted) != len(gold):
+                what = f"found {len(predicted)} predicted and {len(gold)} gold labels, accepted as many"
+                raise DataError(f"{path}: language {code!r}, example {example}: {what}")

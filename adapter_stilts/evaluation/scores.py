@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import AliasChoices, Field, model_validator
@@ -17,6 +17,8 @@ from adapter_stilts.runs.update import update_record
 from adapter_stilts.trust import Amount, Count, Name, Percent, Sha256, TaskName
 
 SCORES = "scores.json"
+# Means are computed in float64 and written down whole.
+_ROUNDING = 1e-6
 # What stands beside a language's metrics.
 COUNTS = ("n", "unseen_gold")
 
@@ -45,15 +47,15 @@ class Scores(Sealed):
     task: TaskName
     split: Literal["train", "validation", "test"]
     limit: Count | None
-    metrics: tuple[str, ...]
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
     metric_versions: dict[str, str]
     selection_metric: str = ""
     labelling: str
     precision: str = "float32"
-    trained_languages: tuple[str, ...] = ()
-    test_data: dict[str, str] = Field(default_factory=dict)
-    languages: dict[str, dict[str, Amount]]
-    mean: dict[str, Percent]
+    trained_languages: tuple[Name, ...] = ()
+    test_data: dict[Name, str] = Field(default_factory=dict)
+    languages: Annotated[dict[Name, dict[str, Amount]], Field(min_length=1)]
+    mean: Annotated[dict[str, Percent], Field(min_length=1)]
     # The older name is that of files in which English alone was left out.
     mean_zero_shot: dict[str, Percent] | None = Field(
         validation_alias=AliasChoices("mean_zero_shot", "mean_without_english")
@@ -61,7 +63,7 @@ class Scores(Sealed):
     majority: dict[str, Percent] = Field(default_factory=dict)
     predicted_labels: dict[str, Count] = Field(default_factory=dict)
     leaks: tuple[Leak, ...] | None = None
-    missing: dict[str, str]
+    missing: dict[Name, str]
     predictions: Sha256 | None = None
 
     @model_validator(mode="after")
@@ -71,7 +73,33 @@ class Scores(Sealed):
                 raise ValueError(f"languages.{code}: found no {min(lacking)}, accepted what `mean` has")
             if (name := next((name for name in self.mean if metrics[name] > 100), None)) is not None:
                 raise ValueError(f"languages.{code}.{name}: found {metrics[name]:g}, accepted 0 to 100")
+            if "n" not in metrics:
+                raise ValueError(f"languages.{code}: found no n, accepted the number of sentences")
         return self
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Scores:
+        for key in ("majority", "predicted_labels"):
+            codes = getattr(self, key).keys()
+            if codes and codes != self.languages.keys():
+                odd = min(codes ^ self.languages.keys())
+                raise ValueError(f"{key}: found other languages ({odd}), accepted those of `languages`")
+        if (self.selection_metric or self.majority) and self.selection_metric not in self.mean:
+            raise ValueError(f"selection_metric: found {self.selection_metric[:80]!r}, accepted {', '.join(self.mean)}")
+        self._refuse_mean("mean", self.mean, ())
+        if self.trained_languages:
+            self._refuse_mean("mean_zero_shot", self.mean_zero_shot, self.trained_languages)
+        return self
+
+    def _refuse_mean(self, key: str, found: Mapping[str, float] | None, without: Sequence[str]) -> None:
+        results = {code: {name: own[name] for name in self.mean} for code, own in self.languages.items()}
+        accepted = mean_without(results, without)
+        if found is None or accepted is None:
+            agrees = found is accepted
+        else:
+            agrees = all(abs(found.get(name, -1.0) - accepted[name]) <= _ROUNDING for name in self.mean)
+        if not agrees:
+            raise ValueError(f"{key}: found {found}, accepted the mean of the languages, {accepted}")
 
 
 def read_scores(folder: Path, run: Run) -> Scores:

@@ -252,7 +252,7 @@ def _completed(run: Run, asked: _Asked, folder: Path) -> Scores:
     scores = read_scores(folder, run)
     update: dict[str, Any] = {"test_data": dict(asked.test_data), "missing": dict(asked.missing)}
     if not scores.majority and (folder / PREDICTIONS).is_file():
-        update |= _floors(run, scores.metrics, list(read_predictions(folder, scores.predictions).values()))
+        update |= _floors(run, scores.metrics, list(read_predictions(folder, scores).values()))
     completed = scores.model_copy(update=update)
     if completed != read_stored(folder / SCORES, Scores):
         write_scores(folder, completed)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapter_stilts.runs.stored import Stored
-from adapter_stilts.trust import Count
+from adapter_stilts.schema import SplitName
+from adapter_stilts.trust import Count, Name, TaskName
 
 
 class Leak(Stored):
     """Texts of one development or test split that a run trained on: `shared` of the split's `texts` (distinct, and long
     enough to be told from chance). `identical`: the split's rows are those of the training data, byte for byte."""
 
-    task: str
-    language: str
-    split: str
+    task: TaskName
+    language: Name
+    split: SplitName
     texts: Count
     shared: Count
     identical: bool

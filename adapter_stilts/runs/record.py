@@ -5,15 +5,16 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapter_stilts.model.composition import Composition
 from adapter_stilts.runs.leaks import Leak
 from adapter_stilts.runs.manifest import StoredBackbone
 from adapter_stilts.runs.stored import Sealed, Stored, read_stored, write_sealed
 from adapter_stilts.schema import MethodName, Recipe
+from adapter_stilts.tasks.metrics import METRICS
 from adapter_stilts.trust import Amount, Count, Name, Percent, Sha256, TaskName, check_tree
 
 Control = Literal["random", "shuffled"]
@@ -29,6 +30,12 @@ PACKAGES = (
     "torch",
     "transformers",
 )
+
+
+class Loose(BaseModel):
+    """Base of what is looked at as far as it is read, whatever else stands there."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
 class StoredTask(Stored):
@@ -112,6 +119,54 @@ class Cost(Stored):
     bundle_bytes: Count
 
 
+class _Source(Loose):
+    """Where training read the rows of a language, or of all: format, columns by role, and rules for rows."""
+
+    format: str | None = None
+    columns: dict[str, str | int] | None = None
+    filter: dict[str, list[Any]] | None = None
+    exclude: dict[str, list[Any]] | None = None
+
+
+class _Reading(Loose):
+    data: _Source
+    language: _Source
+    label_until: str | None = None
+
+    @model_validator(mode="after")
+    def _has_columns(self) -> _Reading:
+        if not (self.language.columns or self.data.columns):
+            raise ValueError("data.columns: found none, accepted names of columns by role")
+        return self
+
+
+class _Rows(Loose):
+    data: str
+    reading: _Reading
+
+
+class _IdentityTask(Loose):
+    name: TaskName
+    train: Annotated[dict[Name, _Rows], Field(min_length=1)]
+    development: dict[Name, _Rows]
+
+
+class _Identity(Loose):
+    """What is read of a record's identity, besides its hash; the earliest records have no tasks in it."""
+
+    tasks: Annotated[list[_IdentityTask], Field(min_length=1)] = Field(default_factory=list)
+
+
+def _checked_identity(identity: dict[str, Any]) -> dict[str, Any]:
+    try:
+        _Identity.model_validate(identity, strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise ValueError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
+    return identity
+
+
 class Record(Sealed):
     """record.json: written once when a run is done; `scores` grow with each evaluation of the whole task.
 
@@ -132,7 +187,7 @@ class Record(Sealed):
     sealed_format: ClassVar[int] = 3
     format: Literal[2, 3] = 2
     name: Name
-    identity: dict[str, Any]
+    identity: Annotated[dict[str, Any], AfterValidator(_checked_identity)]
     task: StoredTask
     method: MethodName
     composition: Composition
@@ -147,7 +202,7 @@ class Record(Sealed):
     recipe: Recipe
     word_piece: str
     labels: tuple[str, ...]
-    data: tuple[StoredData, ...]
+    data: Annotated[tuple[StoredData, ...], Field(min_length=1)]
     parts: tuple[StoredPart, ...]
     trainable_parameters: Count
     total_parameters: Count
@@ -166,6 +221,18 @@ class Record(Sealed):
     created: str
     scores: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     trained_on: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Record:
+        results = {own.result for metrics in METRICS.values() for own in metrics.values()}
+        if self.task.selection_metric not in results:
+            found = self.task.selection_metric[:80]
+            raise ValueError(f"task.selection_metric: found {found!r}, accepted {', '.join(sorted(results))}")
+        if self.selected_epoch > len(self.history):
+            raise ValueError(f"selected_epoch: found {self.selected_epoch}, accepted up to {len(self.history)}")
+        if self.total_parameters < 1:
+            raise ValueError(f"total_parameters: found {self.total_parameters}, accepted 1 or more")
+        return self
 
 
 def package_versions() -> tuple[dict[str, str], str]:

@@ -135,7 +135,7 @@ def _leak(
     return Leak(
         task=task.name,
         language=split.language,
-        split=split.split,
+        split=split.split,  # type: ignore[arg-type]
         texts=len(texts),
         shared=shared,
         identical=identical,

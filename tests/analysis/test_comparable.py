@@ -31,12 +31,13 @@ def evaluation(run: Run, name: str = "test", written: float | None = None, **cha
     return folder
 
 
-def task_identity(train: str, development: str = "same", language: str = "en") -> dict[str, Any]:
-    return {
-        "tasks": [
-            {"name": "tags", "version": 1, "train": {language: {"data": train}}, "development": {"en": development}}
-        ]
+def task_identity(train: str, development: str = "same", language: str = "en", name: str = "tags") -> dict[str, Any]:
+    reading = {"data": {"columns": {"tokens": "form", "labels": "upos"}}, "language": {}}
+    rows = {
+        "train": {language: {"data": train, "reading": reading}},
+        "development": {"en": {"data": development, "reading": reading}},
     }
+    return {"tasks": [{"name": name, "version": 1, **rows}]}
 
 
 def tables(store: Path, **options: Any) -> list[Table]:
@@ -162,7 +163,13 @@ def test_all_that_was_scored_was_trained_on(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"metric_versions": {"accuracy": "2"}}, "other metric version in accuracy"),
-        ({"languages": {"en": {"accuracy": 50.0}, "de": {"accuracy": 50.0}}}, "scored in de, en, here de, en, nl, zh"),
+        (
+            {
+                "languages": {code: {"accuracy": 60.0, "n": 1} for code in ("en", "de")},
+                "mean_zero_shot": {"accuracy": 60.0},
+            },
+            "scored in de, en, here de, en, nl, zh",
+        ),
     ],
 )
 def test_other_scoring_is_another_table(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -177,7 +184,7 @@ def test_intermediates_of_other_data_are_never_one_row(tmp_path: Path) -> None:
     """The runs themselves are alike; what lies under seed 2 learnt from another file, and under seed 3 from fewer."""
 
     def intermediate(seed: int, train: str, limit: int | None = None) -> str:
-        identity = {"tasks": [{"name": "a", "train": {"en": train}, "development": {"en": "d"}}]}
+        identity = task_identity(train, name="a")
         run = write_run(tmp_path, "lora", "none", 50, seed=10 + seed, identity=identity, limit=limit)
         for own in (run.folder / EVALUATIONS).rglob("*.*"):
             own.unlink()

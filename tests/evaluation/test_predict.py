@@ -14,6 +14,7 @@ from helpers_training import ENGLISH, Place, draw_sentences, make_place, pairs_t
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.evaluation import predict
 from adapter_stilts.evaluation.predictions import read_predictions
+from adapter_stilts.evaluation.scores import read_scores
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.runs.store import EVALUATIONS, Run, keep_of
 
@@ -63,7 +64,7 @@ def stored(run: Run, split: str) -> list[list[str]]:
     """What evaluation stored."""
     evaluate(run, split=split, device="cpu")
     (folder,) = (run.folder / EVALUATIONS).glob(f"{split}-*")
-    return [list(own) for own in read_predictions(folder)["en"].predicted]
+    return [list(own) for own in read_predictions(folder, read_scores(folder, run))["en"].predicted]
 
 
 def columns_of(text: str, column: int) -> list[list[str]]:

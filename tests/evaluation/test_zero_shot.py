@@ -23,6 +23,7 @@ from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation import scored_task, zero_shot
 from adapter_stilts.evaluation.predictions import read_predictions
 from adapter_stilts.evaluation.scored_task import task_of
+from adapter_stilts.evaluation.scores import read_scores
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Task
@@ -169,7 +170,7 @@ def test_copies(place: Place, tmp_path: Path) -> None:
         assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "scores.json"]
         for path in out.iterdir():
             assert path.read_bytes() == (kept / path.name).read_bytes()
-    read = read_predictions(out)
+    read = read_predictions(out, read_scores(out, run))
     assert {code: len(own.examples) for code, own in read.items()} == {"en": 3, "de": 3, "zh": 3}
 
 

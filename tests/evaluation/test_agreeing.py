@@ -1,0 +1,157 @@
+"""Sealed records, scores and predictions of others whose parts contradict each other."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from helpers_cli import command
+from helpers_hostile import VALUES, places_of, seal
+from helpers_training import Place, english_task, make_place
+
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.evaluation.predictions import read_predictions
+from adapter_stilts.evaluation.scores import read_scores, write_scores
+from adapter_stilts.evaluation.zero_shot import evaluate
+from adapter_stilts.paths import sha256_file
+from adapter_stilts.runs.record import read_record
+from adapter_stilts.runs.store import Run, evaluation_folders
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Run]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        place = make_place(tmp_path_factory.mktemp("agreeing"), monkeypatch)
+        run = place.train(english_task(place.folder / "t", "t"), settings={"epochs": "1"})
+        evaluate(run, runs=place.store, device="cpu")
+        return place, run
+
+
+def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    seal(path, content)
+
+
+@pytest.fixture
+def kept(whole: tuple[Place, Run]) -> Any:
+    """The run, whose files are as they were after the test."""
+    _, run = whole
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    yield run
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda own: own["identity"]["tasks"][0].update(train={}), r"identity: tasks\.0\.train: .*at least 1 item"),
+        (lambda own: own["identity"].update(tasks=[3]), r"identity: tasks\.0: "),
+        (lambda own: own["identity"]["tasks"][0]["train"]["en"].pop("reading"), r"tasks\.0\.train\.en\.reading: "),
+        (lambda own: own.update(selected_epoch=99), r"selected_epoch: found 99, accepted up to 1"),
+        (lambda own: own.update(total_parameters=0), r"total_parameters: found 0, accepted 1 or more"),
+        (
+            lambda own: own["task"].update(selection_metric="x"),
+            r"task.selection_metric: found 'x', accepted accuracy, f1",
+        ),
+    ],
+)
+def test_records(kept: Run, change: Callable[[dict[str, Any]], Any], complaint: str) -> None:
+    changed(kept.folder / "record.json", change)
+    with pytest.raises(StiltsError, match=complaint):
+        read_record(kept.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda own: own["languages"]["en"].pop("n"), r"languages\.en: found no n, accepted the number of sentences"),
+        (lambda own: own["majority"].update(xx=1.0), r"majority: found other languages \(xx\)"),
+        (lambda own: own.update(selection_metric="x"), r"selection_metric: found 'x', accepted accuracy"),
+        (lambda own: own.update(metrics=[]), r"metrics: .*at least 1 item"),
+        (lambda own: own["mean"].update(accuracy=99.0), r"mean: found {'accuracy': 99.0}, accepted the mean of the"),
+        (lambda own: own.update(mean_zero_shot={"accuracy": 1.0}), r"mean_zero_shot: found .* languages, None"),
+        (
+            lambda own: own.update(leaks=[leak("en\x1b[31m")]),
+            r"leaks\.0\.language: found 'en.x1b\[31m', accepted a name",
+        ),
+    ],
+)
+def test_scores(kept: Run, change: Callable[[dict[str, Any]], Any], complaint: str) -> None:
+    (folder,) = evaluation_folders(kept)
+    changed(folder / "scores.json", change)
+    with pytest.raises(StiltsError, match=complaint):
+        read_scores(folder, kept)
+
+
+def leak(language: str) -> dict[str, Any]:
+    return {"task": "t", "language": language, "split": "test", "texts": 1, "shared": 1, "identical": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda rows: rows[:-1], r"found 9 rows, accepted 10, as scores.json says"),
+        (
+            lambda rows: [{**rows[0], "language": "xx"}, *rows[1:]],
+            r"'en': found 9 examples, accepted 10, as scores.json",
+        ),
+        (lambda rows: [{**rows[0], "example": -1}, *rows[1:]], r"found an example number twice, or under 0"),
+        (lambda rows: [rows[1], *rows[1:]], r"found an example number twice, or under 0"),
+        (lambda rows: [{**rows[0], "gold": []}, *rows[1:]], r"example \d: found \d+ predicted and 0 gold labels"),
+    ],
+)
+def test_predictions(kept: Run, change: Callable[[list[Any]], list[Any]], complaint: str) -> None:
+    (folder,) = evaluation_folders(kept)
+    path = folder / "predictions.parquet"
+    table = pq.read_table(path)
+    pq.write_table(type(table).from_pylist(change(table.to_pylist()), schema=table.schema), path)
+    write_scores(folder, read_scores(folder, kept).model_copy(update={"predictions": sha256_file(path)}))
+    with pytest.raises(StiltsError, match=complaint):
+        read_predictions(folder, read_scores(folder, kept))
+
+
+def remove_others(run: Run, folder: Path) -> None:
+    """A run that says something else has evaluations of other names."""
+    for other in set(evaluation_folders(run)) - {folder}:
+        shutil.rmtree(other)
+
+
+def walk(place: Place, run: Run, drawn: random.Random, values: int, every: int) -> int:
+    """Every `every`th place of record.json and scores.json with other values, sealed, through the command line; how
+    many were refused. Anything but a line ends the test."""
+    refused, broken = 0, []
+    (folder,) = evaluation_folders(run)
+    for path in (run.folder / "record.json", folder / "scores.json"):
+        whole = path.read_bytes()
+        for spot in places_of(json.loads(whole))[::every]:
+            for value in drawn.sample(VALUES, values):
+                content = json.loads(whole)
+                at = content
+                for key in spot[:-1]:
+                    at = at[key]
+                at[spot[-1]] = value
+                seal(path, content)
+                for arguments in (("evaluate", run.name), ("compare",)):
+                    result = command(*arguments, "--runs", place.store.folder)
+                    if not isinstance(result.exception, SystemExit | None) or "\x1b" in result.output:
+                        broken.append((spot, value, arguments[0], result.exception))
+                    refused += result.exit_code != 0
+                path.write_bytes(whole)
+                remove_others(run, folder)
+    assert broken == []
+    return refused
+
+
+def test_odd_values(whole: tuple[Place, Run], kept: Run) -> None:
+    assert walk(*whole, random.Random(0), values=1, every=5) > 20
+
+
+@pytest.mark.slow
+def test_odd_values_everywhere(whole: tuple[Place, Run], kept: Run) -> None:
+    assert walk(*whole, random.Random(1), values=8, every=1) > 500
