@@ -31,7 +31,7 @@ def sweep(folder: Path, inside: bool = False) -> None:
     for name in names:
         if name.endswith((".partial", ".part")) and _is_left(folder / name):
             remove(folder / name)
-        elif inside and (folder / name).is_dir():
+        elif inside and (folder / name).is_dir() and not (folder / name).is_symlink():
             sweep(folder / name)
 
 

@@ -27,6 +27,7 @@ from adapter_stilts.locks import lock
 from adapter_stilts.owners import Owner, myself, owner_of_json
 from adapter_stilts.progress import say
 from adapter_stilts.residue import remove, seconds_silent, sweep
+from adapter_stilts.trust import refuse_links
 
 CLAIMS = ".claims"
 HEARTBEAT, TIMEOUT = 10.0, 120.0
@@ -65,10 +66,11 @@ class Needs:
 
 
 class Claims:
-    """The claims of one store, as this process holds and sees them."""
+    """The claims of one store, as this process holds and sees them. Raises StiltsError where their folder is a link."""
 
     def __init__(self, store: Path, heartbeat: float | None = None, timeout: float | None = None) -> None:
         self.folder = store / CLAIMS
+        refuse_links(self.folder, store)
         self.heartbeat = HEARTBEAT if heartbeat is None else heartbeat
         self.timeout = TIMEOUT if timeout is None else timeout
 

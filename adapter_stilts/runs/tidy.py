@@ -11,10 +11,11 @@ from adapter_stilts.errors import StiltsError
 from adapter_stilts.files import REPLACED
 from adapter_stilts.owners import Owner, owner_of_partial
 from adapter_stilts.residue import is_time_for, remove, sweep
-from adapter_stilts.runs.claims import Claims
+from adapter_stilts.runs.claims import CLAIMS, Claims
 from adapter_stilts.runs.record import RECORD, read_record
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, RunStore
 from adapter_stilts.runs.update import update_record
+from adapter_stilts.trust import check_tree, refuse_links
 
 CHECKPOINTS = ".checkpoints"
 FAILURES = ".failures"
@@ -23,9 +24,12 @@ _OLD_REPLACED, _OLD_DROPPED = "-replaced", f".{BUNDLE}-dropped"
 
 
 def tidy(store: RunStore) -> None:
-    """Put right what kills left in a store; does nothing where this process did so a moment ago."""
+    """Put right what kills left in a store; does nothing where this process did so a moment ago. Raises StiltsError
+    where one of the store's folders besides runs is a link: what lies behind it is not the store's."""
     if not store.folder.is_dir() or not is_time_for(store.folder):
         return
+    for name in (CLAIMS, CHECKPOINTS, FAILURES):
+        refuse_links(store.folder / name, store.folder)
     sweep(store.folder)
     with os.scandir(store.folder) as entries:
         names = [own.name for own in entries if own.is_dir(follow_symlinks=False)]
@@ -45,7 +49,8 @@ def tidy(store: RunStore) -> None:
 def tidy_run(folder: Path) -> None:
     """Put right what kills left in a run's folder."""
     sweep(folder)
-    sweep(folder / EVALUATIONS)
+    if not (folder / EVALUATIONS).is_symlink():
+        sweep(folder / EVALUATIONS)
     if (folder / _OLD_DROPPED).is_dir():
         remove(folder / _OLD_DROPPED)
 
@@ -53,6 +58,7 @@ def tidy_run(folder: Path) -> None:
 def _tidy_checkpoints(store: RunStore, claims: Claims) -> None:
     """Those of a finished run are of no use, unless it is being trained again for its weights."""
     for folder in (store.folder / CHECKPOINTS).glob("[!.]*"):
+        refuse_links(folder, store.folder)
         sweep(folder)
         if (store.folder / folder.name / BUNDLE).is_dir() and not claims.held(folder.name):
             remove(folder)
@@ -68,9 +74,11 @@ def _put_back(aside: Path) -> None:
     if owner is not None and (not owner.is_here or owner.lives):
         return
     with suppress(OSError, StiltsError):
-        if not target.exists():
+        check_tree(aside)
+        if not os.path.lexists(target):
             aside.rename(target)
             return
+        check_tree(target)
         for old in (aside / EVALUATIONS).glob("[!.]*"):
             new = target / EVALUATIONS / old.name
             new.parent.mkdir(exist_ok=True)
