@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 
 from adapter_stilts.backbone_names import portable_name
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.files import open_to_readers
 from adapter_stilts.model.arrangement import Arrangement, activate, arrange, quiet_adapters, set_dropout
 from adapter_stilts.model.backbone import Backbone, check_model_config, load_model
 from adapter_stilts.model.bottleneck import load_bottleneck, load_fusion, whole_fusions
@@ -150,6 +151,7 @@ def save_bundle(folder: Path, model: Any, manifest: Manifest, baked: Mapping[str
         model.save_adapter_setup(str(folder), manifest.arrangement.setup, use_safetensors=True)
     for name in (manifest.head, *manifest.more_heads):
         save_head(model, folder / name, name)
+    open_to_readers(folder)
     files = {
         path.relative_to(folder).as_posix(): StoredFile(bytes=path.stat().st_size, sha256=sha256_file(path))
         for path in check_tree(folder)

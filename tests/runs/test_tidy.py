@@ -33,7 +33,7 @@ def every_look(monkeypatch: pytest.MonkeyPatch) -> None:
 def dead_name(name: str) -> str:
     """As `partial_name`, of a process that was never there."""
     parts = partial_name(name).split("-")
-    parts[-2] = "100"
+    parts[-2] = "t0"
     return "-".join(parts)
 
 
