@@ -1,5 +1,6 @@
 """Claims: one process a run, and what becomes of a dead one's."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -108,6 +109,60 @@ def test_a_claim_is_touched_while_it_is_held_and_never_anothers(tmp_path: Path) 
         # Taken over, as after a long sleep of this machine: it is theirs, and stays when we end.
         write_claim(tmp_path, machine="elsewhere")
     assert json.loads(path.read_text())["machine"] == "elsewhere"
+
+
+def test_one_failed_read_ends_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As network file systems have them: it is touched again, is not lost, is nobody else's, and goes at its end."""
+    path, read = tmp_path / ".claims" / "run.json", claims.read_regular
+    failed = []
+
+    def failing(asked: Path, most: int) -> bytes:
+        if fails and asked == path:
+            failed.append(asked)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(asked))
+        return read(asked, most)
+
+    fails = True
+    monkeypatch.setattr(claims, "read_regular", failing)
+    with Claims(tmp_path, heartbeat=0.01).hold("run") as claim:
+        assert claim is not None
+        while len(failed) < 3:
+            time.sleep(0.01)
+        assert not claim.is_lost
+        os.utime(path, (time.time() - claims.UNWRITTEN_TIMEOUT - 30,) * 2)
+        assert Claims(tmp_path).held("run")
+        fails = False
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 10
+        while path.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 0
+    assert not path.exists()
+
+
+def test_needs_that_cannot_be_read_may_be_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path, most: int) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with Claims(tmp_path).need(["other"]) as needs:
+        with monkeypatch.context() as patch:
+            patch.setattr(claims, "read_regular", failing)
+            with Claims(tmp_path).unneeded("run") as free:
+                assert not free
+            os.utime(needs.path, (time.time() - claims.TIMEOUT - 30,) * 2)
+            with Claims(tmp_path).unneeded("run") as free:
+                assert free
+        with Claims(tmp_path).unneeded("run") as free:
+            assert free
+
+
+def test_damaged_needs_are_removed_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path := tmp_path / ".claims" / "x.needs").parent.mkdir()
+    path.write_text("{")
+    os.utime(path, (time.time() - claims.UNWRITTEN_TIMEOUT - 1,) * 2)
+    Claims(tmp_path).clear()
+    assert not path.exists()
+    assert capsys.readouterr().err == f"{path}: found a claim that names no owner; it is taken over\n"
 
 
 def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
