@@ -269,7 +269,7 @@ def test_a_store_that_may_only_be_read(place: Place, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "rename", rename)
 
 
-def test_what_a_run_and_a_checkpoint_hold_can_be_read_by_others(place: Place) -> None:
+def test_what_a_run_holds_can_be_read_by_others(place: Place) -> None:
     run = place.train(english_task(place.folder / "data"))
     modes = {own.stat().st_mode & 0o777 for own in run.folder.rglob("*") if own.is_file()}
     assert modes == {(run.folder / RECORD).stat().st_mode & 0o777}

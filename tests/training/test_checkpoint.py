@@ -137,6 +137,7 @@ def test_training_goes_on_where_another_process_removes_its_checkpoints(
     assert_same(trained(job, Checkpoints(folder, 0)), whole)
     assert removed
     assert len(list(folder.iterdir())) == 2
+    assert len({path.stat().st_mode for path in folder.glob("*/*")}) == 1  # others can read the tensors too
 
 
 def test_what_fails_while_the_folder_is_there_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,10 +150,25 @@ def test_what_fails_while_the_folder_is_there_is_raised(tmp_path: Path, monkeypa
 
 
 def test_tensors_that_have_just_gone_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_file({"a": torch.zeros(1)}, tmp_path / "weights")
-    monkeypatch.setattr(tensors, "tensor_shapes", lambda path: path.unlink())
-    with pytest.raises(StiltsError, match=f"^{tmp_path / 'weights'}: cannot be read \\(.*No such file"):
-        tensors.read_tensors(tmp_path / "weights")
+    """Before safetensors opens them, and before PyTorch does so once more."""
+    path = tmp_path / "weights"
+    save_file({"a": torch.zeros(1)}, path)
+    storage = torch.UntypedStorage
+
+    class Removing:
+        @staticmethod
+        def from_file(*args: Any, **options: Any) -> Any:
+            path.unlink()
+            return storage.from_file(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "UntypedStorage", Removing)
+        with pytest.raises(StiltsError, match=f"^{path}: cannot be read \\(unable to open file"):
+            tensors.read_tensors(path)
+    save_file({"a": torch.zeros(1)}, path)
+    monkeypatch.setattr(tensors, "tensor_shapes", Path.unlink)
+    with pytest.raises(StiltsError, match=f"^{path}: cannot be read \\(.*No such file"):
+        tensors.read_tensors(path)
 
 
 def flip_a_byte(folder: Path) -> None:
