@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -16,26 +17,25 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.owners import owner_of_partial, partial_name
-from adapter_stilts.residue import remove, sweep_at_times
+from adapter_stilts.owners import owner_of_partial, partial_name, replaced_name
+from adapter_stilts.residue import remove, sweep, sweep_at_times
 
-# What the name of a folder that is being replaced ends in, between two renames.
-REPLACED = ".replaced"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # What the system says of a full or protected disk.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 
 
 @contextmanager
-def partial_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `target`, which is removed at the end unless it has got another name by then."""
+def partial_folder(target: Path, said: Path | None = None) -> Iterator[Path]:
+    """Yields an empty folder beside `target`, which is removed at the end unless it has got another name by then.
+    `said` is the folder that a line about a full disk names (None: the one that `target` lies in)."""
     partial = target.with_name(partial_name(target.name))
-    with _naming(target.parent):
+    with naming(target.parent, said):
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep_at_times(target.parent)
         partial.mkdir()
     try:
-        with _naming(target.parent):
+        with naming(target.parent, said):
             yield partial
     finally:
         if partial.exists():
@@ -57,7 +57,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 def replaced_folder(target: Path) -> Iterator[Path]:
     """`atomic_folder`, but what `target` holds gives way once the block has ended well; where the system can exchange
     two names (Linux), there is never none."""
-    with partial_folder(target) as partial:
+    sweep(target.parent)  # what a kill left of the last time
+    with partial_folder(target, said=target) as partial:
         yield partial
         try:
             publish(partial, target)
@@ -71,7 +72,7 @@ def publish(partial: Path, target: Path) -> None:
     try:
         os.replace(partial, target)
     except OSError as error:
-        if target.exists():
+        if target.exists() or error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise FileExistsError(f"{target} exists already") from error
         raise
     _sync(target.parent)
@@ -79,12 +80,14 @@ def publish(partial: Path, target: Path) -> None:
 
 def swap(partial: Path, target: Path) -> None:
     """Give a whole folder the name of another one, which is removed. Where the system cannot exchange two names, a kill
-    in between leaves the other one as `.NAME.….replaced` (see `adapter_stilts.runs.tidy`)."""
+    in between leaves the other one as `.NAME.….replaced`; `adapter_stilts.residue.sweep` of the parent gives it its
+    name back, or removes it where the new one has that."""
     sync_folder(partial)
     if _exchange(partial, target):
         remove(partial)
     else:
-        aside = target.with_name(partial_name(target.name).removesuffix(".partial") + REPLACED)
+        aside = target.with_name(replaced_name(target.name))
+        os.utime(target)  # other machines go by age
         target.rename(aside)
         partial.rename(target)
         remove(aside)
@@ -95,7 +98,7 @@ def swap(partial: Path, target: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a name beside `path` to write to; the file that is there in the end replaces `path`, unless the block
     raises."""
-    with _naming(path.parent):
+    with naming(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     # What lies in a folder that is itself half-written goes to the disk with it.
     inside = any(owner_of_partial(part) for part in path.parent.parts)
@@ -103,7 +106,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         sweep_at_times(path.parent)
     partial = path.with_name(partial_name(path.name))
     try:
-        with _naming(path.parent):
+        with naming(path.parent):
             yield partial
             if not inside:
                 _sync(partial)
@@ -135,20 +138,40 @@ def write_through(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """A disk that is full, or a folder that cannot be written, is named: the folder that was asked for, not a file with
-    a passing name in it."""
+def naming(folder: Path, said: Path | None = None) -> Iterator[None]:
+    """A disk that is full, or a folder that cannot be written, is named: the folder that was asked for (`said`, where
+    that is another), not a file with a passing name in it. Raises StiltsError."""
+    said = said or folder
     try:
         yield
+    except shutil.Error as error:  # its list of what could not be copied: the first such reason stands for all
+        for number in re.findall(r"\[Errno (\d+)\]", str(error)):
+            if int(number) in _DISK:
+                raise StiltsError(f"{said}: cannot be written ({os.strerror(int(number))})") from error
+        raise
     except OSError as error:
         there = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(folder)
         if error.errno not in _DISK or not there:
             raise
-        raise StiltsError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise StiltsError(f"{said}: cannot be written ({error.strerror})") from error
     except SafetensorError as error:  # its form of the same
         if found := re.search(r"No space [^\"()]*|File too large|[^\"]*quota[^\"]*", str(error)):
-            raise StiltsError(f"{folder}: cannot be written ({found[0].strip()})") from error
+            raise StiltsError(f"{said}: cannot be written ({found[0].strip()})") from error
         raise
+
+
+def open_to_readers(path: Path) -> None:
+    """Give a file, or the files in a folder, the mode that any new file gets here: safetensors writes files that nobody
+    but their owner can read."""
+    probe = path.with_name(partial_name("mode"))
+    probe.touch()
+    try:
+        mode = stat.S_IMODE(probe.stat().st_mode)
+    finally:
+        probe.unlink(missing_ok=True)
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and not file.is_symlink():
+            file.chmod(mode)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What killed processes leave half-written, and its removal: at once where the writer is seen to be dead."""
+"""What killed processes leave half-written or half-replaced, put right: at once where its owner is seen to be dead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from adapter_stilts.owners import owner_of_partial, partial_name
+from adapter_stilts.owners import Owner, owner_of_partial, owner_of_replaced, partial_name
 
 # Seconds after which something half-written is taken for left where its writer cannot be seen: on another machine, or
 # of a version that did not write down whose it is.
@@ -23,7 +23,9 @@ _looked: dict[tuple[int, str], float] = {}
 
 def sweep(folder: Path, inside: bool = False) -> None:
     """Remove what dead processes left half-written in a folder, and in the folders inside where they are asked for.
-    What a living process may still write to stays, and so does every name that this package does not give."""
+    What they had moved aside gets its name back, or goes where its successor has that. Where it cannot be seen whether
+    the owner lives, all this happens once nothing was written for LEFT_AFTER seconds. Names that this package does not
+    give stay."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -31,6 +33,9 @@ def sweep(folder: Path, inside: bool = False) -> None:
     for name in names:
         if name.endswith((".partial", ".part")) and _is_left(folder / name):
             remove(folder / name)
+        elif (replaced := owner_of_replaced(name)) is not None:
+            if _is_abandoned(folder / name, replaced[1]):
+                _put_back(folder / name, folder / replaced[0])
         elif inside and (folder / name).is_dir() and not (folder / name).is_symlink():
             sweep(folder / name)
 
@@ -77,11 +82,25 @@ def seconds_silent(path: Path) -> float:
 
 def _is_left(path: Path) -> bool:
     owner = owner_of_partial(path.name)
-    if owner is not None and owner.is_here:
-        return not owner.lives
     if owner is None and not _WITHOUT_OWNER.fullmatch(path.name):
         return False
+    return _is_abandoned(path, owner)
+
+
+def _is_abandoned(path: Path, owner: Owner | None) -> bool:
+    """Whether the owner is dead, or, where that cannot be seen, nothing was written for long."""
+    lives = owner.lives if owner is not None else None
+    if lives is not None:
+        return not lives
     try:
         return seconds_silent(path) > LEFT_AFTER
     except OSError:
         return False
+
+
+def _put_back(aside: Path, target: Path) -> None:
+    if os.path.lexists(target):
+        remove(aside)
+    else:
+        with suppress(OSError):
+            aside.rename(target)

@@ -1,16 +1,24 @@
 """Files and folders appear whole, on the disk first, and what kills leave of them is swept."""
 
+import errno
 import multiprocessing
 import os
+import re
+import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from adapter_stilts import files, residue
+from adapter_stilts import files, owners, residue
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.files import atomic_file, atomic_folder, atomic_write_text, read_regular, replaced_folder
-from adapter_stilts.owners import owner_of_json, owner_of_partial, partial_name
+from adapter_stilts.owners import machine, myself, owner_of_json, owner_of_partial, partial_name, replaced_name
 from adapter_stilts.residue import sweep
 
 
@@ -74,10 +82,9 @@ def test_what_cannot_be_seen_to_be_dead_goes_after_an_hour(tmp_path: Path, name:
 def test_a_number_that_went_to_another_process_is_not_its_writer(tmp_path: Path) -> None:
     owner = owner_of_partial(partial_name("run"))
     assert owner is not None
-    assert owner.is_here
     assert owner.lives
     text = partial_name("run").split("-")
-    text[-2] = str(int(text[-2]) - 360_000)  # an hour before, in hundredths of a second
+    text[-2] = f"t{int(text[-2][1:]) - 1}"  # a hundredth of a second before
     (tmp_path / "-".join(text)).mkdir()
     sweep(tmp_path)
     assert names(tmp_path) == []
@@ -87,16 +94,141 @@ def test_a_number_that_went_to_another_process_is_not_its_writer(tmp_path: Path)
     "content",
     [[], "x", {"machine": 1, "pid": 2, "started": 3}, {"machine": "a", "pid": "abc", "started": 3.0}]
     + [{"machine": "a", "pid": pid, "started": 3.0} for pid in (-1, 0, True, 1.5)]
-    + [{"machine": "a", "pid": 1, "started": own} for own in ("x", None, float("nan"), float("inf"), True)],
+    + [{"machine": "a", "pid": 1, "started": own} for own in ("x", None, float("nan"), float("inf"), True, 10**400)]
+    + [{"machine": "a", "pid": 1, "ticks": own, "started": 3.0} for own in ("x", -1, 1.5, True)],
 )
 def test_nonsense_names_no_owner(content: object) -> None:
     assert owner_of_json(content) is None
 
 
 def test_a_huge_process_number_is_nobodys() -> None:
-    owner = owner_of_json({"machine": "a", "pid": 10**30, "started": 3.0})
+    owner = owner_of_json({"machine": machine(), "pid": 10**30, "ticks": 3})
     assert owner is not None
-    assert not owner.lives
+    assert owner.lives is False
+
+
+def test_whether_another_machines_process_lives_cannot_be_seen() -> None:
+    owner = owner_of_json(myself().as_json() | {"machine": "elsewhere"})
+    assert owner is not None
+    assert owner.lives is None
+
+
+def test_a_clock_that_is_set_kills_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil's times of creation move with the clock."""
+    (tmp_path / partial_name("run")).mkdir()
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3_600)
+    owners._process.cache_clear()
+    sweep(tmp_path)
+    assert len(names(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("hidden", [FileNotFoundError, PermissionError])
+def test_a_process_that_proc_hides_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: type[OSError]
+) -> None:
+    """As another user's where /proc is mounted with hidepid; one whose number is nobody's is dead all the same."""
+    own, stat = myself(), owners._stat
+
+    def hiding(pid: int | str) -> tuple[str, int]:
+        if pid == other.pid:
+            raise hidden
+        return stat(pid)
+
+    other = replace(own, pid=os.getppid())
+    monkeypatch.setattr(owners, "_stat", hiding)
+    assert other.lives is None
+    (left := tmp_path / re.sub(rf"-{own.pid}-", f"-{other.pid}-", partial_name("run"))).mkdir()
+    sweep(tmp_path)
+    assert left.exists()
+    monkeypatch.setattr(os, "kill", refuse_to_kill)
+    assert other.lives is None
+    monkeypatch.undo()
+    assert replace(own, pid=ended_process()).lives is False
+
+
+def refuse_to_kill(pid: int, signal: int) -> None:
+    raise PermissionError
+
+
+def ended_process() -> int:
+    process = multiprocessing.get_context("fork").Process()
+    process.start()
+    process.join()
+    assert process.pid is not None
+    return process.pid
+
+
+def test_names_and_claims_of_a_version_before_ticks_go_by_age(tmp_path: Path) -> None:
+    parts = partial_name("run").split("-")
+    parts[-2] = "100"
+    owner = owner_of_partial("-".join(parts))
+    assert owner is not None
+    assert (owner.started, owner.lives) == (1.0, None)
+    owner = owner_of_json({"machine": machine(), "pid": os.getpid(), "started": 3.0})
+    assert owner is not None
+    assert owner.lives is None
+
+
+def test_without_proc_starts_are_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_proc(pid: int | str) -> tuple[str, int]:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(owners, "_stat", no_proc)
+    owners._process.cache_clear()
+    try:
+        own = myself()
+        assert own.started == psutil.Process().create_time()
+        assert owner_of_partial(partial_name("run")) is not None
+        assert own.lives is True
+        assert not own.is_stopped
+        assert replace(own, started=own.started - 60).lives is False
+        assert replace(own, ticks=3).lives is None
+    finally:
+        owners._process.cache_clear()
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("where", ["dead", "elsewhere"])
+def test_what_was_moved_aside_is_put_back_or_goes(tmp_path: Path, where: str, again: bool) -> None:
+    parts = replaced_name("table").split("-")
+    parts[-2] = "t0"
+    if where == "elsewhere":
+        parts[0] = f".table.{'0' * 8}"
+    (aside := tmp_path / "-".join(parts)).mkdir()
+    (aside / "old").touch()
+    if again:
+        (tmp_path / "table").mkdir()
+        (tmp_path / "table" / "new").touch()
+    if where == "elsewhere":
+        sweep(tmp_path)
+        assert aside.exists()
+        for path in (aside / "old", aside):
+            os.utime(path, (time.time() - residue.LEFT_AFTER - 60,) * 2)
+    sweep(tmp_path)
+    assert names(tmp_path) == ["table"]
+    assert names(tmp_path / "table") == (["new"] if again else ["old"])
+
+
+def test_a_full_disk_in_a_copy_names_the_folder_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(StiltsError) as caught, replaced_folder(tmp_path / "copy") as beside:
+        raise shutil.Error([("run/record.json", str(beside / "record.json"), f"[Errno {errno.ENOSPC}] No space left")])
+    assert str(caught.value) == f"{tmp_path / 'copy'}: cannot be written (No space left on device)"
+    with pytest.raises(shutil.Error), replaced_folder(tmp_path / "copy"):
+        raise shutil.Error([("a", "b", "[Errno 2] No such file")])
+
+
+def test_safetensors_files_have_the_mode_of_other_files(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        (tmp_path / "bundle").mkdir()
+        save_file({"a": torch.zeros(1)}, tmp_path / "bundle" / "weights")
+        (tmp_path / "bundle" / "weights").chmod(0o600)
+        files.open_to_readers(tmp_path / "bundle")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "bundle" / "weights").stat().st_mode & 0o777 == 0o640
+    assert names(tmp_path) == ["bundle"]
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])

@@ -34,6 +34,7 @@ from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress, say
 from adapter_stilts.runs.bundle import load_bundle
+from adapter_stilts.runs.claims import weights_in_use
 from adapter_stilts.runs.leaks import Leak
 from adapter_stilts.runs.manifest import Manifest
 from adapter_stilts.runs.store import (
@@ -128,7 +129,8 @@ def load_run(
     stored = run.record.backbone
     mirror = mirror_dir(Path(mirror) if mirror is not None else None)
     backbone = load_backbone(stored.id, revision=stored.revision, mirror=mirror)
-    model, manifest = load_bundle(bundle_of(run), backbone)
+    with weights_in_use(run.folder, run.name):
+        model, manifest = load_bundle(bundle_of(run), backbone)
     check_manifest(run, manifest)
     return model.to(device), manifest, backbone
 

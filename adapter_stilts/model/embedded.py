@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from shutil import copymode
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import XLMRobertaConfig, XLMRobertaTokenizerFast
 
 from adapter_stilts.errors import DataError, UsageError
-from adapter_stilts.files import atomic_folder, atomic_write_text, replaced_folder
+from adapter_stilts.files import atomic_folder, atomic_write_text, open_to_readers, replaced_folder
 from adapter_stilts.paths import cache_dir, crc32_file, remembered_sha256
 from adapter_stilts.progress import say
 
@@ -270,8 +269,8 @@ def build_embedded(cache: Path | None = None) -> Path:
     with suppress(FileExistsError), built as folder:  # another process may have been faster
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         restore_config(file.sizes).save_pretrained(folder)
-        copymode(folder / "config.json", folder / "model.safetensors")  # safetensors shuts out other readers of a cache
         restore_tokenizer(file).save_pretrained(folder)
+        open_to_readers(folder)
         checksums = {own.name: crc32_file(own) for own in sorted(folder.iterdir())}
         atomic_write_text(folder / CHECKSUMS, json.dumps(checksums, indent=2) + "\n")
     return target

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from adapter_stilts.backbone_names import portable_name
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.files import atomic_file, atomic_write_text
+from adapter_stilts.files import atomic_file, atomic_write_text, open_to_readers
 from adapter_stilts.model.peft_adapters import (
     TUNERS,
     inject_adapter,
@@ -79,6 +79,7 @@ def save_peft_adapter(model: Any, folder: Path, name: str, backbone: str, revisi
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / WEIGHTS) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
+        open_to_readers(partial)
     atomic_write_text(folder / CONFIG, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 

@@ -25,7 +25,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     tensor_shapes(path)
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:  # RuntimeError: it has just gone
         raise StiltsError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
     check_finite(path, tensors)
     return tensors

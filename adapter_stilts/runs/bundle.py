@@ -19,6 +19,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from adapter_stilts.backbone_names import portable_name
+from adapter_stilts.files import open_to_readers
 from adapter_stilts.model.backbone import Backbone, check_model_config, load_model
 from adapter_stilts.model.bottleneck import load_bottleneck, load_fusion, whole_fusions
 from adapter_stilts.model.composition import PEFT_METHODS
@@ -69,6 +70,7 @@ def save_bundle(folder: Path, model: Any, manifest: Manifest, baked: Mapping[str
         model.save_adapter_setup(str(folder), adapter_setup(manifest.arrangement), use_safetensors=True)
     for name in (manifest.head, *manifest.more_heads):
         save_head(model, folder / name, name)
+    open_to_readers(folder)
     files = {
         path.relative_to(folder).as_posix(): StoredFile(bytes=path.stat().st_size, sha256=sha256_file(path))
         for path in check_tree(folder)

@@ -14,9 +14,10 @@ import json
 import os
 import stat
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ CLAIMS = ".claims"
 HEARTBEAT, TIMEOUT = 10.0, 120.0
 # Between creating a claim and writing its owner into it lie microseconds: one without an owner was left by a kill.
 UNWRITTEN_TIMEOUT = 5.0
+# Looks at a claim of our own that cannot be read, before its end is left to others.
+LOOKS = 3
+
+
+# What the system says of a claim that is gone or is no file (0: `read_regular`).
+_NO_CLAIM = {0, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ class Claim:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it was taken over, as after a long sleep of this process."""
-        return _content(self.path).get("token") != self.token
+        """Whether it is seen to have been taken over, as after a long sleep of this process."""
+        return _is_anothers(self.path, self.token)
 
 
 class Needs:
@@ -110,7 +117,7 @@ class Claims:
             return
         with self._alone():
             yield not self.held(name) and not any(
-                path != (besides.path if besides else None) and name in _needs(path) and not self._is_dead(path)
+                path != (besides.path if besides else None) and _may_need(path, name) and not self._is_dead(path)
                 for path in self.folder.glob("*.needs")
             )
 
@@ -146,16 +153,23 @@ class Claims:
         return True
 
     def _is_dead(self, path: Path) -> bool:
-        owner = _owner(path)
         try:
-            if owner is not None and owner.is_here:
-                return not owner.lives or (owner.is_stopped and seconds_silent(path) > self.timeout)
+            owner = _owner(path)
+            timeout = self.timeout if owner else UNWRITTEN_TIMEOUT
+        except OSError:  # somebody's all the same
+            owner, timeout = None, self.timeout
+        lives = owner.lives if owner else None
+        try:
+            if owner is not None and lives is not None:
+                return not lives or (owner.is_stopped and seconds_silent(path) > self.timeout)
             if not stat.S_ISREG(path.lstat().st_mode):
                 return True
             # One from the future is nobody's: whoever lives touches it.
-            return abs(seconds_silent(path)) > (self.timeout if owner else UNWRITTEN_TIMEOUT)
+            return abs(seconds_silent(path)) > timeout
         except FileNotFoundError:
             return True
+        except OSError:  # a store that may only be read: there its age cannot be told
+            return False
 
     @contextmanager
     def _beating(self, path: Path, token: str) -> Iterator[None]:
@@ -169,14 +183,21 @@ class Claims:
             over.set()
             heart.join()
             with self._alone():
+                self._end(path, token)
+
+    def _end(self, path: Path, token: str) -> None:
+        for look in range(LOOKS):
+            with suppress(OSError):
                 if _content(path).get("token") == token:
                     path.unlink(missing_ok=True)
+                return
+            time.sleep(0.1 * look)
 
     def _beat(self, path: Path, token: str, over: threading.Event) -> None:
         while not over.wait(self.heartbeat):
-            if _content(path).get("token") != token:
-                return  # taken over while this process slept
-            with suppress(OSError):
+            with suppress(OSError):  # a file system that fails once: the next beat tries again
+                if _content(path).get("token") != token:
+                    return  # another's, or gone: this process slept for too long
                 os.utime(path)
 
     @contextmanager
@@ -189,6 +210,8 @@ class Claims:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # callers know what to say of a full disk
+            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise StiltsError(f"{self.folder.parent}: cannot be written ({error.strerror})") from None
             raise StiltsError(f"{error.filename or path}: cannot be used for claims ({error.strerror})") from None
         try:
             lock(handle, path)
@@ -199,26 +222,55 @@ class Claims:
 
 def _discard(path: Path) -> None:
     """Remove a dead claim, and say so where it is damaged."""
-    if _owner(path) is None:
-        say(f"{path}: found a claim that names no owner; it is taken over")
+    with suppress(OSError):
+        if _owner(path) is None:
+            say(f"{path}: found a claim that names no owner; it is taken over")
     remove(path)
 
 
 def _owner(path: Path) -> Owner | None:
-    """Whose a claim is; None where it is gone, not written yet, or damaged."""
+    """Whose a claim is; None where it is gone, not written yet, or damaged. Raises OSError where it cannot be read."""
     content = _content(path)
     return owner_of_json(content) if isinstance(content.get("token"), str) else None
 
 
-def _needs(path: Path) -> list[Any]:
-    needs = _content(path).get("needs")
-    return needs if isinstance(needs, list) else []
+def _is_anothers(path: Path, token: str) -> bool:
+    try:
+        return _content(path).get("token") != token
+    except OSError:
+        return False
+
+
+def _may_need(path: Path, name: str) -> bool:
+    """Whether a file of needs names a run, or cannot be read."""
+    try:
+        needs = _content(path).get("needs")
+    except OSError:
+        return True
+    return isinstance(needs, list) and name in needs
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """What a claim says; nothing where it is gone, not written yet, or no JSON."""
+    """What a claim says; nothing where it is gone, not written yet, no regular file, or no JSON. Raises OSError where
+    it is there and cannot be read, now or by this process."""
     try:
         content = json.loads(read_regular(path, most=2**24))
-    except (OSError, ValueError, RecursionError):
+    except OSError as error:
+        if error.errno in _NO_CLAIM:
+            return {}
+        raise
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+@contextmanager
+def weights_in_use(run: Path, name: str) -> Iterator[None]:
+    """For the time of the block nobody else drops the weights in a run's folder. A store that this process cannot write
+    goes without, and so does a copy outside of stores, whose folder has another name than its run."""
+    with ExitStack() as stack:
+        if run.name == name:
+            claims = Claims(run.parent)
+            with suppress(OSError, StiltsError):
+                stack.enter_context(claims.need([name]))
+        yield

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.files import partial_folder, publish, read_regular, replaced_folder, swap, sync_folder
+from adapter_stilts.files import naming, partial_folder, publish, read_regular, replaced_folder, swap, sync_folder
 from adapter_stilts.owners import partial_name
 from adapter_stilts.paths import check_folder, is_file, user_path
 from adapter_stilts.progress import say
 from adapter_stilts.residue import remove
-from adapter_stilts.runs.claims import Claims, Needs
+from adapter_stilts.runs.claims import Claims, Needs, weights_in_use
 from adapter_stilts.runs.manifest import MANIFEST, Manifest, check_bundle
 from adapter_stilts.runs.record import RECORD, Record, read_record, write_record
 from adapter_stilts.runs.update import locked_record
@@ -27,6 +27,8 @@ from adapter_stilts.trust import copy_tree, is_name
 RUNS_VARIABLE = "ADAPTER_STILTS_RUNS"
 BUNDLE = "bundle"
 EVALUATIONS = "evaluations"
+# Signatures of all texts that a run, and what lies under it, trained on.
+TRAINED_ON = "trained_on.safetensors"
 Keep = Literal["scores", "adapters", "all"]
 
 
@@ -136,7 +138,7 @@ class RunStore:
         check_copy(target)
         if target.resolve() == run.folder.resolve():
             return target
-        with replaced_folder(target) as beside:
+        with weights_in_use(run.folder, run.name), replaced_folder(target) as beside:
             copy_tree(run.folder, beside, ignore=shutil.ignore_patterns(".*"))
         return target
 
@@ -200,7 +202,7 @@ def keep_of(run: Run, keep: Keep, needs: Needs | None = None) -> bool:
             return False
         # Renamed first, so that a reader never sees half a bundle.
         doomed = run.folder / partial_name(BUNDLE)
-        with suppress(FileNotFoundError):  # dropped meanwhile
+        with naming(run.folder), suppress(FileNotFoundError):  # dropped meanwhile
             run.bundle.rename(doomed)
     remove(doomed)
     return True

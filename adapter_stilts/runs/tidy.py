@@ -8,14 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.files import REPLACED
-from adapter_stilts.owners import Owner, owner_of_partial
 from adapter_stilts.residue import is_time_for, remove, sweep
 from adapter_stilts.runs.claims import CLAIMS, Claims
 from adapter_stilts.runs.record import RECORD, read_record
-from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, RunStore
+from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, TRAINED_ON, RunStore
 from adapter_stilts.runs.update import update_record
-from adapter_stilts.trust import check_tree, refuse_links
+from adapter_stilts.trust import check_tree, is_name, refuse_links
 
 CHECKPOINTS = ".checkpoints"
 FAILURES = ".failures"
@@ -34,7 +32,7 @@ def tidy(store: RunStore) -> None:
     with os.scandir(store.folder) as entries:
         names = [own.name for own in entries if own.is_dir(follow_symlinks=False)]
     for name in names:
-        if name.startswith(".") and name.endswith((REPLACED, _OLD_REPLACED)):
+        if name.startswith(".") and name.endswith(_OLD_REPLACED):
             _put_back(store.folder / name)
         elif not name.startswith("."):
             tidy_run(store.folder / name)
@@ -60,21 +58,41 @@ def _tidy_checkpoints(store: RunStore, claims: Claims) -> None:
     for folder in (store.folder / CHECKPOINTS).glob("[!.]*"):
         refuse_links(folder, store.folder)
         sweep(folder)
-        if (store.folder / folder.name / BUNDLE).is_dir() and not claims.held(folder.name):
+        if _is_finished(store.folder / folder.name, folder) and not claims.held(folder.name):
             remove(folder)
     with suppress(OSError):  # others have theirs there
         (store.folder / CHECKPOINTS).rmdir()
 
 
+def _is_finished(run: Path, checkpoints: Path) -> bool:
+    """Whether a run has what its checkpoints are for. One without weights has, unless they are younger than the run:
+    then it was being trained again for its weights, and can go on."""
+    if not (run / RECORD).is_file():
+        return False
+    if (run / BUNDLE).is_dir():
+        return True
+    # Written at the end of a training, and not changed by evaluations, as the record is.
+    end = run / TRAINED_ON if (run / TRAINED_ON).is_file() else run / RECORD
+    try:
+        # Of files alone: removing them touches their folders.
+        written = [path.lstat().st_mtime_ns for path in checkpoints.rglob("*") if not path.is_dir()]
+        return max(written, default=0) <= end.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
 def _put_back(aside: Path) -> None:
-    """A run that was being replaced: under its name again where there is none, else its evaluations under the new one,
-    and the scores in its record."""
-    name, owner = _replaced(aside.name)
-    target = aside.with_name(name)
-    if owner is not None and (not owner.is_here or owner.lives):
+    """A run that an earlier version was replacing: under its name again where there is none, else its evaluations under
+    the new one, and the scores in its record."""
+    name = aside.name[1:].removesuffix(_OLD_REPLACED)
+    if not is_name(name) or not (aside / RECORD).is_file():
         return
+    target = aside.with_name(name)
     with suppress(OSError, StiltsError):
         check_tree(aside)
+        record = read_record(aside)
+        if record.name != name:  # somebody's own folder
+            return
         if not os.path.lexists(target):
             aside.rename(target)
             return
@@ -84,15 +102,5 @@ def _put_back(aside: Path) -> None:
             new.parent.mkdir(exist_ok=True)
             if not new.exists():
                 old.rename(new)
-        if (aside / RECORD).is_file():
-            scores = read_record(aside).scores
-            update_record(target, lambda new: new.model_copy(update={"scores": {**scores, **new.scores}}))
+        update_record(target, lambda new: new.model_copy(update={"scores": {**record.scores, **new.scores}}))
         remove(aside)
-
-
-def _replaced(name: str) -> tuple[str, Owner | None]:
-    """The name that a folder had before it gave way, and who took it away."""
-    if name.endswith(_OLD_REPLACED):
-        return name[1:].removesuffix(_OLD_REPLACED), None
-    whole = name.removesuffix(REPLACED)
-    return whole[1:].rpartition(".")[0], owner_of_partial(f"{whole}.partial")

@@ -78,7 +78,8 @@ def _execute(plan: Plan, workers: int, site: Site, needs: Needs) -> Result:
     before = tuple(name for name, state in now.items() if state == "done")
     _tidy(plan, before, needs)
     for name in needs.names - work.wanted - work.below():
-        needs.names.discard(name)
+        if _is_droppable(plan, name):
+            needs.names.discard(name)
     needs.write()
     pool: Pool = Here(site, plan.backbone) if workers == 0 else Processes(site, min(workers, len(work.todo)))
     try:
@@ -273,18 +274,26 @@ def _is_done(work: _Work, name: str) -> bool:
 
 
 def _drop(work: _Work, name: str) -> None:
-    """Drop the weights that the study does not keep, of this run and those under it, where nothing waits for them."""
+    """Drop the weights that the study does not keep, of this run and those under it, where nothing waits for them.
+    Those that it keeps it needs until it ends: another study over the same runs may keep fewer."""
     for own in (name, *work.plan.nodes[name].over):
+        if not _is_droppable(work.plan, own):
+            continue
         if not work.waits(own) and (own not in work.wanted or own in work.finished):
             work.needs.give_up(own)
             _keep(work.plan, own, work.needs)
 
 
+def _is_droppable(plan: Plan, name: str) -> bool:
+    """Whether the study does not keep a run's weights."""
+    keep = plan.study.keep
+    return keep == "scores" or (keep == "adapters" and plan.nodes[name].job.method == "full")
+
+
 def _keep(plan: Plan, name: str, needs: Needs | None) -> None:
-    keep, folder = plan.study.keep, plan.store.folder / name
-    droppable = keep == "scores" or (keep == "adapters" and plan.nodes[name].job.method == "full")
-    if droppable and (folder / BUNDLE).is_dir() and (folder / RECORD).is_file():
-        keep_of(Run(folder, read_record(folder)), keep, needs)
+    folder = plan.store.folder / name
+    if _is_droppable(plan, name) and (folder / BUNDLE).is_dir() and (folder / RECORD).is_file():
+        keep_of(Run(folder, read_record(folder)), plan.study.keep, needs)
 
 
 def _tidy(plan: Plan, done: tuple[str, ...], needs: Needs | None = None) -> None:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.files import atomic_file
+from adapter_stilts.files import atomic_file, open_to_readers
 from adapter_stilts.paths import cache_dir, sha256_file
 from adapter_stilts.tasks.encode import EncodedSplit, tokenizer_hash
 from adapter_stilts.tasks.table_cache import cached_table, write_table
@@ -97,6 +97,7 @@ def write_signatures(path: Path, signatures: np.ndarray) -> None:
     """Write what `text_signatures` gave as safetensors, whole or not at all."""
     with atomic_file(path) as beside:
         save_file({_TENSOR: signatures}, beside)
+        open_to_readers(beside)
 
 
 def read_signatures(path: Path, sha256: str | None = None) -> np.ndarray:

@@ -24,7 +24,7 @@ from adapter_stilts.runs.bundle import save_bundle
 from adapter_stilts.runs.claims import Claims
 from adapter_stilts.runs.leaks import Leak, leak_line
 from adapter_stilts.runs.record import Control, Cost, read_record, write_record
-from adapter_stilts.runs.store import BUNDLE, Keep, Run, RunStore, bundle_of, check_copy
+from adapter_stilts.runs.store import BUNDLE, TRAINED_ON, Keep, Run, RunStore, bundle_of, check_copy
 from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
@@ -43,7 +43,7 @@ from adapter_stilts.training.device import (
 )
 from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.job import Job
-from adapter_stilts.training.leaks import TRAINED_ON, leaks_of_job, refuse_leaks, trained_on
+from adapter_stilts.training.leaks import leaks_of_job, refuse_leaks, trained_on
 from adapter_stilts.training.refusals import check_control
 from adapter_stilts.training.request import check_request, make_job, present_languages
 from adapter_stilts.training.trainer import fit

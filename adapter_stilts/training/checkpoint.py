@@ -6,22 +6,24 @@ one before is kept until the next is there: where the newest is damaged, it is u
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.files import atomic_folder, atomic_write_text
+from adapter_stilts.files import atomic_folder, atomic_write_text, open_to_readers
 from adapter_stilts.model.tensors import read_tensors
 from adapter_stilts.paths import sha256_file
 from adapter_stilts.progress import say
@@ -93,12 +95,13 @@ class Checkpoints:
         # The last step of an epoch has two: before the epoch is scored, and after.
         target = self.folder / f"step-{state['steps']:09d}-{len(state['history']):04d}"
         shutil.rmtree(target, ignore_errors=True)
-        # Without claims two processes may train one run: the other's checkpoint of a step is as good, and it removes
-        # the folder when it is done.
-        with suppress(FileExistsError, FileNotFoundError), atomic_folder(target) as beside:
+        # Without claims two processes may train one run. The other's checkpoint of a step is as good as ours. When it
+        # is done it removes the folder of them all, in which we may just be writing: then none is written this time.
+        with suppress(FileExistsError, FileNotFoundError), atomic_folder(target) as beside, _still_there(beside):
             save_file({name: own.contiguous().cpu() for name, own in tensors.items()}, beside / TENSORS)
             content = {"format": FORMAT, "seconds": seconds, "tensors": sha256_file(beside / TENSORS), **state}
             atomic_write_text(beside / STATE, json.dumps({**content, "sha256": _content_sha256(content)}))
+            open_to_readers(beside)
         for old in self._folders()[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         self.last = time.perf_counter()
@@ -136,6 +139,17 @@ class Checkpoints:
     def _folders(self) -> list[Path]:
         # What a killed process leaves half-written begins with a dot.
         return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
+
+
+@contextmanager
+def _still_there(folder: Path) -> Iterator[None]:
+    """Whatever fails because the folder is gone (safetensors has words of its own for it) is a FileNotFoundError."""
+    try:
+        yield
+    except (OSError, SafetensorError, StiltsError) as error:
+        if folder.is_dir():
+            raise
+        raise FileNotFoundError(errno.ENOENT, "removed while it was written", str(folder)) from error
 
 
 def checkpoints_of(name: str, store: RunStore, execution: Execution) -> Checkpoints | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.runs.leaks import Leak
-from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.runs.store import TRAINED_ON, Run, RunStore
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import EncodedSplit, encode_split, reading_of
@@ -26,9 +26,6 @@ from adapter_stilts.tasks.overlap import (
 )
 from adapter_stilts.training.data import TrainingData
 from adapter_stilts.training.job import Job
-
-# Beside a run's record: signatures of all texts that it, and what lies under it, trained on.
-TRAINED_ON = "trained_on.safetensors"
 
 
 def trained_on(job: Job, data: TrainingData) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Claims: one process a run, and what becomes of a dead one's."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.owners import machine
+from adapter_stilts.owners import machine, myself
 from adapter_stilts.runs import claims
 from adapter_stilts.runs.claims import Claims
 
@@ -21,8 +22,7 @@ def write_claim(store: Path, silent: float = 0.0, **changes: object) -> Path:
     """Somebody's claim on `run`, last touched so many seconds ago."""
     path = store / ".claims" / "run.json"
     path.parent.mkdir(exist_ok=True)
-    owner = {"machine": machine(), "pid": os.getpid(), "started": psutil.Process().create_time(), "token": "theirs"}
-    path.write_text(json.dumps(owner | changes))
+    path.write_text(json.dumps({**myself().as_json(), "token": "theirs", **changes}))
     os.utime(path, (time.time() - silent,) * 2)
     return path
 
@@ -63,10 +63,11 @@ def test_a_dead_process_of_this_machine_loses_its_claim_at_once(tmp_path: Path) 
 
 
 def test_a_process_with_the_number_of_a_dead_one_is_not_it(tmp_path: Path) -> None:
-    own = psutil.Process().create_time()
-    write_claim(tmp_path, started=own - 3_600)
+    own = myself().ticks
+    assert own is not None
+    write_claim(tmp_path, ticks=own - 1)
     assert not taken(tmp_path)
-    write_claim(tmp_path, started=own)
+    write_claim(tmp_path, ticks=own)
     assert taken(tmp_path)
 
 
@@ -91,7 +92,7 @@ def test_clear_removes_dead_claims_alone(tmp_path: Path) -> None:
     path = write_claim(tmp_path)
     Claims(tmp_path).clear()
     assert path.exists()
-    write_claim(tmp_path, started=0.0)
+    write_claim(tmp_path, ticks=0)
     Claims(tmp_path).clear()
     assert not path.exists()
 
@@ -110,9 +111,63 @@ def test_a_claim_is_touched_while_it_is_held_and_never_anothers(tmp_path: Path) 
     assert json.loads(path.read_text())["machine"] == "elsewhere"
 
 
+def test_one_failed_read_ends_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As network file systems have them: it is touched again, is not lost, is nobody else's, and goes at its end."""
+    path, read = tmp_path / ".claims" / "run.json", claims.read_regular
+    failed = []
+
+    def failing(asked: Path, most: int) -> bytes:
+        if fails and asked == path:
+            failed.append(asked)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(asked))
+        return read(asked, most)
+
+    fails = True
+    monkeypatch.setattr(claims, "read_regular", failing)
+    with Claims(tmp_path, heartbeat=0.01).hold("run") as claim:
+        assert claim is not None
+        while len(failed) < 3:
+            time.sleep(0.01)
+        assert not claim.is_lost
+        os.utime(path, (time.time() - claims.UNWRITTEN_TIMEOUT - 30,) * 2)
+        assert Claims(tmp_path).held("run")
+        fails = False
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 10
+        while path.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 0
+    assert not path.exists()
+
+
+def test_needs_that_cannot_be_read_may_be_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path, most: int) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with Claims(tmp_path).need(["other"]) as needs:
+        with monkeypatch.context() as patch:
+            patch.setattr(claims, "read_regular", failing)
+            with Claims(tmp_path).unneeded("run") as free:
+                assert not free
+            os.utime(needs.path, (time.time() - claims.TIMEOUT - 30,) * 2)
+            with Claims(tmp_path).unneeded("run") as free:
+                assert free
+        with Claims(tmp_path).unneeded("run") as free:
+            assert free
+
+
+def test_damaged_needs_are_removed_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path := tmp_path / ".claims" / "x.needs").parent.mkdir()
+    path.write_text("{")
+    os.utime(path, (time.time() - claims.UNWRITTEN_TIMEOUT - 1,) * 2)
+    Claims(tmp_path).clear()
+    assert not path.exists()
+    assert capsys.readouterr().err == f"{path}: found a claim that names no owner; it is taken over\n"
+
+
 def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
     """The claim of a dead process is taken over by one of eight."""
-    write_claim(tmp_path, started=0.0)
+    write_claim(tmp_path, ticks=0)
     context = multiprocessing.get_context("fork")
     barrier, won, leave = context.Barrier(8), context.Queue(), context.Event()
 
@@ -134,7 +189,7 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
 
 DAMAGE = {
     "no JSON": "{",
-    "wrong types": '{"machine": "HERE", "pid": "abc", "started": 1.0, "token": "x"}',
+    "wrong types": '{"machine": "HERE", "pid": "abc", "ticks": 1, "token": "x"}',
     "nested deep": "[" * 100_000,
     "a list": "[1]",
 }
@@ -222,7 +277,7 @@ def test_needs_hold_until_they_are_given_up_or_their_process_is_dead(tmp_path: P
         assert unneeded("run")
         assert not unneeded("other")
         content = json.loads(needs.path.read_text())
-        needs.path.write_text(json.dumps(content | {"started": 0.0}))
+        needs.path.write_text(json.dumps(content | {"ticks": 0}))
         assert unneeded("other")
     with Claims(tmp_path).hold("run"):
         assert not unneeded("run")

@@ -1,5 +1,6 @@
 """What kills leave in a store: never read as a result, and put right by the next command."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -13,12 +14,14 @@ from helpers_training import Place, english_task
 from adapter_stilts import residue
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.evaluation import zero_shot
+from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.owners import partial_name
 from adapter_stilts.runs import store as storing
 from adapter_stilts.runs.claims import Claims
 from adapter_stilts.runs.record import RECORD, read_record
-from adapter_stilts.runs.store import Run, RunStore, evaluation_folders, keep_of
+from adapter_stilts.runs.store import EVALUATIONS, TRAINED_ON, Run, RunStore, evaluation_folders, keep_of
 from adapter_stilts.runs.tidy import CHECKPOINTS, tidy
 from adapter_stilts.runs.update import update_record
 
@@ -33,7 +36,7 @@ def every_look(monkeypatch: pytest.MonkeyPatch) -> None:
 def dead_name(name: str) -> str:
     """As `partial_name`, of a process that was never there."""
     parts = partial_name(name).split("-")
-    parts[-2] = "100"
+    parts[-2] = "t0"
     return "-".join(parts)
 
 
@@ -86,6 +89,47 @@ def test_a_run_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
         assert [own.name for own in evaluation_folders(run)] == ["test"]
         assert read_record(run.folder) == before
         assert [own.name for own in tmp_path.iterdir()] == [run.name]
+
+
+def test_folders_that_only_look_like_ours_stay(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "bottleneck", "none", RIGHT)
+    theirs = [".foo.replaced", ".-replaced", ".backup.2024.replaced", ".x-replaced", ".a.b-replaced"]
+    for name in theirs:
+        (tmp_path / name).mkdir()
+    shutil.copytree(run.folder, tmp_path / ".copy-replaced")
+    tidy(RunStore(tmp_path))
+    assert sorted(own.name for own in tmp_path.iterdir()) == sorted([*theirs, ".copy-replaced", run.name])
+
+
+def test_an_evaluation_that_was_moved_aside_is_looked_after(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "bottleneck", "none", RIGHT)
+    (folder,) = evaluation_folders(run)
+    aside = folder.with_name(dead_name("test").replace(".partial", ".replaced"))
+    for again in (False, True):
+        folder.rename(aside)
+        if again:
+            shutil.copytree(aside, folder)
+        tidy(RunStore(tmp_path))
+        assert [own.name for own in (run.folder / EVALUATIONS).iterdir()] == ["test"]
+
+
+@pytest.mark.parametrize(("written", "stays"), [(-1, False), (0, False), (1, True)])
+def test_checkpoints_of_a_run_without_weights_go_unless_it_is_trained_again(
+    tmp_path: Path, written: int, stays: bool
+) -> None:
+    """Those of a training for the weights are younger than the run, whatever its evaluations have written since."""
+    run = write_run(tmp_path, "bottleneck", "none", RIGHT)
+    (run.folder / TRAINED_ON).touch()
+    (state := tmp_path / CHECKPOINTS / run.name / "step-1" / "state.json").parent.mkdir(parents=True)
+    state.touch()
+    end = (run.folder / TRAINED_ON).stat().st_mtime_ns
+    os.utime(state, ns=(end + written * 1_000_000,) * 2)
+    os.utime(run.folder / RECORD, ns=(end + 10**9,) * 2)
+    with Claims(tmp_path).hold(run.name):
+        tidy(RunStore(tmp_path))
+        assert state.exists()
+    tidy(RunStore(tmp_path))
+    assert state.exists() is stays
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
@@ -173,6 +217,62 @@ def test_weights_that_another_process_needs_stay(place: Place) -> None:
         assert run.has_weights
         assert keep_of(run, "scores", needs)
     assert not run.has_weights
+
+
+def test_weights_that_are_being_read_stay(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an evaluation, a prediction and a copy, while another process drops what it does not keep."""
+    run = place.train(english_task(place.folder / "data"))
+    (path := place.folder / "my.txt").write_text("a b\n")
+    kept = []
+
+    def dropping(work: Any) -> Any:
+        def wrapped(*args: Any, **settings: Any) -> Any:
+            kept.append(keep_of(run, "scores"))
+            return work(*args, **settings)
+
+        return wrapped
+
+    monkeypatch.setattr(zero_shot, "load_bundle", dropping(zero_shot.load_bundle))
+    monkeypatch.setattr(storing, "copy_tree", dropping(storing.copy_tree))
+    evaluate(run.name, runs=place.store, device="cpu")
+    predict_file(run, path, device="cpu")
+    place.store.copy(run, place.folder / "copy")
+    assert kept == [False] * 3
+    assert (place.folder / "copy" / "bundle").is_dir()
+    # A copy is in no store: nothing is written beside it.
+    zero_shot.load_run(place.folder / "copy", runs=place.store)
+    assert not (place.folder / ".claims").exists()
+    assert keep_of(run, "scores")
+    assert not run.has_weights
+
+
+def test_a_store_that_may_only_be_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = place.train(english_task(place.folder / "data"))
+    opened, rename = os.open, Path.rename
+
+    def read_only(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & (os.O_CREAT | os.O_RDWR | os.O_WRONLY):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, flags, *rest, **more)
+
+    def no_rename(path: Path, target: Any) -> Path:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(Path, "rename", no_rename)
+    assert zero_shot.load_run(run)[1].task == run.record.task.name
+    with pytest.raises(StiltsError, match=f"^{place.store.folder}: cannot be written \\(Read-only file system\\)$"):
+        keep_of(run, "scores")
+    shutil.rmtree(place.store.folder / ".claims")
+    with pytest.raises(StiltsError, match=f"^{run.folder}: cannot be written \\(Read-only file system\\)$"):
+        keep_of(run, "scores")
+    monkeypatch.setattr(Path, "rename", rename)
+
+
+def test_what_a_run_holds_can_be_read_by_others(place: Place) -> None:
+    run = place.train(english_task(place.folder / "data"))
+    modes = {own.stat().st_mode & 0o777 for own in run.folder.rglob("*") if own.is_file()}
+    assert modes == {(run.folder / RECORD).stat().st_mode & 0o777}
 
 
 def test_a_run_trained_again_for_its_weights_is_there_all_the_time(

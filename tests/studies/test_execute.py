@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.report.content import missing_runs
 from adapter_stilts.runs.claims import Claims, Needs
-from adapter_stilts.runs.store import RunStore
+from adapter_stilts.runs.store import RunStore, keep_of
 from adapter_stilts.runs.tidy import FAILURES
 from adapter_stilts.studies import execute as executing
 from adapter_stilts.studies import work
@@ -211,6 +211,26 @@ def test_keep_drops_full_models_once_nothing_waits_for_them(place: Place, keep: 
     assert len(result.done) == 5
     assert sum(own.has_weights for own in place.store.runs()) == kept
     assert set(states(plan).values()) == {"done"}
+
+
+def test_what_a_study_keeps_is_its_own_until_it_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another study over the same runs that keeps fewer drops none of them before; afterwards it may."""
+    plan, call, dropped = plan_of(place, f"{FULL}keep: all\n"), work.train, []
+
+    def dropping(tasks: Any, **options: Any) -> Any:
+        dropped.extend(keep_of(own, "scores") for own in place.store.runs())
+        return call(tasks, **options)
+
+    monkeypatch.setattr(work, "train", dropping)
+    here(plan)
+    assert dropped == [False] * (1 + 2 + 3 + 4)
+    # Runs that were done before are as much its own.
+    again = name_of(plan, "tags")
+    shutil.rmtree(place.store.folder / again)
+    dropped.clear()
+    here(plan)
+    assert dropped == [False] * 4
+    assert [keep_of(own, "scores") for own in place.store.runs()] == [True] * 5
 
 
 def test_weights_are_kept_for_a_run_that_failed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A training that is cut off at any step, and goes on, ends with the weights of one that was not."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 import pytest
 import torch
 from helpers_training import Cut, Place, cut_after, english_task
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.model import tensors
 from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.training import api, checkpoint, trainer
 from adapter_stilts.training.build import build_model
@@ -110,6 +114,61 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         assert "step-000000004-0001" in capsys.readouterr().err
         assert not newest.exists()
         assert_same(trained(job, Checkpoints(folder, 0)), whole)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_training_goes_on_where_another_process_removes_its_checkpoints(
+    place: Place, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The other has ended the same run, at any time: here before the tensors, before the state, and before its name."""
+    job = place.job(english_task(place.folder / "data"))
+    whole = trained(job)
+    folder, removed = place.folder / "checkpoints", []
+    name = ("save_file", "sha256_file", "open_to_readers")[number]
+    work = getattr(checkpoint, name)
+
+    def removing(*args: Any) -> Any:
+        if not removed:
+            removed.append(True)
+            shutil.rmtree(folder)
+        return work(*args)
+
+    monkeypatch.setattr(checkpoint, name, removing)
+    assert_same(trained(job, Checkpoints(folder, 0)), whole)
+    assert removed
+    assert len(list(folder.iterdir())) == 2
+    assert len({path.stat().st_mode for path in folder.glob("*/*")}) == 1  # others can read the tensors too
+
+
+def test_what_fails_while_the_folder_is_there_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(tensors: Any, path: Path) -> None:
+        raise SafetensorError("I/O error: Bad file descriptor")
+
+    monkeypatch.setattr(checkpoint, "save_file", failing)
+    with pytest.raises(SafetensorError):
+        Checkpoints(tmp_path / "checkpoints", 0).save({}, {"steps": 1, "history": []})
+
+
+def test_tensors_that_have_just_gone_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before safetensors opens them, and before PyTorch does so once more."""
+    path = tmp_path / "weights"
+    save_file({"a": torch.zeros(1)}, path)
+    storage = torch.UntypedStorage
+
+    class Removing:
+        @staticmethod
+        def from_file(*args: Any, **options: Any) -> Any:
+            path.unlink()
+            return storage.from_file(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "UntypedStorage", Removing)
+        with pytest.raises(StiltsError, match=f"^{path}: cannot be read \\(unable to open file"):
+            tensors.read_tensors(path)
+    save_file({"a": torch.zeros(1)}, path)
+    monkeypatch.setattr(tensors, "tensor_shapes", Path.unlink)
+    with pytest.raises(StiltsError, match=f"^{path}: cannot be read \\(.*No such file"):
+        tensors.read_tensors(path)
 
 
 def flip_a_byte(folder: Path) -> None:

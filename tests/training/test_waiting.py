@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from adapter_stilts.threads import usable_cores
 from adapter_stilts.training import waiting
 from adapter_stilts.training.streams import Streams
 from adapter_stilts.training.waiting import (
@@ -109,12 +110,19 @@ def test_how_threads_wait_changes_no_bit() -> None:
     torch.set_num_threads(2)
     surplus, results = Surplus(gnu_openmp()), []
     states = torch.randn(300, 384, generator=torch.Generator().manual_seed(0))
-    for brief in (False, True, False):
-        surplus.hold(brief)
+
+    def gradient() -> torch.Tensor:
         own = states.clone().requires_grad_()
         torch.softmax(own @ own.T, -1).square().sum().backward()
         assert own.grad is not None
-        results.append(own.grad)
+        return own.grad
+
+    gradient()  # from now on PyTorch's own threads are there
+    before = living()
+    for brief in (False, True, False):
+        surplus.hold(brief)
+        assert until(before + brief * (usable_cores() + 1))
+        results.append(gradient())
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
 
