@@ -16,6 +16,7 @@ from adapter_stilts.schema import setting_text
 from adapter_stilts.yaml_complaints import shown_value
 
 LARGEST_SEED = 2**32 - 1
+LARGEST_NUMBER = 10**15
 
 
 def settings_of(name: str, settings: object) -> dict[str, str]:
@@ -76,6 +77,8 @@ def whole_number(name: str, value: object, least: int = 0, most: int | None = No
         number = None
     if number is None or number < least or (most is not None and number > most):
         raise _refused(name, value, accepted)
+    if number > LARGEST_NUMBER:
+        raise _refused(name, value, f"a whole number from {least} to {LARGEST_NUMBER}")
     return int(number)
 
 

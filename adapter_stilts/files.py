@@ -129,6 +129,14 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def write_through(path: Path, content: bytes) -> None:
+    """Writes into a device or a pipe, which a rename would replace. Raises StiltsError where that is not possible."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise StiltsError(f"{path}: cannot be written ({error.strerror})") from error
+
+
 @contextmanager
 def naming(folder: Path, said: Path | None = None) -> Iterator[None]:
     """A disk that is full, or a folder that cannot be written, is named: the folder that was asked for (`said`, where

@@ -14,7 +14,7 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.files import atomic_write_text
 from adapter_stilts.progress import say
 from adapter_stilts.residue import sweep_at_times
-from adapter_stilts.trust import is_repository
+from adapter_stilts.trust import inside, is_repository, refuse
 
 CACHE_VARIABLE = "ADAPTER_STILTS_CACHE"
 MIRROR_VARIABLE = "ADAPTER_STILTS_HUB_MIRROR"
@@ -100,8 +100,13 @@ def mirror_dir(option: Path | str | None) -> Path | None:
 
 
 def resolve_repository(repository: str, mirror: Path | None) -> Path | str:
-    """The one place that turns a repository id into what is loaded: mirror/repository if it exists, else the id."""
+    """The one place that turns a repository id into what is loaded: mirror/repository if it exists, else the id.
+
+    Raises StiltsError for a repository that is a link to what is outside the mirror.
+    """
     if mirror is not None and is_repository(repository) and (mirror / repository).is_dir():
+        if not inside(mirror, mirror / repository):
+            refuse(mirror / repository, f"a link to what is outside {mirror}", "the folder itself")
         return mirror / repository
     return repository
 

@@ -14,7 +14,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066
 # Where Markdown would begin a tag, a comment or an address.
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 # What a spreadsheet takes for a formula at the beginning of a cell.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# Some drop blanks and invisible marks before they look.
+_SKIPPED = " \u00a0\u200b\u2060\ufeff"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "﹢", "﹣", "﹦", "﹫")
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -39,12 +41,13 @@ def markdown_text(text: str) -> str:
 
 def markdown_cell(text: str) -> str:
     """Text in a cell of a Markdown table."""
-    return markdown_text(text).replace("|", "\\|")
+    # Backslashes before a pipe are doubled: an even number of them would leave it a border.
+    return re.sub(r"(\\*)\|", r"\1\1\\|", markdown_text(text))
 
 
 def csv_cell(value: Any) -> Any:
     """A value for CSV: text that a spreadsheet would run begins with an apostrophe; numbers stay numbers."""
-    if not isinstance(value, str) or not value.startswith(_FORMULA):
+    if not isinstance(value, str) or not value.lstrip(_SKIPPED).startswith(_FORMULA):
         return value
     try:
         float(value)

@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.plain_text import printable
 
 # Seconds between two lines where no terminal shows a bar.
@@ -150,9 +151,14 @@ def show_bytes(content: bytes) -> None:
     buffer = getattr(sys.stdout, "buffer", None)
     if buffer is None:
         sys.stdout.write(content.decode("utf-8", "backslashreplace"))
-    else:
+        return
+    try:
         buffer.write(content)
         buffer.flush()
+    except BrokenPipeError:  # the reader has had enough
+        raise
+    except OSError as error:
+        raise StiltsError(f"standard output: cannot be written ({error.strerror})") from error
 
 
 def terminal_width() -> int | None:

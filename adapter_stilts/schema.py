@@ -46,6 +46,8 @@ def layer_numbers(text: str) -> tuple[int, ...]:
     """The layers that such a text as `0,2,9-11` names, sorted. Raises ValueError for another text, and for layers that
     no encoder has."""
     numbers: set[int] = set()
+    if len(text) > 10 * MOST_LAYERS:
+        raise ValueError(text[:80])
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):

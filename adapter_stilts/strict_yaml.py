@@ -20,7 +20,7 @@ from adapter_stilts.yaml_complaints import Location, complaints_of, dotted
 ModelType = TypeVar("ModelType", bound=BaseModel)
 
 # A YAML file larger than this, or one whose aliases stand for more values, is no task and no study.
-MOST_BYTES = 5_000_000
+MOST_BYTES = 200_000
 MOST_VALUES = 1_000_000
 # A number with more digits cannot be told of: Python takes quadratic time for its text.
 LARGEST_INTEGER = 10**30

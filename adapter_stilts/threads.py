@@ -1,8 +1,9 @@
-"""How many threads compute on a CPU."""
+"""How many threads compute on a CPU, and that one call of the API computes at a time."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,17 +21,24 @@ def thread_count(threads: object) -> int | None:
     return whole_number("--threads", threads, 1, usable_cores())
 
 
+# Random numbers, the number of threads and the device that models are loaded on belong to the whole process: two that
+# compute at once would get other results than each alone.
+ONE_AT_A_TIME = threading.RLock()
+
+
 @contextmanager
 def computing_with(threads: int | None) -> Iterator[None]:
-    """PyTorch uses so many threads for the time of the block (None: as many as before)."""
-    if threads is None:
-        yield
-        return
-    import torch
+    """PyTorch uses so many threads for the time of the block (None: as many as before). A second thread of the process
+    waits before the block until the first has left it."""
+    with ONE_AT_A_TIME:
+        if threads is None:
+            yield
+            return
+        import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

@@ -27,7 +27,7 @@ LARGEST_JSON = 32 * 2**20
 LARGEST_TOKENIZER = 256 * 2**20
 LARGEST_HEADER = 32 * 2**20
 LONGEST_NAME = 255
-_NAME = re.compile(r"[^\W][^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*")
+_NAME = re.compile(r"[^\W][^/\\\ud800-\udfff\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*")
 _MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,254}")
 _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(\+[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
@@ -40,7 +40,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def is_name(text: str) -> bool:
     """Whether a text can be the name of one file or folder: it begins with a letter, digit or _, and has no separator,
     control character or change of direction."""
-    return _NAME.fullmatch(text) is not None and len(os.fsencode(text)) <= LONGEST_NAME
+    return _NAME.fullmatch(text) is not None and len(text.encode("utf-8", "replace")) <= LONGEST_NAME
 
 
 def is_repository(text: str) -> bool:
@@ -88,8 +88,11 @@ def matching_files(folder: Path, pattern: str, said_by: Path) -> list[Path]:
     Raises StiltsError for a pattern or link that leaves the folder, and for what is no regular file.
     """
     try:
-        if ".." in PurePosixPath(pattern).parts:
+        parts = PurePosixPath(pattern).parts
+        if ".." in parts:
             raise ValueError("it leads out of the repository")
+        if parts.count("**") > 1:  # each of several would look through all folders for each of the others
+            raise ValueError("it has ** twice")
         found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
     except (ValueError, NotImplementedError, OSError, RecursionError) as error:
         refuse(said_by, f"the pattern '{pattern[:80]}' ({error})", "files of the repository")
@@ -191,10 +194,14 @@ def parse_json(path: Path, text: str) -> dict[str, Any]:
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"found the key {twin[:80]!r} twice")
+        raise ValueError(f"found the key {first_twin(pairs)[:80]!r} twice")
     return content
+
+
+def first_twin(pairs: Iterable[tuple[str, Any]]) -> str:
+    """The first key that stands in pairs of a JSON object a second time."""
+    seen: set[str] = set()
+    return next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
 
 
 def _no_number(text: str) -> NoReturn:

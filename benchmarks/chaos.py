@@ -37,7 +37,7 @@ from adapter_stilts.paths import CACHE_VARIABLE, sha256_file
 from adapter_stilts.progress import say
 from adapter_stilts.report.content import make_report
 from adapter_stilts.report.write import write_report
-from adapter_stilts.runs.bundle import MANIFEST, read_manifest
+from adapter_stilts.runs.manifest import MANIFEST, read_manifest
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
 from adapter_stilts.studies.execute import execute
 from adapter_stilts.studies.plan import make_plan, runs_of, states

@@ -26,10 +26,11 @@ from transformers import XLMRobertaConfig
 
 from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model import packing
-from adapter_stilts.model.arrangement import activate, arrange, quiet_adapters, set_dropout, set_trainable
+from adapter_stilts.model.arrangement import arrange
 from adapter_stilts.model.bottleneck import add_bottleneck, add_fusion
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
+from adapter_stilts.model.parts import activate, quiet_adapters, set_dropout, set_trainable
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.recipes import recipe_for

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapter_stilts.model.arrangement import count_parameters
 from adapter_stilts.model.compiled import is_compiled
+from adapter_stilts.model.parts import count_parameters
 from adapter_stilts.progress import progress
 from adapter_stilts.training.batches import Batch, cut_batches
 from adapter_stilts.training.build import build_model

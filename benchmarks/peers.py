@@ -14,7 +14,7 @@ from transformers import DataCollatorForTokenClassification, Trainer, TrainerCal
 from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import OptimizerNames
 
-from adapter_stilts.model.arrangement import count_parameters
+from adapter_stilts.model.parts import count_parameters
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.training.job import Job
 from benchmarks.measuring import Measured, Sample, Variant, now

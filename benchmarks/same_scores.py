@@ -30,9 +30,10 @@ from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.tasks.encode import encode_split
+from adapter_stilts.tasks.scoring import score
 from adapter_stilts.training.api import train
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.training.inference import HALF, predict_labels, score
+from adapter_stilts.training.inference import HALF, predict_labels
 from benchmarks.machine import describe_machine
 from benchmarks.ours import EXECUTIONS
 from benchmarks.rounded_products import RoundedProducts

@@ -7,8 +7,9 @@ fail() { # MESSAGE: one line that says what to do
     exit 1
 }
 
-make_environment() { # EXTRAS: those of the package
-    local python found free installed="$venv/installed-$1"
+make_environment() { # EXTRAS [OPTION...]: extras of the package, and options with which pip installs it
+    local python found free extras=$1 installed="$venv/installed-$1"
+    shift
     python=$(command -v python3.11 || command -v python3 || true)
     found=$("${python:-false}" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
     if [ "$found" = none ] || ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
@@ -27,14 +28,13 @@ make_environment() { # EXTRAS: those of the package
     fi
     # torch first, and pinned: left to itself, pip takes a build for CUDA that is several gigabytes large.
     install torch==2.13.0
-    install --editable ".[$1]"
+    install "$@" --editable ".[$extras]"
     touch "$installed"
 }
 
 install() { # what pip is to install: its own words go to a file
     local log="$venv/install.log"
-    # Builds are isolated: seqeval comes as source, and the setuptools that torch brings cannot fetch what it builds with.
-    "$venv/bin/python" -m pip install --disable-pip-version-check --use-pep517 "$@" >"$log" 2>&1 && return
+    "$venv/bin/python" -m pip install --disable-pip-version-check "$@" >"$log" 2>&1 && return
     if grep -qi 'no space left' "$log"; then
         fail "the disk is full: make room for $needed_gib GiB in $PWD, and run it again"
     elif grep -qiE 'connection|timed out|resolution|from versions: none' "$log"; then

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from adapter_stilts.evaluation.predictions import Predictions, write_predictions
-from adapter_stilts.evaluation.zero_shot import SCORES, Scores
-from adapter_stilts.runs.bundle import StoredBackbone
+from adapter_stilts.evaluation.scores import SCORES, Scores
+from adapter_stilts.runs.manifest import StoredBackbone
 from adapter_stilts.runs.record import Control, Cost, Record, StoredData, StoredTask, Underneath, write_record
 from adapter_stilts.runs.store import EVALUATIONS, Run
 from adapter_stilts.schema import Recipe

@@ -156,7 +156,10 @@ def test_predict(place: Place, trained: dict[str, Any], tmp_path: Path) -> None:
     assert succeeded("predict", trained["name"], tmp_path / "my.parquet", "--out", tmp_path / "out.parquet") == ""
     ((label,),) = pq.read_table(tmp_path / "out.parquet").to_pydict()["labels"]
     assert label in ("A", "B", "C")
-    assert failed(1, "predict", trained["name"], source, "--out", tmp_path) == f"{tmp_path}: Is a directory"
+    assert (
+        failed(2, "predict", trained["name"], source, "--out", tmp_path)
+        == f"--out {tmp_path}: found a folder, accepted a file to write"
+    )
 
 
 def test_compare(trained: dict[str, Any]) -> None:

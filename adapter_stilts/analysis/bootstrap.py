@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from seqeval.metrics.sequence_labeling import get_entities
 
 from adapter_stilts.analysis.inference import t_interval
-from adapter_stilts.errors import StiltsError
-from adapter_stilts.evaluation.metrics import official_spans
-from adapter_stilts.evaluation.predictions import Predictions
+from adapter_stilts.tasks.metrics import Array
 
 RESAMPLES = 1_000
 BOOTSTRAP_SEED = 0
-
+# Counts (sentences, k) of a metric for each language, and what makes percent of their sums: see `Metric`.
+CountsByLanguage = Mapping[str, Array]
+Ratio = Callable[[Array], Array]
 
 # Seeds that two rows must share before an interval can hold what another seed would do.
 SEEDS = 3
@@ -31,46 +30,17 @@ class Interval:
     high: float | None = None
 
 
-def sentence_counts(metric: str, predictions: Predictions) -> np.ndarray:
-    """Counts (sentences, 3) that the metric is a ratio of: right, predicted, gold (words or spans).
-
-    Accuracy and F1 are both `200 * right / (predicted + gold)` of their sums, which is why sentences can be resampled
-    without scoring them again.
-    """
-    counts = []
-    for predicted, gold in zip(predictions.predicted, predictions.gold, strict=True):
-        ours, theirs = _items(metric, predicted), _items(metric, gold)
-        counts.append((len(ours & theirs), len(ours), len(theirs)))
-    return np.array(counts, dtype=np.float64).reshape(-1, 3)
-
-
-def _items(metric: str, labels: Sequence[str]) -> set:
-    if metric == "accuracy":
-        return set(enumerate(labels))
-    if metric == "span_f1":
-        return set(get_entities(list(labels)))
-    if metric == "official_tag_f1":
-        return official_spans([list(labels)])
-    raise StiltsError(f"metric {metric!r}: no counts by sentence, accepted: accuracy, span_f1, official_tag_f1")
-
-
-def ratio(sums: np.ndarray) -> np.ndarray:
-    """The metric in percent, of summed counts (..., 3); 0 where there is neither a predicted nor a gold item."""
-    denominator = sums[..., 1] + sums[..., 2]
-    return 200.0 * sums[..., 0] / np.where(denominator == 0, 1.0, denominator)
-
-
 def sentence_interval(
-    ours: Sequence[Mapping[str, np.ndarray]], theirs: Sequence[Mapping[str, np.ndarray]], languages: Sequence[str]
+    ours: Sequence[CountsByLanguage], theirs: Sequence[CountsByLanguage], languages: Sequence[str], ratio: Ratio
 ) -> Interval:
     """Difference of the mean over languages, with its interval over resampled test sentences alone.
 
-    `ours` and `theirs` hold one mapping of language to counts (sentences, 3) for each seed, paired in order. The ends
-    are the 2.5 and 97.5 percentiles of a paired bootstrap. They say how far the result depends on which sentences were
+    `ours` and `theirs` hold the counts for each seed, paired in order; `ratio` is that of their metric. The ends are
+    the 2.5 and 97.5 percentiles of a paired bootstrap. They say how far the result depends on which sentences were
     tested, and nothing of seeds, languages or intermediates that were not tried: training noise is often larger.
     """
-    value = float(np.mean([_mean_difference(*pair, languages) for pair in zip(ours, theirs, strict=True)]))
-    low, high = np.percentile(resampled_difference(ours, theirs, languages), [2.5, 97.5])
+    value = float(np.mean([_mean_difference(*pair, languages, ratio) for pair in zip(ours, theirs, strict=True)]))
+    low, high = np.percentile(resampled_difference(ours, theirs, languages, ratio), [2.5, 97.5])
     return Interval(value, float(low), float(high))
 
 
@@ -94,21 +64,19 @@ def seed_interval(differences: Sequence[float], sentence_variance: float) -> Int
 
 
 def resampled_difference(
-    ours: Sequence[Mapping[str, np.ndarray]], theirs: Sequence[Mapping[str, np.ndarray]], languages: Sequence[str]
-) -> np.ndarray:
+    ours: Sequence[CountsByLanguage], theirs: Sequence[CountsByLanguage], languages: Sequence[str], ratio: Ratio
+) -> Array:
     """The difference of the mean over languages and seeds in each resample, (RESAMPLES,). A resample draws the same
     sentences for both sides and all seeds, within each language."""
     resampled = np.zeros(RESAMPLES)
     drawn = _draw(tuple(len(ours[0][language]) for language in languages))
     for language, weights in zip(languages, drawn, strict=True):
-        for own, other in zip(ours, theirs, strict=True):
-            resampled += ratio(weights @ own[language]) - ratio(weights @ other[language])
+        for one, other in zip(ours, theirs, strict=True):
+            resampled += ratio(weights @ one[language]) - ratio(weights @ other[language])
     return resampled / (len(ours) * len(languages))
 
 
-def _mean_difference(
-    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], languages: Sequence[str]
-) -> float:
+def _mean_difference(ours: CountsByLanguage, theirs: CountsByLanguage, languages: Sequence[str], ratio: Ratio) -> float:
     return float(np.mean([ratio(ours[code].sum(0)) - ratio(theirs[code].sum(0)) for code in languages]))
 
 

@@ -280,7 +280,8 @@ def _interval(
     if len(differences) < SEEDS and not sentence_intervals:
         return Interval(float(np.mean(differences))), None
     counts = [one.counts for one in ours], [other.counts for other in theirs]
+    ratio = ours[0].ratio
     if sentence_intervals:
-        return sentence_interval(*counts, zero_shot), "test sentences"
-    variance = float(np.var(resampled_difference(*counts, zero_shot), ddof=1))
+        return sentence_interval(*counts, zero_shot, ratio), "test sentences"
+    variance = float(np.var(resampled_difference(*counts, zero_shot, ratio), ddof=1))
     return seed_interval(differences, variance), "seeds and test sentences"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from adapter_stilts.analysis.bootstrap import sentence_counts
+from adapter_stilts.analysis.bootstrap import Ratio
 from adapter_stilts.analysis.table import zero_shot_codes
 from adapter_stilts.errors import DataError
 from adapter_stilts.evaluation.predictions import PREDICTIONS, read_predictions
 from adapter_stilts.evaluation.scores import SCORES, Scores, evaluations_of
 from adapter_stilts.runs.store import Run
-from adapter_stilts.training.inference import majority_score
+from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.metrics import Array, Metric
+from adapter_stilts.tasks.scoring import example_counts, majority_score
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,17 @@ class Scored:
     @property
     def metric_name(self) -> str:
         """The metric that gives this result, by its full name."""
-        return next(name for name in self.scores.metrics if ("f1" in name) == (self.metric == "f1"))
+        known = self._known_metrics
+        return next(name for name in self.scores.metrics if name in known and known[name].result == self.metric)
+
+    @property
+    def ratio(self) -> Ratio:
+        """What makes the result, in percent, of sums of `counts`."""
+        return self._known_metrics[self.metric_name].ratio
+
+    @property
+    def _known_metrics(self) -> Mapping[str, Metric]:
+        return find_kind(self.run.record.task.kind).metrics
 
     @property
     def trained_languages(self) -> tuple[str, ...]:
@@ -67,10 +79,13 @@ class Scored:
         return (self.folder / SCORES).stat().st_mtime
 
     @cached_property
-    def counts(self) -> dict[str, np.ndarray]:
+    def counts(self) -> dict[str, Array]:
         """Counts by sentence of the result's metric, by language. Reads the predictions."""
-        predictions = read_predictions(self.folder, self.scores.predictions)
-        return {code: sentence_counts(self.metric_name, own) for code, own in predictions.items()}
+        kind, predictions = self.run.record.task.kind, read_predictions(self.folder, self.scores.predictions)
+        return {
+            code: example_counts(kind, self.metric_name, each.predicted, each.gold)
+            for code, each in predictions.items()
+        }
 
     @cached_property
     def gold(self) -> dict[str, str]:
@@ -86,8 +101,6 @@ class Scored:
             return {code: self.scores.majority[code] for code in self.scores.languages}
         table = _columns(self.folder, ["language", "gold"])
         by_language = {code: table.filter(pc.equal(table["language"], code))["gold"] for code in self.scores.languages}
-        if self.metric_name == "accuracy":
-            return {code: _largest_share(gold) for code, gold in by_language.items()}
         kind, names = self.run.record.task.kind, [self.metric_name]
         return {code: majority_score(kind, names, gold.to_pylist())[self.metric] for code, gold in by_language.items()}
 
@@ -114,12 +127,6 @@ def _columns(folder: Path, names: list[str]) -> pa.Table:
         return pq.read_table(path, columns=names)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
-
-
-def _largest_share(gold: pa.ChunkedArray) -> float:
-    """What `majority_score` gives as accuracy: the share of the most frequent label, in percent."""
-    counts = pc.value_counts(pc.list_flatten(gold)).field("counts").to_numpy()
-    return float(100.0 * counts.max() / counts.sum())
 
 
 def _gold_hash(rows: pa.Table) -> str:

@@ -70,9 +70,11 @@ def predict(
     chosen = columns_by_role(columns)
     if out is None and is_parquet(file):
         raise UsageError(f"{file}: found a Parquet file, accepted with --out FILE.parquet (it is no text to print)")
+    if out is not None and out.is_dir():
+        raise UsageError(f"--out {out}: found a folder, accepted a file to write")
     with quiet_libraries():
         from adapter_stilts.evaluation.predict import predict_file
-        from adapter_stilts.files import atomic_write_bytes
+        from adapter_stilts.files import atomic_write_bytes, write_through
         from adapter_stilts.paths import user_path
         from adapter_stilts.runs.store import RunStore
 
@@ -87,7 +89,7 @@ def predict(
         )
         out = user_path(out) if out is not None else None
         if out is not None and out.exists() and not out.is_file():
-            out.write_bytes(content)  # a rename would put a file in a device's or pipe's place
+            write_through(out, content)
         elif out is not None:
             atomic_write_bytes(out, content)
     if out is None:

@@ -14,7 +14,7 @@ from adapter_stilts.evaluation.zero_shot import load_run
 from adapter_stilts.memory import memory_given_back
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import Reporter, progress
-from adapter_stilts.runs.bundle import Manifest
+from adapter_stilts.runs.manifest import Manifest
 from adapter_stilts.runs.store import Run
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind

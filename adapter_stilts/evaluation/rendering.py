@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adapter_stilts.errors import DataError
+from adapter_stilts.plain_text import json_text, printable
 from adapter_stilts.schema import CONLLU_COLUMNS
 from adapter_stilts.tasks.conllu import misc_key
 from adapter_stilts.tasks.formats import GLOBAL_COLUMNS, Line
@@ -21,17 +22,14 @@ Labels = Sequence[Sequence[str]]
 # Where a word's label goes in CoNLL-U that has no column for it: the attribute of MISC, the column of CoNLL-U Plus.
 MISC_COLUMN = "misc.Label"
 PLUS_COLUMN = "STILTS:LABEL"
-# What would end a column or a line.
-_BREAKS = re.compile("[\t\n\r]")
-_BREAKS_BLANKS = re.compile(r"\s")
+_BLANK = re.compile(r"\s")
 
 
 def refuse_breaking_labels(path: Path, labels: Sequence[str], blanks_separate: bool) -> None:
-    """Raise DataError for a label that would break lines of columns: one with a tab or a line's end, an empty one, and,
-    where `blanks_separate` columns, one with a blank."""
-    breaks = _BREAKS_BLANKS if blanks_separate else _BREAKS
+    """Raise DataError for a label that would break lines of columns or move a cursor: one with a tab, a line feed or
+    another control character, an empty one, and, where `blanks_separate` columns, one with a blank."""
     for label in labels:
-        if not label or breaks.search(label):
+        if not label or printable(label) != label or (blanks_separate and _BLANK.search(label)):
             accepted = "a file of JSON lines or Parquet, which can hold it"
             raise DataError(
                 f"{path}: found the run's label {label!r}, which would break its columns, accepted {accepted}"
@@ -161,7 +159,7 @@ def render_jsonl(lines: Sequence[Line], numbers: Sequence[int], key: str, values
     """Each object with its label, or its words' labels, under the key."""
     texts = {line.number: line.text for line in lines}
     replaced = {
-        number: json.dumps({**json.loads(texts[number]), key: value}, ensure_ascii=False)
+        number: json_text(json.dumps({**json.loads(texts[number]), key: value}, ensure_ascii=False))
         for number, value in zip(numbers, values, strict=True)
     }
     return _written(lines, replaced)

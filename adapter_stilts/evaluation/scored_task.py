@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.evaluation.metrics import METRICS
-from adapter_stilts.runs.record import MULTI_TASK
+from adapter_stilts.runs.manifest import MULTI_TASK
 from adapter_stilts.runs.store import Run, content_hash
 from adapter_stilts.schema import Task
 from adapter_stilts.strict_yaml import Location, place
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import reading_of
+from adapter_stilts.tasks.kinds import find_kind
 
 # Which sentences are scored, where a part of a split is asked for: the same for every run, whatever its seed.
 TEST_SEED = 0
@@ -130,6 +130,7 @@ def evaluation_name(
     run: Run, metrics: Sequence[str], split: str, limit: int | None, identities: Mapping[str, str]
 ) -> str:
     """The name of an evaluation's folder: what is scored, by content, and in which of the task's metrics."""
+    known = find_kind(run.record.task.kind).metrics
     identity = {
         "run": content_hash(run.record.identity),
         "split": split,
@@ -137,6 +138,6 @@ def evaluation_name(
         "test_seed": TEST_SEED,
         "scoring": SCORING_VERSION,
         "data": dict(identities),
-        "metrics": {name: METRICS[name].version for name in metrics},
+        "metrics": {name: known[name].version for name in metrics},
     }
     return f"{split}-{content_hash(identity)}"

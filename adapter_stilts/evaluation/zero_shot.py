@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from adapter_stilts.arguments import whole_number
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.evaluation.metrics import METRICS
 from adapter_stilts.evaluation.predictions import (
     PREDICTIONS,
     Predictions,
@@ -33,9 +33,10 @@ from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress, say
-from adapter_stilts.runs.bundle import Manifest, load_bundle
+from adapter_stilts.runs.bundle import load_bundle
 from adapter_stilts.runs.claims import weights_in_use
 from adapter_stilts.runs.leaks import Leak
+from adapter_stilts.runs.manifest import Manifest
 from adapter_stilts.runs.store import (
     EVALUATIONS,
     Keep,
@@ -49,11 +50,13 @@ from adapter_stilts.runs.store import (
 from adapter_stilts.runs.stored import read_stored
 from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
-from adapter_stilts.tasks.catalog import RESULT_KEYS, all_tasks
+from adapter_stilts.tasks.catalog import all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
+from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.scoring import majority_score, score
 from adapter_stilts.threads import computing_with, thread_count
 from adapter_stilts.training.device import default_device
-from adapter_stilts.training.inference import SCORING_PRECISION, majority_score, predict_labels, score
+from adapter_stilts.training.inference import SCORING_PRECISION, predict_labels
 from adapter_stilts.training.leaks import leaks_of_run, refuse_scored_leaks
 from adapter_stilts.trust import regular_file
 
@@ -87,7 +90,7 @@ def evaluate(
     store = runs if isinstance(runs, RunStore) else RunStore(runs)
     tidy(store)
     run = run if isinstance(run, Run) else store.find(run)
-    mirror, threads = mirror_dir(mirror), thread_count(threads)
+    mirror, threads, limit = mirror_dir(mirror), thread_count(threads), whole_number("--limit", limit, 1)
     task = task_of(run, task)
     identities, missing = language_identities(task, check_languages(task, languages), split, mirror)
     if not identities:
@@ -203,13 +206,14 @@ def _summarise(
     """The scores of predictions, with their means over the languages present."""
     task, trained = asked.task, run.record.languages
     languages = {each.language: _score(run, task, each) for each in predictions}
+    known = find_kind(task.kind).metrics
     return Scores(
         run=run.name,
         task=task.name,
         split=asked.split,  # type: ignore[arg-type]
         limit=asked.limit,
         metrics=task.metrics,
-        metric_versions={name: METRICS[name].version for name in task.metrics},
+        metric_versions={name: known[name].version for name in task.metrics},
         labelling=run.record.word_piece,
         precision=precision,
         trained_languages=trained,
@@ -234,7 +238,7 @@ def _score(run: Run, task: Task, predictions: Predictions) -> dict[str, float]:
 def _floors(run: Run, metrics: Sequence[str], predictions: Sequence[Predictions]) -> dict[str, Any]:
     """Fields of Scores: what the majority class would score in each language, and how many labels were predicted."""
     kind, selection = run.record.task.kind, run.record.task.selection_metric
-    deciding = [name for name in metrics if RESULT_KEYS[name] == selection]
+    deciding = [name for name in metrics if find_kind(kind).metrics[name].result == selection]
     return {
         "selection_metric": selection,
         "majority": {each.language: majority_score(kind, deciding, each.gold)[selection] for each in predictions},

@@ -29,6 +29,7 @@ from huggingface_hub.errors import (
 )
 from torch import nn
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaTokenizerFast
+from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
 from adapter_stilts.backbone_names import ACCEPTED, DEFAULT_BACKBONE, EMBEDDED, hint, is_backbone_name, portable_name
@@ -36,6 +37,7 @@ from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.model.embedded import build_embedded, embedded_sha256
 from adapter_stilts.model.tensors import check_finite
 from adapter_stilts.paths import mirror_dir, remembered_sha256, resolve_repository, user_path
+from adapter_stilts.threads import ONE_AT_A_TIME
 from adapter_stilts.trust import LARGEST_TOKENIZER, names_in, read_json, refuse, regular_file, tensor_shapes
 
 PINNED_REVISIONS = {
@@ -46,7 +48,29 @@ HUB_TIMEOUT_SECONDS = 10.0
 # Beside a checkpoint, `transformers` would follow it to other weights.
 ADAPTER_OF_PEFT = "adapter_config.json"
 _FOREIGN_CODE = {"auto_map", "trust_remote_code", "quantization_config", "custom_pipelines"}
-_OF_ADAPTERS = {"adapters", "prediction_heads", "_attn_implementation", "attn_implementation"}
+# What decides the encoder's states and those of its masked LM head. Nothing else of a checkpoint's configuration is
+# taken over: no adapters, no sizes of other heads, no files that hold other weights.
+_ENCODER_KEYS = {
+    "attention_probs_dropout_prob",
+    "bos_token_id",
+    "eos_token_id",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "model_type",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "pad_token_id",
+    "tie_word_embeddings",
+    "type_vocab_size",
+    "vocab_size",
+}
+# Values of other keys under which the encoder would compute something else.
+_ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 # Sizes beyond which no XLM-R will go: what is built before weights are read takes time and memory by them.
 _LARGEST = {
     "hidden_size": 65_536,
@@ -130,7 +154,7 @@ def load_model(backbone: Backbone) -> XLMRobertaAdapterModel:
     name = portable_name(backbone.id)
     config.architectures = None  # else `adapters` turns the checkpoint's own head into an active head 'default'
     try:
-        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+        with ONE_AT_A_TIME, _quiet_transformers(), torch.random.fork_rng(devices=[]):
             model, report = XLMRobertaAdapterModel.from_pretrained(
                 str(backbone.folder),
                 config=config,
@@ -174,7 +198,7 @@ def check_model_config(path: Path) -> dict[str, Any]:
     """The content of a checkpoint's config.json. Raises UsageError for another model than XLM-R, for sizes that none
     has, and for keys that ask for code or weights from elsewhere."""
     try:
-        raw = read_json(path)
+        raw = read_json(regular_file(path, path.parent))
     except StiltsError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise UsageError(f"{path}: no readable configuration of a model ({reason})") from error
@@ -186,6 +210,13 @@ def check_model_config(path: Path) -> dict[str, Any]:
     for key, most in _LARGEST.items():
         if key in raw and not (type(raw[key]) is int and 0 < raw[key] <= most):
             raise UsageError(f"{path}: {key}: found {str(raw[key])[:80]}, accepted 1 to {most:,}")
+    if not isinstance(activation := raw.get("hidden_act", "gelu"), str) or activation not in ACT2FN:
+        raise UsageError(f"{path}: hidden_act: found {str(activation)[:80]}, accepted {', '.join(sorted(ACT2FN))}")
+    if not isinstance(raw.get("tie_word_embeddings", True), bool):
+        raise UsageError(f"{path}: tie_word_embeddings: found {str(raw['tie_word_embeddings'])[:80]}, accepted a bool")
+    for key, only in _ONLY.items():
+        if raw.get(key, only) != only:
+            raise UsageError(f"{path}: {key}: found {str(raw[key])[:80]}, accepted {only}")
     for key in _SHARES:
         if key in raw and not (type(raw[key]) in (int, float) and 0 <= raw[key] < 1):
             raise UsageError(f"{path}: {key}: found {str(raw[key])[:80]}, accepted 0 to 1")
@@ -195,8 +226,7 @@ def check_model_config(path: Path) -> dict[str, Any]:
 def _read_config(path: Path) -> XLMRobertaConfig:
     raw = check_model_config(path)
     try:
-        # A checkpoint's own adapters and heads are no part of the encoder.
-        config = XLMRobertaConfig.from_dict({key: own for key, own in raw.items() if key not in _OF_ADAPTERS})
+        config = XLMRobertaConfig.from_dict({key: own for key, own in raw.items() if key in _ENCODER_KEYS})
     except Exception as error:  # whatever the library stumbles over in a value of another type
         raise UsageError(f"{path}: no readable configuration of a model ({_one_line(error)})") from error
     if config.hidden_size % config.num_attention_heads:
@@ -208,11 +238,15 @@ def _read_config(path: Path) -> XLMRobertaConfig:
 
 
 @lru_cache(maxsize=2)
-def _tokenizer(path: Path, _sha256: str, longest: int, _thread: int) -> PreTrainedTokenizerFast:
-    """Read once for all backbones of one content: it takes a second and 280 MB. Two threads cannot use one at a time:
-    each has its own."""
+def _tokenizer(path: Path, _sha256: str, longest: int, _thread: int) -> tuple[PreTrainedTokenizerFast, int]:
+    """The tokenizer in a file, and its highest id.
+
+    Read once for all backbones of one content: it takes a second and 280 MB. Two threads cannot use one at a time: each
+    has its own.
+    """
     try:
-        return XLMRobertaTokenizerFast(tokenizer_file=str(path), model_max_length=longest)
+        tokenizer = XLMRobertaTokenizerFast(tokenizer_file=str(path), model_max_length=longest)
+        return tokenizer, max(tokenizer.get_vocab().values(), default=0)
     except Exception as error:  # `tokenizers` raises bare Exception
         raise UsageError(f"{path}: not a tokenizer: {_one_line(error)}") from error
 
@@ -221,12 +255,12 @@ def _read_tokenizer(path: Path, config: XLMRobertaConfig) -> PreTrainedTokenizer
     """From tokenizer.json alone, which is part of the backbone's identity. Positions start at padding_idx + 1."""
     if not path.exists():
         raise UsageError(f"{path}: missing; save the checkpoint's fast tokenizer beside its weights")
-    if regular_file(path).stat().st_size > LARGEST_TOKENIZER:
+    if regular_file(path, path.parent).stat().st_size > LARGEST_TOKENIZER:
         raise UsageError(f"{path}: found more than {LARGEST_TOKENIZER:,} bytes, accepted a tokenizer")
     longest = config.max_position_embeddings - config.pad_token_id - 1
-    tokenizer = _tokenizer(path, remembered_sha256(path), longest, threading.get_ident())
-    if len(tokenizer) > config.vocab_size:
-        raise UsageError(f"{path}: {len(tokenizer)} pieces, but config.json says vocab_size {config.vocab_size}")
+    tokenizer, highest = _tokenizer(path, remembered_sha256(path), longest, threading.get_ident())
+    if highest >= config.vocab_size:
+        raise UsageError(f"{path}: {highest + 1} pieces, but config.json says vocab_size {config.vocab_size}")
     return tokenizer
 
 
@@ -252,7 +286,7 @@ def weight_map(index: Path) -> dict[str, str]:
     """Which file beside the index holds each weight. Raises UsageError for an index that cannot be read, or that names
     files elsewhere."""
     try:
-        found = read_json(index).get("weight_map")
+        found = read_json(regular_file(index, index.parent)).get("weight_map")
         if not isinstance(found, dict) or not found:
             refuse(index, "no weight_map", "one that is not empty")
         list(names_in(found.values(), index))

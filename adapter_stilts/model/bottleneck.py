@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.tensors import fill
-from adapter_stilts.schema import Recipe, layer_numbers
+from adapter_stilts.schema import MOST_LAYERS, Recipe, layer_numbers
 from adapter_stilts.trust import read_json, refuse
 
 # Share of a fusion's weight that the adapter which does nothing begins with, and the length of its output: long enough
@@ -127,6 +127,8 @@ def _saved_config(path: Path, accepted: dict[str, Any]) -> tuple[str, dict[str, 
     for key, value in config.items():
         if key not in accepted:
             refuse(path, f"config.{key[:80]}", ", ".join(accepted))
+        if isinstance(value, list) and len(value) > MOST_LAYERS:
+            refuse(path, f"config.{key}: {len(value):,} values", f"up to {MOST_LAYERS:,}")
         if not isinstance(value, _SIMPLE) or (isinstance(value, list) and not all(type(own) is int for own in value)):
             refuse(path, f"config.{key}: {str(value)[:80]!r}", "a plain value")
     return name, {**accepted, **config}
@@ -138,6 +140,8 @@ def _check_sizes(path: Path, config: dict[str, Any], model_config: Any) -> None:
     plain = isinstance(reduction, int | float) and not isinstance(reduction, bool) and math.isfinite(reduction)
     if not plain or reduction <= 0 or model_config.hidden_size / reduction > LARGEST_BOTTLENECK:
         refuse(path, f"config.reduction_factor: {str(reduction)[:80]}", f"a bottleneck of 1 to {LARGEST_BOTTLENECK:,}")
+    if config["inv_adapter"] is not None:
+        refuse(path, f"config.inv_adapter: {str(config['inv_adapter'])[:80]}", "null: no invertible adapter")
     if type(dimension) is not int or not 1 <= dimension <= model_config.hidden_size:
         refuse(path, f"config.phm_dim: {str(dimension)[:80]}", f"1 to {model_config.hidden_size}")
 

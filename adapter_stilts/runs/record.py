@@ -10,9 +10,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from adapter_stilts.model.composition import Composition
-from adapter_stilts.runs.bundle import MULTI_TASK as MULTI_TASK
-from adapter_stilts.runs.bundle import StoredBackbone
 from adapter_stilts.runs.leaks import Leak
+from adapter_stilts.runs.manifest import StoredBackbone
 from adapter_stilts.runs.stored import Sealed, Stored, read_stored, write_sealed
 from adapter_stilts.schema import MethodName, Recipe
 from adapter_stilts.trust import Amount, Count, Name, Percent, Sha256, TaskName, check_tree
@@ -26,7 +25,6 @@ PACKAGES = (
     "evaluate",
     "numpy",
     "peft",
-    "seqeval",
     "tokenizers",
     "torch",
     "transformers",

@@ -18,8 +18,8 @@ from adapter_stilts.owners import partial_name
 from adapter_stilts.paths import check_folder, is_file, user_path
 from adapter_stilts.progress import say
 from adapter_stilts.residue import remove
-from adapter_stilts.runs.bundle import MANIFEST, Manifest, check_bundle
 from adapter_stilts.runs.claims import Claims, Needs, weights_in_use
+from adapter_stilts.runs.manifest import MANIFEST, Manifest, check_bundle
 from adapter_stilts.runs.record import RECORD, Record, read_record, write_record
 from adapter_stilts.runs.update import locked_record
 from adapter_stilts.trust import copy_tree, is_name

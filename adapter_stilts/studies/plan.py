@@ -14,7 +14,7 @@ from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.paths import mirror_dir
-from adapter_stilts.runs.bundle import stored_backbone
+from adapter_stilts.runs.manifest import stored_backbone
 from adapter_stilts.runs.record import RECORD, Record, StoredPart, StoredTask, read_record
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
 from adapter_stilts.runs.tidy import tidy

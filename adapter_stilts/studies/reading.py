@@ -48,7 +48,7 @@ def read_study(path: Path, targets: Sequence[str] = ()) -> Study:
     """The study in a YAML file, with what it includes, on `targets` where they are given. Raises UsageError."""
     path = user_path(path).resolve()
     tasks_of.cache_clear()  # a task's YAML may have changed since another study was read
-    values, places = _with_includes(path, ())
+    values, places = _with_includes(path, (), {})
     values |= {"targets": tuple(targets)} if targets else {}
     study = Study.model_validate({"name": _name_of(path), **values})
     study._path, study._places = path, places
@@ -60,8 +60,16 @@ def _name_of(path: Path) -> str:
     return re.sub("[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-") or "study"
 
 
-def _with_includes(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Values of the keys that a file or one that it includes gives, and which file each is from."""
+_Values = tuple[dict[str, Any], dict[str, Path]]
+# Files that one study is made of.
+MOST_FILES = 100
+
+
+def _with_includes(path: Path, above: tuple[Path, ...], known: dict[Path, _Values]) -> _Values:
+    """Values of the keys that a file or one that it includes gives, and which file each is from; those of each file are
+    read once and kept in `known`."""
+    if path in known:
+        return known[path]
     own = load_yaml(path, Study)
     values: dict[str, Any] = {}
     places: dict[str, Path] = {}
@@ -71,11 +79,14 @@ def _with_includes(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any],
             _refuse(path, ("include", number), f"no file {included}", "a study's YAML file")
         if included == path or included in above:
             _refuse(path, ("include", number), f"{name}, which includes this file", "files that do not include it")
-        more, where = _with_includes(included, (*above, path))
+        if len(known) + len(above) >= MOST_FILES:
+            _refuse(path, ("include", number), f"more than {MOST_FILES} files", "fewer")
+        more, where = _with_includes(included, (*above, path), known)
         values |= more
         places |= where
     for key in own.model_fields_set - {"include"}:
         values[key], places[key] = _resolved(path, key, getattr(own, key)), path
+    known[path] = values, places
     return values, places
 
 

@@ -17,7 +17,6 @@ from adapter_stilts.yaml_complaints import Location, did_you_mean
 
 __all__ = ["Task", "all_tasks", "find_task"]
 
-RESULT_KEYS = {"accuracy": "accuracy", "span_f1": "f1", "official_tag_f1": "f1"}
 SPLITS = ("train", "validation", "test")
 
 
@@ -90,15 +89,16 @@ def _check_backbone(task: Task, at: Location, key: str) -> None:
 
 
 def _check_metrics(task: Task) -> None:
-    keys = [RESULT_KEYS[metric] for metric in task.metrics]
+    known = find_kind(task.kind).metrics
+    if not set(task.metrics) <= known.keys():
+        _refuse(task, ("metrics",), ", ".join(task.metrics), f"{', '.join(known)} (kind {task.kind})")
+    keys = [known[metric].result for metric in task.metrics]
     if len(set(keys)) < len(keys):
         _refuse(
             task, ("metrics",), ", ".join(task.metrics), "each result once (span_f1 and official_tag_f1 are both f1)"
         )
     if task.selection_metric not in keys:
         _refuse(task, ("selection_metric",), task.selection_metric, f"a result of `metrics`: {', '.join(keys)}")
-    if not find_kind(task.kind).per_word and task.metrics != ("accuracy",):
-        _refuse(task, ("metrics",), ", ".join(task.metrics), f"accuracy (kind {task.kind})")
 
 
 def _check_labels(task: Task) -> None:

@@ -4,7 +4,6 @@ The YAML is read as text, node by node, and only as far as it says which files a
 called `no` or `1.10`, and whatever else stands there (dates, numbers, thousands of aliases) is never evaluated.
 """
 
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +12,10 @@ import yaml
 
 from adapter_stilts.errors import DataError
 from adapter_stilts.files import read_regular
-from adapter_stilts.trust import LARGEST_JSON, regular_file
+from adapter_stilts.trust import regular_file
+
+# In bytes; that of a repository with a thousand configs has one million.
+LARGEST_README = 2**21
 
 Patterns = dict[str, dict[str, list[str]]]
 """Config -> split -> patterns of files."""
@@ -23,15 +25,15 @@ Patterns = dict[str, dict[str, list[str]]]
 def readme_configs(path: Path, _modified: int) -> Patterns:
     """The `configs` of a repository's README; empty where it has none. Raises `DataError` for broken metadata."""
     try:
-        text = read_regular(regular_file(path, path.parent), LARGEST_JSON).decode("utf-8-sig")
+        text = read_regular(regular_file(path, path.parent), LARGEST_README).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         raise DataError(f"{path}: found {reason}, accepted a readable README") from None
-    metadata = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    metadata = _metadata(text)
     if metadata is None:
         return {}
     try:
-        root = yaml.compose(metadata[1], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        root = yaml.compose(metadata, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 2
         raise DataError(f"{path}:{line}: found broken metadata ({type(error).__name__}), accepted `configs`") from None
@@ -39,6 +41,13 @@ def readme_configs(path: Path, _modified: int) -> Patterns:
         return {}
     configs = _Card(path).values(root).get("configs")
     return {} if configs is None else _Card(path).configs(configs)
+
+
+def _metadata(text: str) -> str | None:
+    """The YAML between two lines of three hyphens at the beginning of a README."""
+    first, _, rest = text.partition("\n")
+    end = f"\n{rest}".find("\n---")
+    return None if first.rstrip() != "---" or end < 0 else rest[: max(end - 1, 0)]
 
 
 class _Card:

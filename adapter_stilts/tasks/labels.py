@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any
 
 from adapter_stilts.errors import DataError
+from adapter_stilts.tasks.metrics import is_span_tag, is_tag_without_prefix
 
 # What files hold where there is no label: CoNLL-U's empty column, NaN of pandas, -1 of `datasets`, -100 of PyTorch.
 UNLABELLED = {"", "_", "nan", "-1", "-1.0", "-100", "-100.0"}
@@ -33,11 +34,6 @@ class LabelRules:
     metrics: tuple[str, ...] = ()
 
 
-def is_span_tag(label: str) -> bool:
-    """Whether span F1 knows the tag: O, or B-, I-, E- or S- with a type (IOB1, IOB2, BIOES)."""
-    return label == "O" or (label[:2] in ("B-", "I-", "E-", "S-") and len(label) > 2)
-
-
 def is_tag(label: str) -> bool:
     """Whether this is a tag of any scheme of spans: those of `is_span_tag`, BILOU, or with the prefix at the end."""
     before, _, after = label.partition("-")
@@ -53,7 +49,7 @@ def has_span_tags(labels: Collection[str]) -> bool:
 # Metric -> the test of its labels, and what it accepts in words.
 SCHEMES: dict[str, tuple[Callable[[str], bool], str]] = {
     "span_f1": (is_span_tag, "O, and B-, I-, E- or S- with a type (IOB1, IOB2, BIOES: metric span_f1)"),
-    "official_tag_f1": (lambda label: bool(label) and "-" not in label, "tags without a hyphen (official_tag_f1)"),
+    "official_tag_f1": (is_tag_without_prefix, "tags without a hyphen (official_tag_f1)"),
 }
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
+
 from adapter_stilts.arguments import choice, kind, language_codes, listed, path_of, seed_of, settings_of, whole_number
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.floor import nothing_learnt_in_development
@@ -155,7 +157,7 @@ def train(
     if run is None or (weights and keep != "scores" and not run.has_weights):
         store.check()
         (execution or Execution()).check()
-        with _needing(job.intermediates, store), computing_with(threads):
+        with _needing(job.intermediates, store), computing_with(threads), _random_numbers_kept(device):
             job = job_over(want_weights=True)
             refuse_leaks(job)
             run = execute(job, store, device, keep, execution)
@@ -173,6 +175,11 @@ def _needing(intermediates: Sequence[Run], store: RunStore) -> AbstractContextMa
     """For the time of the block no other process drops the weights of these runs."""
     names = [run.name for run in intermediates]
     return Claims(store.folder).need(names) if names else nullcontext()
+
+
+def _random_numbers_kept(device: str) -> AbstractContextManager[None]:
+    """The caller's random numbers go on after the block as if it had drawn none."""
+    return torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else [])
 
 
 def _say_leaks(name: str, leaks: Sequence[Leak] | None) -> None:

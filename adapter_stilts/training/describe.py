@@ -11,10 +11,9 @@ import torch
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.progress import say
-from adapter_stilts.runs.bundle import Manifest, stored_backbone
 from adapter_stilts.runs.leaks import Leak
+from adapter_stilts.runs.manifest import MULTI_TASK, Manifest, stored_backbone
 from adapter_stilts.runs.record import (
-    MULTI_TASK,
     Cost,
     Record,
     StoredData,
@@ -28,9 +27,9 @@ from adapter_stilts.runs.update import update_record
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit
+from adapter_stilts.tasks.scoring import majority_score
 from adapter_stilts.training.data import TrainingData, TrainingPart
 from adapter_stilts.training.device import device_name
-from adapter_stilts.training.inference import majority_score
 from adapter_stilts.training.job import Job
 from adapter_stilts.training.trainer import Fitted
 

@@ -1,9 +1,8 @@
-"""Predictions of a model for encoded examples, and their scores."""
+"""Predictions of a model for encoded examples."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapter_stilts.evaluation.metrics import compute
 from adapter_stilts.model.compiled import plain_layers
 from adapter_stilts.model.half import rounded_to
 from adapter_stilts.progress import say
 from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.training.batches import Batch, first_position, inference_batches, pack, ranges
 from adapter_stilts.training.step import batch_logits
 from adapter_stilts.training.streams import Streams
@@ -114,19 +111,3 @@ def _names_of_units(
         named[example] += names[begin:end]
         begin = end
     return [named[example] for example in examples.tolist()]
-
-
-def score(
-    kind: str, metrics: Sequence[str], predictions: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]
-) -> dict[str, float]:
-    """Scores in percent by the metrics' result names, for units as `Labelled.labels` and `EncodedSplit.gold` give."""
-    if find_kind(kind).per_word:
-        return compute(metrics, predictions, gold)
-    return compute(metrics, [label for (label,) in predictions], [label for (label,) in gold])
-
-
-def majority_score(kind: str, metrics: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Scores in percent of giving every unit the label that is most frequent in `gold`. No constant answer has a higher
-    accuracy."""
-    label = Counter(own for labels in gold for own in labels).most_common(1)[0][0]
-    return score(kind, metrics, [[label] * len(labels) for labels in gold], gold)

@@ -10,7 +10,7 @@ from typing import Any
 from adapter_stilts.model.arrangement import Arrangement, arrange
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import Composition, Method
-from adapter_stilts.runs.bundle import read_manifest
+from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.record import Control
 from adapter_stilts.runs.store import Run, bundle_of, content_hash
 from adapter_stilts.schema import Recipe, Task

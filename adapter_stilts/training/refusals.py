@@ -9,7 +9,7 @@ from torch import nn
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import SHAPE
-from adapter_stilts.runs.bundle import check_backbone
+from adapter_stilts.runs.manifest import check_backbone
 from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Recipe, Task
 from adapter_stilts.training.job import MASKED_LM_HEAD, MERGED, NULL, adapter_name

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.model.arrangement import part_of
 from adapter_stilts.model.compiled import forget_compiled, is_compiled
 from adapter_stilts.model.dropout import draws_from
 from adapter_stilts.model.heads import head_logits, unit_states
 from adapter_stilts.model.packing import encode_packed
+from adapter_stilts.model.parts import part_of
 from adapter_stilts.schema import Recipe
 from adapter_stilts.training.batches import Batch, divide_evenly
 from adapter_stilts.training.streams import Streams, parts_of_batch

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.model.arrangement import FrozenWeights, arrange, part_of, parts_of, set_trainable
+from adapter_stilts.model.arrangement import arrange
+from adapter_stilts.model.parts import FrozenWeights, adapter_setup, part_of, parts_of, set_trainable
 from adapter_stilts.runs.store import Run
 from adapter_stilts.tasks.kinds import tagging
 from adapter_stilts.training import trainer
@@ -203,11 +204,11 @@ def test_numbers_of_other_heads_and_sizes(place: Place) -> None:
 
 def test_table_by_hand() -> None:
     fused = arrange("bottleneck", "fuse", "t", ["a", "b"])
-    assert (str(fused.setup), fused.fusion, fused.head) == ("Stack[Fuse[a, b], t]", "a,b", "t")
+    assert (str(adapter_setup(fused)), fused.fusion, fused.head) == ("Stack[Fuse[a, b], t]", "a,b", "t")
     assert fused.trained == {"adapter t", "fusion a,b", "head t"}
     assert fused.parts == {"backbone", "adapter a", "adapter b", "adapter t", "fusion a,b", "head t"}
     stacked = arrange("bottleneck", "stack", "t", ["a", "b"], ["h", "g"], ["m"])
-    assert (str(stacked.setup), stacked.head) == ("Stack[a, b, t]", "h")
+    assert (str(adapter_setup(stacked)), stacked.head) == ("Stack[a, b, t]", "h")
     assert stacked.trained == {"adapter t", "head h", "head g"}
     assert stacked.parts == {"backbone", "adapter a", "adapter b", "adapter t", "head h", "head g", "head m"}
     baked = arrange("lora", "bake", "t", ["a", "b"])

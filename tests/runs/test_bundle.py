@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.runs.bundle import load_bundle, read_manifest
+from adapter_stilts.runs.bundle import load_bundle
+from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import Run
 from adapter_stilts.training import api
 from adapter_stilts.training.api import train

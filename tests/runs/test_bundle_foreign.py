@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapter_stilts.model.backbone import load_model
-from adapter_stilts.runs.bundle import load_bundle, read_manifest
+from adapter_stilts.runs.bundle import load_bundle
+from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import Run
 
 IDS = torch.tensor([[0, 4, 5, 21, 60, 70, 33, 2], [0, 7, 8, 2, 1, 1, 1, 1], [0, 90, 120, 9, 2, 1, 1, 1]])

@@ -158,6 +158,10 @@ CLASSES = ("kind: tagging", "kind: classification")
             [HUB, ("some/thing", "something"), ("{train: train.conllu}", "c")],
             ":14: data.dataset: found something, accept",
         ),
+        (
+            [CLASSES, ("[accuracy]", "[span_f1]"), ("tokens: form, labels: upos", "text: a, label: b")],
+            ":10: metrics: found span_f1, accepted accuracy (kind classification)",
+        ),
         ([CLASSES], ":15: data.columns.tokens: found an unknown column, accepted text, label, text_pair (kind classif"),
         (
             [("data:", "development_share: 0.1\ndata:\n  splits: {validation: dev}")],

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
-from adapter_stilts.evaluation.metrics import compute
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import load_split
 from adapter_stilts.tasks.encode import encode_split
 from adapter_stilts.tasks.inventory import label_inventory
-from adapter_stilts.tasks.labels import is_span_tag, meaning, refused_by_metrics
+from adapter_stilts.tasks.labels import meaning, refused_by_metrics
+from adapter_stilts.tasks.metrics import compute, is_span_tag
 from adapter_stilts.training.data import load_training_data
 
 HEAD = """\

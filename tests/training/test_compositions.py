@@ -12,8 +12,9 @@ from helpers_training import Place, english_task, make_place
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adapter_stilts.model.arrangement import part_of
-from adapter_stilts.runs.bundle import load_bundle, read_manifest
+from adapter_stilts.model.parts import part_of
+from adapter_stilts.runs.bundle import load_bundle
+from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.schema import Task
 from adapter_stilts.training import api

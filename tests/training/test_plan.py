@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.model.arrangement import parts_of
-from adapter_stilts.runs.bundle import load_bundle, read_manifest
+from adapter_stilts.model.parts import parts_of
+from adapter_stilts.runs.bundle import load_bundle
+from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.schema import Recipe, Task
 from adapter_stilts.training.build import build_model
 from adapter_stilts.training.data import choose_examples, load_training_data

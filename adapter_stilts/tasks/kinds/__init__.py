@@ -5,12 +5,13 @@ A kind is one module with the functions of `Kind`; adding one means adding a fil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.tasks.kinds import classification, masked_lm, tagging
+from adapter_stilts.tasks.metrics import CLASSIFICATION, TAGGING, Metric
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Kind:
     `columns`: required column roles of its data; `optional`: those it can do without; `labels_column`: the role that
     holds the labels, None for a kind without labels;
     `encode(columns, tokenizer, word_piece)`: sequences with the places whose states are classified;
-    `add_head(model, name, labels, dropout)`: puts the prediction head on an `adapters` model.
+    `add_head(model, name, labels, dropout)`: puts the prediction head on an `adapters` model;
+    `metrics`: those that its tasks may name.
     """
 
     name: str
@@ -30,10 +32,11 @@ class Kind:
     encode: Callable[..., Any]
     add_head: Callable[..., None]
     per_word: bool
+    metrics: Mapping[str, Metric]
 
 
 KINDS: dict[str, Kind] = {
-    "tagging": Kind("tagging", ("tokens", "labels"), (), "labels", tagging.encode, tagging.add_head, True),
+    "tagging": Kind("tagging", ("tokens", "labels"), (), "labels", tagging.encode, tagging.add_head, True, TAGGING),
     "classification": Kind(
         "classification",
         ("text", "label"),
@@ -42,8 +45,9 @@ KINDS: dict[str, Kind] = {
         classification.encode,
         classification.add_head,
         False,
+        CLASSIFICATION,
     ),
-    "masked_lm": Kind("masked_lm", ("text",), (), None, masked_lm.encode, masked_lm.add_head, False),
+    "masked_lm": Kind("masked_lm", ("text",), (), None, masked_lm.encode, masked_lm.add_head, False, CLASSIFICATION),
 }
 
 

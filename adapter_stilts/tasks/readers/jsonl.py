@@ -16,6 +16,7 @@ from adapter_stilts.tasks.readers.rows import (
     refuse_other_than_text,
     require_columns,
 )
+from adapter_stilts.trust import first_twin
 
 
 class _Twice(ValueError):
@@ -31,8 +32,11 @@ def read_jsonl(path: Path, columns: Sequence[Column]) -> Rows:
             continue
         item = _parse(text, f"{path}:{number}")
         require_columns(columns, list(item), f"{path}:{number}")
-        for name in columns:
-            values[name].append(as_text(item[str(name)]))
+        try:
+            for name in columns:
+                values[name].append(as_text(item[str(name)]))
+        except RecursionError:
+            raise DataError(f"{path}:{number}: {name}: found lists nested too deeply, accepted text") from None
         lines.append(number)
     rows = Rows(FileLines(path, lines), values)
     refuse_other_than_text(rows, columns)
@@ -57,6 +61,5 @@ def _parse(text: str, place: str) -> dict[str, Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     item = dict(pairs)
     if len(item) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _Twice(repr(next(key for key in keys if keys.count(key) > 1)))
+        raise _Twice(repr(first_twin(pairs)[:80]))
     return item

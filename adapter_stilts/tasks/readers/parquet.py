@@ -22,6 +22,8 @@ from adapter_stilts.tasks.readers.rows import (
 )
 
 _METADATA = b"huggingface"
+# Equal rows take no room in a file and all of it in memory.
+MOST_ROWS = 5_000_000
 
 
 def read_parquet(path: Path, columns: Sequence[Column]) -> Rows:
@@ -30,6 +32,8 @@ def read_parquet(path: Path, columns: Sequence[Column]) -> Rows:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             require_columns(columns, schema.names, str(path))
+            if file.metadata.num_rows > MOST_ROWS:
+                raise DataError(f"{path}: found {file.metadata.num_rows:,} rows, accepted up to {MOST_ROWS:,}")
             table = file.read(columns=[str(name) for name in columns])
         values = {name: table.column(str(name)).to_pylist() for name in columns}
     # Invalid UTF-8 and dates that Python does not have are a ValueError or an OverflowError.

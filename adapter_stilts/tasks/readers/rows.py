@@ -97,11 +97,17 @@ def _raw_lines(file: Iterable[bytes]) -> Iterator[bytes]:
         yield from lines
 
 
+# Columns that a complaint lists.
+_MOST_NAMED = 50
+
+
 def require_columns(columns: Sequence[Column], present: Sequence[str], place: str) -> None:
     """Raises `DataError` where a wanted column is absent, or stands there twice."""
     for name in columns:
         if name not in present:
-            raise DataError(f"{place}: found no column '{name}', accepted one of {', '.join(present)}")
+            more = f" and {len(present) - _MOST_NAMED} more" if len(present) > _MOST_NAMED else ""
+            listed = ", ".join(own[:60] for own in present[:_MOST_NAMED])
+            raise DataError(f"{place}: found no column '{name}', accepted one of {listed}{more}")
         if present.count(str(name)) > 1:
             raise DataError(f"{place}: found the column '{name}' twice, accepted each wanted column once")
 

@@ -1,23 +1,19 @@
 """Metrics against hand counts (written beside each literal) and against second implementations."""
 
-import socket
+import subprocess
+import sys
 import warnings
+from random import Random
 
-import evaluate
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score
+from seqeval.metrics.sequence_labeling import get_entities
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.evaluation.metrics import (
-    METRICS,
-    ClassificationAccuracy,
-    OfficialTagF1,
-    SpanF1,
-    TaggingAccuracy,
-    compute,
-)
+from adapter_stilts.tasks.metrics import CLASSIFICATION, METRICS, TAGGING, compute
 
 UPOS = ["ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART"]
 UPOS += ["PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"]
@@ -92,7 +88,7 @@ def test_official_f1_of_every_pair_of_ud_tags(tag):
     for neighbour in UPOS:
         gold = [[tag, tag, neighbour, neighbour, tag]]
         predicted = [[tag, neighbour, neighbour, neighbour, tag]]
-        score = OfficialTagF1().compute(predictions=predicted, references=gold)["f1"]
+        score = TAGGING["official_tag_f1"].score(predicted, gold)
         assert score == pytest.approx(f1_of_seqeval_0_0_12(gold, predicted), abs=1e-9), neighbour
 
 
@@ -142,6 +138,44 @@ def test_span_f1_lets_an_i_open_a_span():
     assert compute(["span_f1"], predicted, gold)["f1"] == pytest.approx(40.0, abs=1e-9)
 
 
+# Every prefix with types that have one another's letters, hyphens and underscores in them.
+ANY_SPAN_TAG = st.one_of(
+    st.just("O"),
+    st.builds("{}-{}".format, st.sampled_from("BIES"), st.sampled_from(["X", "X-Y", "Y", "-", "-X", "_", "I-X", "O"])),
+)
+
+
+def counts_by_seqeval(predicted, gold):
+    """(sentences, 3): spans in both, predicted, gold, as the entities that seqeval 1.2.2 finds in each sentence."""
+    pairs = [(set(get_entities(p)), set(get_entities(g))) for p, g in zip(predicted, gold, strict=True)]
+    return [[len(p & g), len(p), len(g)] for p, g in pairs]
+
+
+@settings(max_examples=500, deadline=None)
+@given(tagged(ANY_SPAN_TAG))
+def test_span_counts_and_f1_are_those_of_seqeval_to_the_last_bit(pair):
+    predicted, gold = pair
+    assert TAGGING["span_f1"].counts(predicted, gold).tolist() == counts_by_seqeval(predicted, gold)
+    assert compute(["span_f1"], predicted, gold) == {"f1": 100 * float(f1_score(gold, predicted, zero_division=0))}
+
+
+def test_span_counts_of_every_sequence_of_prefixes_are_those_of_seqeval():
+    """All sequences of four tags, of nine, against themselves and against a random other one."""
+    tags = ["O", *(f"{prefix}-{type_}" for prefix in "BIES" for type_ in ("X", "X-Y"))]
+    gold = [[a, b, c, d] for a in tags for b in tags for c in tags for d in tags]
+    predicted = Random(0).sample(gold, len(gold))
+    for side in (gold, predicted):
+        assert TAGGING["span_f1"].counts(side, gold).tolist() == counts_by_seqeval(side, gold)
+    score = TAGGING["span_f1"].score(predicted, gold)
+    assert score == 100 * float(f1_score(gold, predicted, zero_division=0))
+    # To the last bit: the other way to the same F1 rounds otherwise.
+    sums = np.array([[both, both + 1 + both % 7, both + 2 + both % 5] for both in range(1, 200)], float)
+    by_seqeval = [100 * (2 * (b / p) * (b / g) / (b / p + b / g)) for b, p, g in sums.tolist()]
+    assert TAGGING["span_f1"].ratio(sums).tolist() == by_seqeval
+    assert TAGGING["official_tag_f1"].ratio(sums) == pytest.approx(by_seqeval, abs=1e-9)
+    assert TAGGING["official_tag_f1"].ratio(sums).tolist() != by_seqeval
+
+
 @settings(max_examples=200, deadline=None)
 @given(tagged(st.sampled_from(IOB2)))
 def test_span_f1_equals_the_official_script_on_iob2(pair):
@@ -183,7 +217,42 @@ def test_classification_accuracy():
     assert compute(["accuracy"], predicted, gold) == {"accuracy": pytest.approx(66.666667, abs=1e-6)}
 
 
-# --- pairing, names, modules -----------------------------------------------------------------------------------------
+# --- counts ----------------------------------------------------------------------------------------------------------
+
+# 1: spans PER and LOC, predicted PER right, ORG wrong. 2: none, one invented. 3: no word. 4: one, right.
+GOLD = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "O"], [], ["B-ORG", "I-ORG"]]
+PREDICTED = [["B-PER", "I-PER", "O", "B-ORG"], ["O", "B-LOC"], [], ["B-ORG", "I-ORG"]]
+TAGS = [["NOUN", "NOUN", "VERB"], ["SCONJ", "SYM"], ["PRON"]]
+OTHER_TAGS = [["NOUN", "VERB", "VERB"], ["SCONJ", "SCONJ"], ["PRON"]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "predicted", "gold", "counts"),
+    [
+        (TAGGING["span_f1"], PREDICTED, GOLD, [[1, 2, 2], [0, 1, 0], [0, 0, 0], [1, 1, 1]]),
+        (TAGGING["accuracy"], PREDICTED, GOLD, [[3, 4], [1, 2], [0, 0], [2, 2]]),
+        # NOUN VERB VERB against NOUN NOUN VERB has no run in common; of SCONJ SCONJ the first is right.
+        (TAGGING["official_tag_f1"], OTHER_TAGS, TAGS, [[0, 2, 2], [1, 2, 2], [1, 1, 1]]),
+        (CLASSIFICATION["accuracy"], ["a", "b"], ["a", "c"], [[1, 1], [0, 1]]),
+    ],
+)
+def test_counts_by_hand_and_the_score_is_the_ratio_of_their_sum(metric, predicted, gold, counts):
+    assert metric.counts(predicted, gold).tolist() == counts
+    assert float(metric.ratio(np.array(counts, float).sum(0))) == metric.score(predicted, gold)
+
+
+@pytest.mark.parametrize("metric", [*TAGGING.values(), *CLASSIFICATION.values()])
+def test_a_ratio_takes_any_number_of_sums_and_is_zero_of_nothing(metric):
+    # 2 right of 4, or 2 spans in both of 4 predicted and 4 gold: 50.
+    sums = np.array([[[0, 0, 0], [2, 4, 4]], [[4, 4, 4], [0, 4, 4]]], float)
+    if metric.result == "accuracy":
+        sums = sums[..., :2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metric.ratio(sums).tolist() == [[0, 50], [100, 0]]
+
+
+# --- pairing, names ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -212,7 +281,7 @@ def test_what_does_not_pair_up_is_named(predicted, gold, message):
 @pytest.mark.parametrize(
     ("names", "gold", "message"),
     [
-        (["span_f2"], [["O"]], "unknown metric 'span_f2': did you mean 'span_f1'? known are " + ", ".join(METRICS)),
+        (["span_f2"], [["O"]], "unknown metric 'span_f2': did you mean 'span_f1'? known are " + ", ".join(TAGGING)),
         (["span_f1"], ["yes"], "metric 'span_f1' does not score classification; accepted is tagging"),
         (
             ["span_f1", "official_tag_f1"],
@@ -227,39 +296,17 @@ def test_metric_names_that_cannot_be_scored(names, gold, message):
     assert str(failure.value) == message
 
 
-def test_registry_names_modules_and_versions():
-    assert {name: (entry.result, entry.version) for name, entry in METRICS.items()} == {
-        "accuracy": ("accuracy", "1"),
-        "span_f1": ("f1", "1"),
-        "official_tag_f1": ("f1", "1"),
+def test_results_and_versions():
+    assert {(form, name): (each.result, each.version) for form in METRICS for name, each in METRICS[form].items()} == {
+        ("tagging", "accuracy"): ("accuracy", "1"),
+        ("tagging", "span_f1"): ("f1", "1"),
+        ("tagging", "official_tag_f1"): ("f1", "1"),
+        ("classification", "accuracy"): ("accuracy", "1"),
     }
-    assert METRICS["accuracy"].modules == {"tagging": TaggingAccuracy, "classification": ClassificationAccuracy}
-    assert issubclass(SpanF1, evaluate.Metric)
 
 
-def test_modules_need_neither_network_nor_disk(tmp_path, monkeypatch):
-    blocked = tmp_path / "file"
-    blocked.write_text("a file, so that no folder can be made under it")
-    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", str(blocked / "cache"))
-    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a metric opened a connection"))
-    scores = {name: compute([name], [["O", "O"]], [["O", "O"]]) for name in METRICS}
-    assert scores == {"accuracy": {"accuracy": 100.0}, "span_f1": {"f1": 0.0}, "official_tag_f1": {"f1": 0.0}}
-
-
-@pytest.mark.parametrize("keep_in_memory", [True, False])
-def test_modules_at_work_at_once_do_not_mix(tmp_path, keep_in_memory):
-    first, second = (TaggingAccuracy(keep_in_memory=keep_in_memory, cache_dir=str(tmp_path)) for _ in range(2))
-    first.add_batch(predictions=[["A", "A"]], references=[["A", "A"]])
-    second.add(prediction=["A"], reference=["B"])
-    first.add(prediction=["A", "A"], reference=["B", "B"])
-    second.add(prediction=["A"], reference=["B"])
-    assert first.compute() == {"accuracy": 50.0}
-    assert second.compute() == {"accuracy": 0.0}
-
-
-def test_a_module_works_again_after_a_refusal():
-    metric = SpanF1()
-    for wrong in ([["NOUN"]], [["O", "O"]]):
-        with pytest.raises(StiltsError):
-            metric.compute(predictions=wrong, references=[["O"]])
-    assert metric.compute(predictions=[["B-PER"]], references=[["B-PER"]]) == {"f1": 100.0}
+@pytest.mark.parametrize("module", ["tasks.scoring", "analysis.bootstrap", "evaluation.floor"])
+def test_definitions_and_who_uses_them_need_numpy_alone(module):
+    heavy = ("torch", "transformers", "datasets", "evaluate", "seqeval", "pandas", "pyarrow")
+    code = f"import sys, adapter_stilts.{module}; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

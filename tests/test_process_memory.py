@@ -15,14 +15,19 @@ from adapter_stilts.model.backbone import load_backbone
 
 
 def models_after(work: Callable[[], Any]) -> int:
-    """Models that are in memory when the work is done, where Python by itself looks for none."""
+    """Models more in memory when the work is done, where Python by itself looks for none."""
     gc.collect()
+    before = count_models()
     gc.disable()
     try:
         work()
-        return sum(isinstance(own, XLMRobertaModel) for own in gc.get_objects())
+        return count_models() - before
     finally:
         gc.enable()
+
+
+def count_models() -> int:
+    return sum(isinstance(own, XLMRobertaModel) for own in gc.get_objects())
 
 
 def test_no_model_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
