@@ -74,8 +74,9 @@ def test_delays_are_read_a_thread_each(tmp_path: Path) -> None:
     assert read_delays(tmp_path / "absent").delays == {}
 
 
-def living() -> int:
-    return len(os.listdir("/proc/self/task"))
+def living() -> set[str]:
+    """Numbers of this process's threads."""
+    return set(os.listdir("/proc/self/task"))
 
 
 def within_seconds(reached: Callable[[], bool]) -> bool:
@@ -86,9 +87,9 @@ def within_seconds(reached: Callable[[], bool]) -> bool:
     return reached()
 
 
-def until(reached: int) -> bool:
-    """Whether this process comes to have so many threads, within some seconds."""
-    return within_seconds(lambda: living() == reached)
+def comes_to_have(more: int, before: set[str]) -> bool:
+    """Whether this process comes to have so many threads besides those of before, some of which may end meanwhile."""
+    return within_seconds(lambda: len(living() - before) == more)
 
 
 @needs_gnu
@@ -99,10 +100,10 @@ def test_surplus_threads_are_one_more_than_cores_and_go_again(monkeypatch: pytes
     for _ in range(2):
         surplus.hold(True)
         surplus.hold(True)
-        assert until(before + 4)
+        assert comes_to_have(4, before)
         surplus.hold(False)
         surplus.hold(False)
-        assert until(before)
+        assert comes_to_have(0, before)
 
 
 @needs_gnu
@@ -121,7 +122,7 @@ def test_how_threads_wait_changes_no_bit() -> None:
     before = living()
     for brief in (False, True, False):
         surplus.hold(brief)
-        assert until(before + brief * (usable_cores() + 1))
+        assert comes_to_have(brief * (usable_cores() + 1), before)
         results.append(gradient())
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
