@@ -37,6 +37,10 @@ HEAD_KINDS = ("tagging", "classification")
 MULTI_TASK = "multi_task"
 
 
+# Labels of one head: more than any inventory has, and few enough to be built before they are looked at.
+MOST_LABELS = 50_000
+
+
 class StoredFile(Stored):
     """Size in bytes and SHA-256 of one file of a bundle."""
 
@@ -72,7 +76,7 @@ class Manifest(Sealed):
     fused: Count
     baked: tuple[ModuleName, ...]
     head: ModuleName
-    labels: tuple[str, ...]
+    labels: Annotated[tuple[str, ...], Field(max_length=MOST_LABELS)]
     more_heads: dict[ModuleName, tuple[str, ...]] = Field(default_factory=dict)
     word_piece: Literal["first_content", "first", "mean"]
     dropout: Annotated[float, Field(ge=0, lt=1)]
