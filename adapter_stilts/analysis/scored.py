@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from adapter_stilts.analysis.bootstrap import Ratio
 from adapter_stilts.analysis.table import zero_shot_codes
-from adapter_stilts.errors import DataError
+from adapter_stilts.errors import DataError, StiltsError
 from adapter_stilts.evaluation.predictions import PREDICTIONS, read_predictions
 from adapter_stilts.evaluation.scores import SCORES, Scores, evaluations_of
 from adapter_stilts.runs.store import Run
@@ -39,9 +39,13 @@ class Scored:
 
     @property
     def metric_name(self) -> str:
-        """The metric that gives this result, by its full name."""
+        """The metric that gives this result, by its full name. Raises StiltsError where the scores name none."""
         known = self._known_metrics
-        return next(name for name in self.scores.metrics if name in known and known[name].result == self.metric)
+        for name in self.scores.metrics:
+            if name in known and known[name].result == self.metric:
+                return name
+        found = ", ".join(name[:80] for name in self.scores.metrics)
+        raise StiltsError(f"{self.folder / SCORES}: metrics: found {found}, accepted one that gives {self.metric}")
 
     @property
     def ratio(self) -> Ratio:
