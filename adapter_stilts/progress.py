@@ -166,6 +166,11 @@ def terminal_width() -> int | None:
     return Console().width if sys.stdout.isatty() else None
 
 
+def show_lines(*lines: str) -> None:
+    """Lines of a result on standard output, as text: no control characters."""
+    print("".join(f"{printable(line)}\n" for line in lines), end="")
+
+
 def show(table: Table) -> None:
     """A result on standard output: as it is on a terminal, elsewhere aligned plain text, however wide. Its cells are
     text: no markup, no control characters."""
@@ -196,13 +201,13 @@ def _as_text(table: Table) -> None:
 def show_values(title: str, values: Mapping[str, str]) -> None:
     """Named values on standard output: a small table on a terminal, `key: value` lines elsewhere."""
     if not sys.stdout.isatty():
-        print("\n".join(printable(f"{key}: {value}") for key, value in values.items()))
+        show_lines(*(f"{key}: {value}" for key, value in values.items()))
         return
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in values.items():
-        table.add_row(key, Text(value))
+        table.add_row(key, value)
     show(table)
 
 

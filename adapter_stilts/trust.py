@@ -7,6 +7,7 @@ can have, and JSON is an object without twins. Every complaint is a `StiltsError
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from pydantic import AfterValidator, Field
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.files import kind_of, read_regular
+from adapter_stilts.languages import LANGUAGES
 
 # Larger than any of their kind: a record is some ten KB, XLM-R's tokenizer 17 MB, a checkpoint's header 100 KB.
 LARGEST_JSON = 32 * 2**20
@@ -65,6 +67,7 @@ def _is_relative(text: str) -> bool:
 Name = Annotated[str, _checked(is_name, "a name without separators that begins with a letter or digit")]
 TaskName = Annotated[str, _checked(_TASK.fullmatch, "names of letters, digits and _.- with + between")]
 ModuleName = Annotated[str, _checked(_MODULE.fullmatch, "a name of letters, digits, _ and -")]
+LanguageCode = Annotated[str, _checked(LANGUAGES.__contains__, "the code of a language, such as en")]
 RelativePath = Annotated[str, _checked(_is_relative, "a path inside the folder, parts with / between")]
 Sha256 = Annotated[str, _checked(_SHA256.fullmatch, "64 hexadecimal digits")]
 Count = Annotated[int, Field(ge=0, le=2**62)]
@@ -182,7 +185,9 @@ def read_json(path: Path, most: int = LARGEST_JSON) -> dict[str, Any]:
 def parse_json(path: Path, text: str) -> dict[str, Any]:
     """As `read_json`, of the file's text."""
     try:
-        content = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_number)
+        content = json.loads(
+            text, object_pairs_hook=_without_twins, parse_constant=_no_number, parse_float=_finite_number
+        )
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
         raise StiltsError(f"{path}: JSON: {reason}") from None
@@ -206,6 +211,13 @@ def first_twin(pairs: Iterable[tuple[str, Any]]) -> str:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"found {text}, accepted numbers")
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"found {text[:80]}, accepted numbers that a float can hold")
+    return number
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from adapter_stilts.analysis.bootstrap import Ratio
 from adapter_stilts.analysis.table import zero_shot_codes
-from adapter_stilts.errors import DataError, StiltsError
-from adapter_stilts.evaluation.predictions import PREDICTIONS, read_predictions
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.evaluation.predictions import read_columns, read_predictions
 from adapter_stilts.evaluation.scores import SCORES, Scores, evaluations_of
 from adapter_stilts.runs.store import Run
 from adapter_stilts.tasks.kinds import find_kind
@@ -94,7 +93,7 @@ class Scored:
     @cached_property
     def gold(self) -> dict[str, str]:
         """A hash of the example numbers and gold labels of each language. Reads the predictions."""
-        table = _columns(self.folder, ["language", "example", "gold"])
+        table = read_columns(self.folder, self.scores, ["language", "example", "gold"])
         return {code: _gold_hash(table.filter(pc.equal(table["language"], code))) for code in self.scores.languages}
 
     @cached_property
@@ -103,7 +102,7 @@ class Scored:
         own test data. Reads the predictions where it was not written down."""
         if self.scores.selection_metric == self.metric and set(self.scores.languages) <= set(self.scores.majority):
             return {code: self.scores.majority[code] for code in self.scores.languages}
-        table = _columns(self.folder, ["language", "gold"])
+        table = read_columns(self.folder, self.scores, ["language", "gold"])
         by_language = {code: table.filter(pc.equal(table["language"], code))["gold"] for code in self.scores.languages}
         kind, names = self.run.record.task.kind, [self.metric_name]
         return {code: majority_score(kind, names, gold.to_pylist())[self.metric] for code, gold in by_language.items()}
@@ -114,7 +113,7 @@ class Scored:
         where it was not written down that there are several."""
         if any(count > 1 for count in self.scores.predicted_labels.values()):
             return None
-        labels = pc.unique(pc.list_flatten(_columns(self.folder, ["predicted"])["predicted"]))
+        labels = pc.unique(pc.list_flatten(read_columns(self.folder, self.scores, ["predicted"])["predicted"]))
         return labels[0].as_py() if len(labels) == 1 else None
 
 
@@ -123,14 +122,6 @@ def scored_evaluations(run: Run, split: str, limit: int | None) -> Iterator[Scor
     for folder, scores in evaluations_of(run):
         if scores.split == split and (limit is None or scores.limit == limit):
             yield Scored(run, scores, folder)
-
-
-def _columns(folder: Path, names: list[str]) -> pa.Table:
-    path = folder / PREDICTIONS
-    try:
-        return pq.read_table(path, columns=names)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
 
 
 def _gold_hash(rows: pa.Table) -> str:

@@ -10,7 +10,7 @@ import typer
 from adapter_stilts.checking.findings import CODES
 from adapter_stilts.cli.options import JsonOption, MirrorOption, accept, columns_by_role, print_json
 from adapter_stilts.paths import mirror_dir, user_path
-from adapter_stilts.plain_text import printable
+from adapter_stilts.progress import show_lines
 from adapter_stilts.tasks.formats import FORMATS
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -111,6 +111,6 @@ def check(
         print_json(report.as_json())
     else:
         described = [file.description for file in report.files if file.read]
-        print("\n".join(printable(line) for line in (*map(str, report.findings), *described, report.summary)))
+        show_lines(*map(str, report.findings), *described, report.summary)
     if report.findings:
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ from adapter_stilts.cli.studies import StudyBackboneOption, show_plan, tell
 from adapter_stilts.errors import UsageError
 from adapter_stilts.memory import PeakMemory
 from adapter_stilts.paths import mirror_dir, user_path
-from adapter_stilts.progress import quiet_libraries, show, terminal_width
+from adapter_stilts.progress import quiet_libraries, show, show_lines, terminal_width
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 
@@ -73,10 +73,14 @@ def quickstart(
         report, page = _report(made, user_path(out or Path("reports") / study.name), sentence_intervals)
     _show_comparison(report)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    print(f"report: {page}")
-    print(f"time: {minutes} min {seconds} s; peak memory: {memory.bytes / 2**30:.1f} GiB")
-    print("\ntry next:")
-    print("\n".join(f"  {command}" for command in next_commands(report, _repeated(backbone, runs, hub_mirror))))
+    commands = next_commands(report, _repeated(backbone, runs, hub_mirror))
+    show_lines(
+        f"report: {page}",
+        f"time: {minutes} min {seconds} s; peak memory: {memory.bytes / 2**30:.1f} GiB",
+        "",
+        "try next:",
+        *(f"  {command}" for command in commands),
+    )
 
 
 def study_on(names: Sequence[str], mirror: Path | None) -> Study:
@@ -134,7 +138,7 @@ def _show_comparison(report: Report) -> None:
         print()
         for text in (*warnings(table), above_majority(table), conditions(table)):
             if text:
-                print(textwrap.fill(text, width or WIDTH, break_long_words=False, break_on_hyphens=False))
+                show_lines(*textwrap.wrap(text, width or WIDTH, break_long_words=False, break_on_hyphens=False))
         print()
 
 

@@ -26,7 +26,7 @@ from adapter_stilts.cli.options import (
 )
 from adapter_stilts.errors import UsageError
 from adapter_stilts.languages import language
-from adapter_stilts.progress import quiet_libraries, show, terminal_width
+from adapter_stilts.progress import quiet_libraries, show, show_lines, terminal_width
 
 if TYPE_CHECKING:
     from adapter_stilts.evaluation.scores import Scores
@@ -92,8 +92,7 @@ def _show_scores(scores: Scores) -> None:
     from adapter_stilts.runs.leaks import leak_line
 
     show(_scores_table(scores))
-    for code, reason in scores.missing.items():
-        print(f"missing: {code} ({reason})")
+    show_lines(*(f"missing: {code} ({reason})" for code, reason in scores.missing.items()))
     metric = scores.selection_metric
     values = {code: own[metric] for code, own in scores.languages.items()} if metric else {}
     unseen = [f"{code} {own['unseen_gold']:.0f}" for code, own in scores.languages.items() if "unseen_gold" in own]
@@ -102,7 +101,7 @@ def _show_scores(scores: Scores) -> None:
         leak_line(scores.leaks or ()),
         f"gold labels that training never showed count as wrong: {', '.join(unseen)}" if unseen else "",
     ]
-    print("".join(f"{line}\n" for line in lines if line), end="")
+    show_lines(*filter(None, lines))
 
 
 def _scores_table(scores: Scores) -> Table:

@@ -19,7 +19,7 @@ from adapter_stilts.cli.options import (
     usable_device,
 )
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.progress import quiet_libraries, say, show
+from adapter_stilts.progress import quiet_libraries, say, show, show_lines
 from adapter_stilts.threads import thread_count
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _look_ahead(made: Plan) -> tuple[dict[str, Any], dict[str, Estimate]]:
 def _show_plan(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate], workers: int) -> None:
     show(_table(made, now, estimates))
     print()
-    print("\n".join(_sums(made, now, estimates, workers)))
+    show_lines(*_sums(made, now, estimates, workers))
 
 
 def _table(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from adapter_stilts.errors import UsageError
+from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.rendering import MISC_COLUMN
 from adapter_stilts.runs.record import Record
 from adapter_stilts.tasks.conllu import misc_key
@@ -44,13 +44,20 @@ class Reading:
 
 
 def reading_of_record(record: Record) -> Reading:
-    """How the run read its first training language."""
-    reading = next(iter(record.identity["tasks"][0]["train"].values()))["reading"]
+    """How the run read its first training language. Raises StiltsError where its record does not say so."""
+    tasks = record.identity.get("tasks")
+    if not tasks:
+        raise StiltsError(f"{record.name}: its record does not say which columns it read; train it again to have them")
+    reading = next(iter(tasks[0]["train"].values()))["reading"]
     own, shared = reading["language"], reading["data"]
+    columns = own.get("columns") or shared["columns"]
+    if lacking := [role for role in find_kind(record.task.kind).columns if role not in columns]:
+        found = f"columns {', '.join(columns)[:80]} in its record's identity"
+        raise StiltsError(f"{record.name}: found {found}, accepted {', '.join(lacking)} among them")
     return Reading(
         record.task.kind,
         own.get("format") or shared.get("format"),
-        own.get("columns") or shared["columns"],
+        columns,
         reading.get("label_until"),
         record.labels,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adapter_stilts.errors import DataError
@@ -63,14 +64,29 @@ def check_predictions(folder: Path, sha256: str | None) -> Path:
 def read_predictions(folder: Path, scores: Scores) -> dict[str, Predictions]:
     """Predictions by language. Raises StiltsError where the file is missing, damaged, or not that of the scores."""
     path = check_predictions(folder, scores.predictions)
+    by_language: dict[str, tuple[list[int], list[list[str]], list[list[str]]]] = {}
+    for row in read_columns(path.parent, scores, list(_TYPES)).to_pylist():
+        examples, predicted, gold = by_language.setdefault(row["language"], ([], [], []))
+        examples.append(row["example"])
+        predicted.append(row["predicted"])
+        gold.append(row["gold"])
+    found = {language: Predictions(language, *own) for language, own in by_language.items()}
+    _check_examples(path, found)
+    return found
+
+
+def read_columns(folder: Path, scores: Scores, names: Sequence[str]) -> pa.Table:
+    """These columns of predictions.parquet; its checksum is not looked at. Raises StiltsError where the file is missing
+    or damaged, or has not as many rows in all, and of each language where that is read, as the scores say."""
+    path = regular_file(folder / PREDICTIONS, folder)
     numbers = {code: int(metrics["n"]) for code, metrics in scores.languages.items()}
     try:
         file = pq.ParquetFile(path)
         if file.metadata.num_rows != sum(numbers.values()):
             accepted = f"{sum(numbers.values()):,}, as scores.json says"
             raise DataError(f"{path}: found {file.metadata.num_rows:,} rows, accepted {accepted}")
-        table = file.read()
-        columns = {name: table.column(name).combine_chunks() for name in _TYPES}
+        table = file.read(columns=list(names))
+        columns = {name: table.column(name).combine_chunks() for name in names}
         table.validate(full=True)
     except (OSError, KeyError, UnicodeDecodeError, MemoryError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
@@ -78,27 +94,23 @@ def read_predictions(folder: Path, scores: Scores) -> dict[str, Predictions]:
         values = column.flatten() if pa.types.is_list(column.type) else column
         if column.type != _TYPES[name] or column.null_count or values.null_count:
             raise DataError(f"{path}: {name}: found {column.type} or gaps, accepted {_TYPES[name]}")
-    by_language: dict[str, tuple[list[int], list[list[str]], list[list[str]]]] = {}
-    for row in table.to_pylist():
-        examples, predicted, gold = by_language.setdefault(row["language"], ([], [], []))
-        examples.append(row["example"])
-        predicted.append(row["predicted"])
-        gold.append(row["gold"])
-    found = {language: Predictions(language, *own) for language, own in by_language.items()}
-    _check_examples(path, found, numbers)
-    return found
+    if "language" in columns:
+        counts = {own["values"]: own["counts"] for own in pc.value_counts(columns["language"]).to_pylist()}
+        for code in {**numbers, **counts}:
+            found, said = counts.get(code, 0), numbers.get(code, 0)
+            if found != said:
+                told = f"found {found} examples, accepted {said}, as scores.json says"
+                raise DataError(f"{path}: language {code[:80]!r}: {told}")
+    return table
 
 
-def _check_examples(path: Path, found: Mapping[str, Predictions], numbers: Mapping[str, int]) -> None:
-    """Raise DataError where languages, numbers of examples, or the labels of an example do not agree."""
-    for code in {**numbers, **found}:
-        examples = found[code].examples if code in found else ()
-        if len(examples) != numbers.get(code, 0):
-            accepted = f"{numbers.get(code, 0)}, as scores.json says"
-            raise DataError(f"{path}: language {code[:80]!r}: found {len(examples)} examples, accepted {accepted}")
+def _check_examples(path: Path, found: Mapping[str, Predictions]) -> None:
+    """Raise DataError where numbers or labels of examples do not agree."""
+    for code, own in found.items():
+        examples = own.examples
         if len(set(examples)) != len(examples) or min(examples, default=0) < 0:
             raise DataError(f"{path}: language {code!r}: found an example number twice, or under 0, accepted each once")
-        for example, predicted, gold in zip(examples, found[code].predicted, found[code].gold, strict=True):
+        for example, predicted, gold in zip(examples, own.predicted, own.gold, strict=True):
             if len(predicted) != len(gold):
                 what = f"found {len(predicted)} predicted and {len(gold)} gold labels, accepted as many"
                 raise DataError(f"{path}: language {code!r}, example {example}: {what}")

@@ -11,10 +11,11 @@ from pydantic import AliasChoices, Field, model_validator
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.runs.leaks import Leak
+from adapter_stilts.runs.record import known_metrics
 from adapter_stilts.runs.store import Run, evaluation_folders
 from adapter_stilts.runs.stored import Sealed, read_stored, write_sealed
 from adapter_stilts.runs.update import update_record
-from adapter_stilts.trust import Amount, Count, Name, Percent, Sha256, TaskName
+from adapter_stilts.trust import Amount, Count, LanguageCode, Name, Percent, Sha256, TaskName
 
 SCORES = "scores.json"
 # Means are computed in float64 and written down whole.
@@ -52,9 +53,9 @@ class Scores(Sealed):
     selection_metric: str = ""
     labelling: str
     precision: str = "float32"
-    trained_languages: tuple[Name, ...] = ()
-    test_data: dict[Name, str] = Field(default_factory=dict)
-    languages: Annotated[dict[Name, dict[str, Amount]], Field(min_length=1)]
+    trained_languages: tuple[LanguageCode, ...] = ()
+    test_data: dict[LanguageCode, str] = Field(default_factory=dict)
+    languages: Annotated[dict[LanguageCode, dict[str, Amount]], Field(min_length=1)]
     mean: Annotated[dict[str, Percent], Field(min_length=1)]
     # The older name is that of files in which English alone was left out.
     mean_zero_shot: dict[str, Percent] | None = Field(
@@ -63,7 +64,7 @@ class Scores(Sealed):
     majority: dict[str, Percent] = Field(default_factory=dict)
     predicted_labels: dict[str, Count] = Field(default_factory=dict)
     leaks: tuple[Leak, ...] | None = None
-    missing: dict[Name, str]
+    missing: dict[LanguageCode, str]
     predictions: Sha256 | None = None
 
     @model_validator(mode="after")
@@ -73,17 +74,20 @@ class Scores(Sealed):
                 raise ValueError(f"languages.{code}: found no {min(lacking)}, accepted what `mean` has")
             if (name := next((name for name in self.mean if metrics[name] > 100), None)) is not None:
                 raise ValueError(f"languages.{code}.{name}: found {metrics[name]:g}, accepted 0 to 100")
-            if "n" not in metrics:
-                raise ValueError(f"languages.{code}: found no n, accepted the number of sentences")
+            if (sentences := metrics.get("n", 0.0)) < 1 or sentences % 1:
+                found = f"n {sentences:g}" if "n" in metrics else "no n"
+                raise ValueError(f"languages.{code}: found {found}, accepted the number of sentences")
         return self
 
     @model_validator(mode="after")
     def _agrees(self) -> Scores:
-        for key in ("majority", "predicted_labels"):
+        for key in ("majority", "predicted_labels", "test_data"):
             codes = getattr(self, key).keys()
             if codes and codes != self.languages.keys():
                 odd = min(codes ^ self.languages.keys())
                 raise ValueError(f"{key}: found other languages ({odd}), accepted those of `languages`")
+        if both := self.missing.keys() & self.languages.keys():
+            raise ValueError(f"missing: found {min(both)}, which has scores, accepted languages without data")
         if (self.selection_metric or self.majority) and self.selection_metric not in self.mean:
             raise ValueError(f"selection_metric: found {self.selection_metric[:80]!r}, accepted {', '.join(self.mean)}")
         self._refuse_mean("mean", self.mean, ())
@@ -112,6 +116,11 @@ def read_scores(folder: Path, run: Run) -> Scores:
     for key, accepted in (("run", run.name), ("task", run.record.task.name)):
         if getattr(scores, key) != accepted:
             raise StiltsError(f"{folder / SCORES}: {key}: found {getattr(scores, key)}, accepted {accepted}")
+    task, known = run.record.task, known_metrics(run.record.task.kind)
+    results = {known[name].result for name in scores.metrics if name in known}
+    if results != scores.mean.keys() or task.selection_metric not in results:
+        accepted = f"metrics of {task.kind} that give {task.selection_metric} and all that `mean` has"
+        raise StiltsError(f"{folder / SCORES}: metrics: found {', '.join(scores.metrics)[:80]!r}, accepted {accepted}")
     if scores.trained_languages:
         return scores
     trained = run.record.languages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,11 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from adapter_stilts.model.composition import Composition
 from adapter_stilts.runs.leaks import Leak
-from adapter_stilts.runs.manifest import StoredBackbone
-from adapter_stilts.runs.stored import Sealed, Stored, read_stored, write_sealed
+from adapter_stilts.runs.manifest import MULTI_TASK, StoredBackbone
+from adapter_stilts.runs.stored import Sealed, Stored, first_problem, read_stored, write_sealed
 from adapter_stilts.schema import MethodName, Recipe
-from adapter_stilts.tasks.metrics import METRICS
-from adapter_stilts.trust import Amount, Count, Name, Percent, Sha256, TaskName, check_tree
+from adapter_stilts.tasks.kinds import KINDS
+from adapter_stilts.tasks.metrics import Metric
+from adapter_stilts.trust import Amount, Count, LanguageCode, Name, Percent, Sha256, TaskName, check_tree
 
 Control = Literal["random", "shuffled"]
 RECORD = "record.json"
@@ -147,8 +149,8 @@ class _Rows(Loose):
 
 class _IdentityTask(Loose):
     name: TaskName
-    train: Annotated[dict[Name, _Rows], Field(min_length=1)]
-    development: dict[Name, _Rows]
+    train: Annotated[dict[LanguageCode, _Rows], Field(min_length=1)]
+    development: dict[LanguageCode, _Rows]
 
 
 class _Identity(Loose):
@@ -157,13 +159,20 @@ class _Identity(Loose):
     tasks: Annotated[list[_IdentityTask], Field(min_length=1)] = Field(default_factory=list)
 
 
+def known_metrics(kind: str) -> Mapping[str, Metric]:
+    """The metrics that a run's task may have, by name. Raises ValueError for an unknown kind."""
+    if kind == MULTI_TASK:
+        return {name: metric for own in KINDS.values() for name, metric in own.metrics.items()}
+    if kind not in KINDS:
+        raise ValueError(f"task.kind: found {kind[:80]!r}, accepted {', '.join([*KINDS, MULTI_TASK])}")
+    return KINDS[kind].metrics
+
+
 def _checked_identity(identity: dict[str, Any]) -> dict[str, Any]:
     try:
         _Identity.model_validate(identity, strict=True)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise ValueError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(first_problem(error)) from None
     return identity
 
 
@@ -193,7 +202,7 @@ class Record(Sealed):
     composition: Composition
     variant: str
     control: Control | None
-    languages: tuple[str, ...]
+    languages: tuple[LanguageCode, ...]
     match_tokens: Count | None
     over: tuple[Underneath, ...]
     backbone: StoredBackbone
@@ -224,10 +233,14 @@ class Record(Sealed):
 
     @model_validator(mode="after")
     def _agrees(self) -> Record:
-        results = {own.result for metrics in METRICS.values() for own in metrics.values()}
+        known = known_metrics(self.task.kind)
+        for name in self.task.metrics:
+            if name not in known:
+                raise ValueError(f"task.metrics: found {name[:80]!r}, accepted {', '.join(known)}")
+        results = list(dict.fromkeys(known[name].result for name in self.task.metrics))
         if self.task.selection_metric not in results:
             found = self.task.selection_metric[:80]
-            raise ValueError(f"task.selection_metric: found {found!r}, accepted {', '.join(sorted(results))}")
+            raise ValueError(f"task.selection_metric: found {found!r}, accepted {', '.join(results)}")
         if self.selected_epoch > len(self.history):
             raise ValueError(f"selected_epoch: found {self.selected_epoch}, accepted up to {len(self.history)}")
         if self.total_parameters < 1:

@@ -50,6 +50,16 @@ def write_sealed(path: Path, stored: SealedType) -> SealedType:
     return sealed
 
 
+def first_problem(error: ValidationError) -> str:
+    """Key and reason of the first thing that is wrong. What is said of several keys together names them itself."""
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    told = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error" and not key:
+        return told
+    return f"{key or 'JSON'}: {told}"
+
+
 def read_stored(path: Path, model: type[StoredType]) -> StoredType:
     """The content of a JSON file. Raises StiltsError, one line with file and key, where it is missing, damaged, or its
     seal is broken."""
@@ -58,9 +68,7 @@ def read_stored(path: Path, model: type[StoredType]) -> StoredType:
     try:
         stored = model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"]) or "JSON"
-        raise StiltsError(f"{path}: {key}: {problem['msg'].removeprefix('Value error, ')}") from None
+        raise StiltsError(f"{path}: {first_problem(error)}") from None
     if isinstance(stored, Sealed):
         if stored.seal is None and stored.format >= stored.sealed_format:
             raise StiltsError(f"{path}: seal: found none, accepted that of format {stored.format}")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.metrics import Array, compute, find_metric
 
@@ -28,11 +29,19 @@ def example_counts(kind: str, metric: str, predictions: Units, gold: Units) -> A
 
 def majority_score(kind: str, metrics: Sequence[str], gold: Units) -> dict[str, float]:
     """Scores in percent of giving every unit the label that is most frequent in `gold`. No constant answer has a higher
-    accuracy."""
-    label = Counter(label for labels in gold for label in labels).most_common(1)[0][0]
+    accuracy. Raises StiltsError where there is no label, and what `compute` raises."""
+    counts = Counter(label for labels in gold for label in labels)
+    if not counts:
+        raise StiltsError(f"nothing to score: {len(gold)} examples without a label")
+    label = counts.most_common(1)[0][0]
     return score(kind, metrics, [[label] * len(labels) for labels in gold], gold)
 
 
 def _labels(kind: str, units: Units) -> Sequence[Any]:
     """Labels as the kind's metrics take them: a list an example, or its one label."""
-    return units if find_kind(kind).per_word else [label for (label,) in units]
+    if find_kind(kind).per_word:
+        return units
+    for labels in units:
+        if len(labels) != 1:
+            raise StiltsError(f"an example of {kind}: found {len(labels)} labels, accepted one")
+    return [label for (label,) in units]

@@ -12,7 +12,7 @@ from helpers_records import under, write_run
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.analysis.render import markdown
 from adapter_stilts.analysis.table import Table
-from adapter_stilts.evaluation.predictions import Predictions, write_predictions
+from adapter_stilts.evaluation.predictions import Predictions, read_predictions, write_predictions
 from adapter_stilts.evaluation.zero_shot import SCORES, read_scores
 from adapter_stilts.runs.store import EVALUATIONS, Run, RunStore
 
@@ -73,6 +73,8 @@ def other_gold(run: Run, sentences: int = 20) -> None:
         for code, last, count in (("en", "A", 20), ("de", "B", sentences), ("nl", "A", 20), ("zh", "A", 20))
     ]
     write_predictions(run.folder / EVALUATIONS / "test", own)
+    languages = read_scores(run.folder / EVALUATIONS / "test", run).languages
+    evaluation(run, languages={**languages, "de": {**languages["de"], "n": float(sentences)}})
 
 
 @pytest.mark.parametrize("sentences", [20, 7])
@@ -165,7 +167,7 @@ def test_all_that_was_scored_was_trained_on(tmp_path: Path) -> None:
         ({"metric_versions": {"accuracy": "2"}}, "other metric version in accuracy"),
         (
             {
-                "languages": {code: {"accuracy": 60.0, "n": 1} for code in ("en", "de")},
+                "languages": {code: {"accuracy": 60.0, "n": 20.0} for code in ("en", "de")},
                 "mean_zero_shot": {"accuracy": 60.0},
             },
             "scored in de, en, here de, en, nl, zh",
@@ -175,7 +177,10 @@ def test_all_that_was_scored_was_trained_on(tmp_path: Path) -> None:
 def test_other_scoring_is_another_table(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     write_run(tmp_path, "lora", "none", 50)
     other = write_run(tmp_path, "lora", "none", 50, seed=1)
-    evaluation(other, **changes)
+    before = read_scores(other.folder / EVALUATIONS / "test", other)
+    folder = evaluation(other, **changes)
+    predictions = read_predictions(other.folder / EVALUATIONS / "test", before)
+    write_predictions(folder, [predictions[code] for code in changes.get("languages", predictions)])
     notes = {own.seeds: own.notes for own in tables(tmp_path)}
     assert notes[(0,)] == (f"not in this table: {other.name} ({said})",)
 

@@ -40,7 +40,8 @@ def test_majority_is_the_most_frequent_gold_label_of_each_language(tmp_path: Pat
     ]
     write_predictions(tmp_path, own)
     scores = scored[0].scores
-    scores = scores.model_copy(update={"languages": {code: scores.languages[code] for code in ("de", "zh")}})
+    languages = {code: {**scores.languages[code], "n": float(n)} for code, n in (("de", 2), ("zh", 1))}
+    scores = scores.model_copy(update={"languages": languages})
     assert Scored(scored[0].run, scores, tmp_path).majority == pytest.approx({"de": 75.0, "zh": 200 / 3})
 
 

@@ -13,13 +13,16 @@ from helpers_cli import command
 from helpers_hostile import VALUES, places_of, seal
 from helpers_training import Place, english_task, make_place
 
+from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.evaluation.predictions import read_predictions
 from adapter_stilts.evaluation.scores import read_scores, write_scores
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.paths import sha256_file
 from adapter_stilts.runs.record import read_record
 from adapter_stilts.runs.store import Run, evaluation_folders
+from adapter_stilts.tasks.scoring import score
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +60,21 @@ def kept(whole: tuple[Place, Run]) -> Any:
         (lambda own: own.update(total_parameters=0), r"total_parameters: found 0, accepted 1 or more"),
         (
             lambda own: own["task"].update(selection_metric="x"),
-            r"task.selection_metric: found 'x', accepted accuracy, f1",
+            r"task.selection_metric: found 'x', accepted accuracy$",
         ),
+        (
+            lambda own: own["task"].update(selection_metric="f1"),
+            r"json: task.selection_metric: found 'f1', accepted a",
+        ),
+        (
+            lambda own: own["task"].update(kind="x"),
+            r"json: task.kind: found 'x', accepted tagging, classif",
+        ),
+        (
+            lambda own: own["task"].update(metrics=["x"]),
+            r"json: task.metrics: found 'x', accepted accuracy, span_f1",
+        ),
+        (lambda own: own.update(languages=["xx"]), r"json: languages.0: found 'xx', accepted the code of a language"),
     ],
 )
 def test_records(kept: Run, change: Callable[[dict[str, Any]], Any], complaint: str) -> None:
@@ -71,6 +87,19 @@ def test_records(kept: Run, change: Callable[[dict[str, Any]], Any], complaint: 
     ("change", "complaint"),
     [
         (lambda own: own["languages"]["en"].pop("n"), r"languages\.en: found no n, accepted the number of sentences"),
+        (
+            lambda own: own["languages"]["en"].update(n=0.5),
+            r"languages\.en: found n 0\.5, accepted the number of sen",
+        ),
+        (
+            lambda own: own["test_data"].update(de="x"),
+            r"json: test_data: found other languages \(de\), accepted",
+        ),
+        (
+            lambda own: own["missing"].update(en="gone"),
+            r"json: missing: found en, which has scores, accepted languages",
+        ),
+        (lambda own: own.update(metrics=["x"]), r"metrics: found 'x', accepted metrics of tagging that give accuracy"),
         (lambda own: own["majority"].update(xx=1.0), r"majority: found other languages \(xx\)"),
         (lambda own: own.update(selection_metric="x"), r"selection_metric: found 'x', accepted accuracy"),
         (lambda own: own.update(metrics=[]), r"metrics: .*at least 1 item"),
@@ -78,7 +107,7 @@ def test_records(kept: Run, change: Callable[[dict[str, Any]], Any], complaint: 
         (lambda own: own.update(mean_zero_shot={"accuracy": 1.0}), r"mean_zero_shot: found .* languages, None"),
         (
             lambda own: own.update(leaks=[leak("en\x1b[31m")]),
-            r"leaks\.0\.language: found 'en.x1b\[31m', accepted a name",
+            r"leaks\.0\.language: found 'en.x1b\[31m', accepted the code of a language",
         ),
     ],
 )
@@ -116,6 +145,53 @@ def test_predictions(kept: Run, change: Callable[[list[Any]], list[Any]], compla
         read_predictions(folder, read_scores(folder, kept))
 
 
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda own: own.update(identity={}), r"its record does not say which columns it read; train it again"),
+        (
+            lambda own: own["identity"]["tasks"][0]["train"]["en"]["reading"]["data"].update(columns={"text": "form"}),
+            r"found columns text in its record's identity, accepted tokens, labels among them",
+        ),
+    ],
+)
+def test_predict_needs_the_columns_of_training(
+    kept: Run, tmp_path: Path, change: Callable[[dict[str, Any]], Any], complaint: str
+) -> None:
+    changed(kept.folder / "record.json", change)
+    (tmp_path / "my.txt").write_text("the dog\n")
+    with pytest.raises(StiltsError, match=complaint):
+        predict_file(Run(kept.folder, read_record(kept.folder)), tmp_path / "my.txt")
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400"])
+def test_numbers_that_no_float_holds(kept: Run, number: str) -> None:
+    path = kept.folder / "record.json"
+    path.write_text(path.read_text().replace('"identity": {', f'"identity": {{"x": {number}, ', 1))
+    with pytest.raises(StiltsError, match=rf"record.json: JSON: found {number}, accepted numbers that a float"):
+        read_record(kept.folder)
+
+
+def test_columns_of_predictions_that_are_not_those_of_the_scores(kept: Run) -> None:
+    """Of scores from before the majority class and checksums were written down; another file is never read whole."""
+    (folder,) = evaluation_folders(kept)
+    scores = read_scores(folder, kept).model_copy(update={"majority": {}, "predictions": None})
+    table = pq.read_table(folder / "predictions.parquet")
+    pq.write_table(table.slice(0, 0), folder / "predictions.parquet")
+    for name in ("majority", "gold"):
+        with pytest.raises(StiltsError, match=r"found 0 rows, accepted 10, as scores\.json says"):
+            getattr(Scored(kept, scores, folder), name)
+    empty = [{**row, "gold": []} for row in table.to_pylist()]
+    pq.write_table(table.from_pylist(empty, schema=table.schema), folder / "predictions.parquet")
+    with pytest.raises(StiltsError, match="nothing to score: 10 examples without a label"):
+        _ = Scored(kept, scores, folder).majority
+
+
+def test_one_label_an_example_of_classification() -> None:
+    with pytest.raises(StiltsError, match="an example of classification: found 2 labels, accepted one"):
+        score("classification", ("accuracy",), [["a", "b"]], [["a"]])
+
+
 def remove_others(run: Run, folder: Path) -> None:
     """A run that says something else has evaluations of other names."""
     for other in set(evaluation_folders(run)) - {folder}:
@@ -126,6 +202,8 @@ def walk(place: Place, run: Run, drawn: random.Random, values: int, every: int) 
     """Every `every`th place of record.json and scores.json with other values, sealed, through the command line; how
     many were refused. Anything but a line ends the test."""
     refused, broken = 0, []
+    text = place.folder / "my.txt"
+    text.write_text("the dog is seven !\n")
     (folder,) = evaluation_folders(run)
     for path in (run.folder / "record.json", folder / "scores.json"):
         whole = path.read_bytes()
@@ -137,7 +215,7 @@ def walk(place: Place, run: Run, drawn: random.Random, values: int, every: int) 
                     at = at[key]
                 at[spot[-1]] = value
                 seal(path, content)
-                for arguments in (("evaluate", run.name), ("compare",)):
+                for arguments in (("evaluate", run.name), ("compare",), ("predict", run.name, text)):
                     result = command(*arguments, "--runs", place.store.folder)
                     if not isinstance(result.exception, SystemExit | None) or "\x1b" in result.output:
                         broken.append((spot, value, arguments[0], result.exception))
