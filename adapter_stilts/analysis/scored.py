@@ -124,9 +124,12 @@ def scored_evaluations(run: Run, split: str, limit: int | None) -> Iterator[Scor
 def _columns(folder: Path, names: list[str]) -> pa.Table:
     path = folder / PREDICTIONS
     try:
-        return pq.read_table(path, columns=names)
+        table = pq.ParquetFile(path).read(columns=names)  # not by `read_table`, which would import pandas
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
+    if missing := [name for name in names if name not in table.column_names]:
+        raise DataError(f"{path}: found no column {missing[0]}, accepted {', '.join(names)}")
+    return table
 
 
 def _gold_hash(rows: pa.Table) -> str:
