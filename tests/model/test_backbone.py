@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
-from adapter_stilts.model.backbone import PINNED_REVISIONS, load_backbone, load_model
+from adapter_stilts.model.backbone import PINNED_REVISIONS, load_backbone
+from adapter_stilts.model.pretrained import load_model
 
 TEXT = "Hello world of the 你好世界 дом"
 BASE = "FacebookAI/xlm-roberta-base"
