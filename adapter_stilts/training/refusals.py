@@ -12,7 +12,8 @@ from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Recipe, Task
 from adapter_stilts.training.job import MASKED_LM_HEAD, MERGED, NULL, adapter_name
 
-# Attributes of PyTorch's ModuleDict that a task's name could be: written down, so that a plan needs no PyTorch.
+# Attributes of PyTorch's ModuleDict, with what `transformers` adds, that a task's name could be: written down, so that
+# a plan needs neither.
 MODULE_ATTRIBUTES = """
 T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches
 eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys
@@ -20,7 +21,7 @@ load_state_dict modules mtia named_buffers named_children named_modules named_pa
 register_backward_hook register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
 register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
 register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
-set_submodule share_memory state_dict to to_empty train training type update values xpu zero_grad
+set_submodule share_memory smart_apply state_dict to to_empty train training type update values xpu zero_grad
 """
 
 
