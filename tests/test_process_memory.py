@@ -41,10 +41,13 @@ def test_no_model_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_that_has_not_grown_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "WORTH_A_LOOK", 2**40)
-    monkeypatch.setattr(gc, "collect", lambda: pytest.fail("searched"))
-    with memory.memory_given_back():
-        pass
+    searches: list[int] = []
+    monkeypatch.setattr(gc, "collect", lambda: searches.append(1))
+    for worth, expected in ((2**40, 0), (-(2**40), 1)):
+        monkeypatch.setattr(memory, "WORTH_A_LOOK", worth)
+        with memory.memory_given_back():
+            pass
+        assert len(searches) == expected
 
 
 def test_backbones_of_one_content_share_their_tokenizer(place: Place) -> None:

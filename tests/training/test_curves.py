@@ -1,14 +1,13 @@
 """TensorBoard's own reader finds in a log what training computed, and training does not notice."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers_curves import curves_in
-from helpers_training import Place, english_task, make_place
+from helpers_training import Cut, Place, cut_after, english_task, make_place
 from tensorboard.summary.writer import event_file_writer
 
 from adapter_stilts.errors import UsageError
@@ -101,44 +100,31 @@ def test_every_run_has_a_folder_and_fusion_a_rate_of_its_own(place: Place) -> No
     assert found["train/fusion_learning_rate"] == pytest.approx(own, rel=1e-5)
 
 
-class Cut(BaseException):
-    """Stands for the end of a process: nothing that handles errors handles it."""
-
-
 @pytest.mark.parametrize("cut", [1, 3, 4, STEPS])
-def test_a_training_that_was_cut_off_has_the_log_of_one_that_was_not(
-    place: Place, cut: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_was_cut_off_has_the_log_of_one_that_was_not(place: Place, cut: int) -> None:
     """Cut before the next step: in an epoch, at its end, behind the last step once the run is in its store."""
     task, logs = english_task(place.folder), place.folder / "logs"
     whole = elsewhere(place).train(task, execution=Execution(tensorboard=place.folder / "whole"))
     execution = Execution(checkpoint_seconds=0, tensorboard=logs)
-    with monkeypatch.context() as context:
-        cut_at(cut, context)
-        with pytest.raises(Cut):
-            place.train(task, execution=execution)
+    context = cut_at(cut)
+    with pytest.raises(Cut):
+        place.train(task, execution=execution)
+    context.undo()
     run = place.train(task, execution=execution)
     assert run.name == whole.name
     assert curves_in(logs / run.name) == curves_in(place.folder / "whole" / run.name)
 
 
-def cut_at(steps: int, context: pytest.MonkeyPatch) -> None:
-    """The process ends after so many steps, and closes nothing."""
-    calls = [0]
-    call = EagerStep.__call__
-
-    def counted(self: Any, batches: Sequence[Any]) -> None:
-        if calls[0] == steps:
-            raise Cut
-        calls[0] += 1
-        call(self, batches)
+def cut_at(steps: int) -> pytest.MonkeyPatch:
+    """The process ends after so many steps, or behind the last one, and closes nothing."""
 
     def last(self: Checkpoints) -> None:
         raise Cut
 
-    context.setattr(EagerStep, "__call__", counted)
+    context = cut_after(steps)
     context.setattr(Checkpoints, "remove", last)
     context.setattr(Curves, "close", lambda self: None)
+    return context
 
 
 def test_without_tensorboard_one_line_says_what_to_install(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ class _Module(evaluate.Metric):
     """What the modules share: string labels, one prediction for each reference, no files of one process beside
     another's."""
 
+    # Function of predictions and references that gives both as lists; raises `StiltsError` where they do not pair up.
+    pair: ClassVar[Any]
     metric: ClassVar[Metric]
     feature: ClassVar[Any]
     description = ""
@@ -50,16 +52,13 @@ class _Module(evaluate.Metric):
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
         """Adds labels; raises `StiltsError` where predictions and references do not pair up."""
-        predictions, references = self._pair(predictions, references)
+        predictions, references = self.pair(predictions, references)
         super().add_batch(predictions=predictions, references=references, **others)
 
     def add(self, *, prediction: Any = None, reference: Any = None, **others: Any) -> None:
         """Adds one example; raises `StiltsError` where prediction and reference do not pair up."""
-        predictions, references = self._pair([prediction], [reference])
+        predictions, references = self.pair([prediction], [reference])
         super().add(prediction=predictions[0], reference=references[0], **others)
-
-    def _pair(self, predictions: Any, references: Any) -> tuple[list, list]:
-        raise NotImplementedError
 
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
         return {self.metric.result: self.metric.score(predictions, references)}
@@ -68,10 +67,8 @@ class _Module(evaluate.Metric):
 class _TaggingModule(_Module):
     """Of sentences: predictions and references are (sentences, words) tags."""
 
+    pair = staticmethod(paired_sentences)
     feature = datasets.List(datasets.Value("string"))
-
-    def _pair(self, predictions: Any, references: Any) -> tuple[list, list]:
-        return paired_sentences(predictions, references)
 
 
 class TaggingAccuracy(_TaggingModule):
@@ -106,9 +103,7 @@ class OfficialTagF1(_TaggingModule):
 class ClassificationAccuracy(_Module):
     """Examples with the right label, in percent; predictions and references are (examples,) labels."""
 
+    pair = staticmethod(paired_labels)
     metric = CLASSIFICATION["accuracy"]
     feature = datasets.Value("string")
     description = "Accuracy in percent over all examples."
-
-    def _pair(self, predictions: Any, references: Any) -> tuple[list, list]:
-        return paired_labels(predictions, references)
