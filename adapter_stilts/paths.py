@@ -142,17 +142,21 @@ def remembered_sha256(path: Path) -> str:
     status = path.stat()
     fingerprint = [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     note = cache_dir() / "sha256" / f"{hashlib.sha256(str(path).encode()).hexdigest()}.json"
-    remembered = _read_note(note)
+    remembered = read_note(note)
     if remembered is not None and remembered["file"] == fingerprint:
         return str(remembered["sha256"])
     digest = sha256_file(path)
     if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NANOSECONDS:
-        content: dict[str, object] = {"file": fingerprint, "sha256": digest}
-        atomic_write_text(note, json.dumps({**content, "crc32": _crc32_of(content)}))
+        write_note(note, {"file": fingerprint, "sha256": digest})
     return digest
 
 
-def _read_note(note: Path) -> dict[str, object] | None:
+def write_note(note: Path, content: dict[str, object]) -> None:
+    """Write what can be worked out again into a file of the cache, with a checksum."""
+    atomic_write_text(note, json.dumps({**content, "crc32": _crc32_of(content)}))
+
+
+def read_note(note: Path) -> dict[str, object] | None:
     """What a note says; None where there is none, or one of an older version. A damaged one is said."""
     try:
         content = json.loads(note.read_text(encoding="utf-8"))

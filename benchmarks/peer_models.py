@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,10 +12,11 @@ from peft import LoraConfig, TaskType, get_peft_model
 from transformers import XLMRobertaForTokenClassification
 
 from adapter_stilts.model.arrangement import Arrangement, arrange
-from adapter_stilts.model.backbone import Backbone, load_model
+from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.bottleneck import add_bottleneck
 from adapter_stilts.model.parts import activate, quiet_adapters, set_trainable
 from adapter_stilts.model.peft_adapters import LORA_TARGETS
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.training.job import NULL, Job
 
@@ -30,9 +30,9 @@ def peer_model(job: Job, labels: Sequence[str]) -> Any:
 
 def peer_backbone(job: Job) -> Backbone:
     """The backbone with our dropout: the recipe's on states, none on attention probabilities."""
-    config = copy.deepcopy(job.backbone.config)
-    config.hidden_dropout_prob, config.attention_probs_dropout_prob = job.recipe.dropout, 0.0
-    return replace(job.backbone, config=config)
+    backbone = replace(job.backbone)  # which reads a configuration of its own
+    backbone.config.hidden_dropout_prob, backbone.config.attention_probs_dropout_prob = job.recipe.dropout, 0.0
+    return backbone
 
 
 def peer_arrangement(job: Job) -> Arrangement:

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapter_stilts.model.backbone import Backbone, load_model
+from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.peft_adapters import activate_peft, add_peft_adapter, peft_parameters
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.schema import Recipe
 
 METHODS = ("lora", "dora", "ia3")

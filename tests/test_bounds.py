@@ -20,7 +20,9 @@ from helpers_training import Place, english_task
 from adapter_stilts import residue
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.zero_shot import evaluate
-from adapter_stilts.model.backbone import load_backbone, load_model, weight_map
+from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.model.backbone_files import weight_map
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.paths import resolve_repository
 from adapter_stilts.plain_text import csv_cell, markdown_cell
 from adapter_stilts.residue import remove

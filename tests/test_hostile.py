@@ -28,7 +28,8 @@ from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.evaluation.zero_shot import evaluate
-from adapter_stilts.model.backbone import load_backbone, load_model
+from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.report.content import make_report
 from adapter_stilts.runs.store import Run, RunStore, evaluation_folders
 from adapter_stilts.runs.tidy import CHECKPOINTS

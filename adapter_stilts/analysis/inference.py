@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import nctdtr, stdtr, stdtrit
 
 ALPHA = 0.05
@@ -50,6 +49,8 @@ def t_power(noncentrality: float, df: float, alpha: float = ALPHA) -> float:
 
 
 def _noncentrality(df: float, alpha: float, power: float) -> float:
+    from scipy.optimize import brentq  # a third of a second, which comparisons without it need not wait
+
     top = 4.0
     while t_power(top, df, alpha) < power:
         top *= 2

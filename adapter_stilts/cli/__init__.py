@@ -2,7 +2,8 @@
 
 Results go to standard output (with --json exactly one JSON document), progress and notes to standard error, all of it
 in UTF-8. Exit codes: 0, 1 for work that failed, 2 for bad usage or config, 130 for an interruption. Heavy modules
-(torch, transformers, adapters) are imported inside the commands: `--help` and `tasks` need none.
+(torch, transformers, adapters, peft, datasets) are imported inside the commands that compute with models: `--help`,
+`tasks`, `compare`, `study plan` and `study report` need none.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _show_plan(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate], 
 
 def _table(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate]) -> Table:
     """Runs by task, method and composition."""
-    from adapter_stilts.studies.execute import duration
+    from adapter_stilts.studies.estimate import duration
 
     rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, node in made.nodes.items():
@@ -178,7 +178,7 @@ def _how(node: Any) -> str:
 
 
 def _sums(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate], workers: int) -> list[str]:
-    from adapter_stilts.studies.execute import duration
+    from adapter_stilts.studies.estimate import duration
 
     about = _numbers(made, now, estimates, workers)
     lines = [f"{about['runs']} runs for {about['cells']} cells; {about['done']} done, {about['to_do']} to do"]

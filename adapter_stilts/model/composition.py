@@ -118,7 +118,7 @@ def choose_composition(method: str, compose: str | None, intermediates: int) -> 
 
 def check_recipe(recipe: Recipe, method: str, composition: str, intermediates: int, backbone: Backbone) -> None:
     """Raise UsageError for a recipe field that does not fit the method, composition or backbone."""
-    layers = backbone.config.num_hidden_layers
+    layers = backbone.summary.layers
     if recipe.layers is not None and method in USED_BY_METHOD["layers"] and layer_numbers(recipe.layers)[-1] >= layers:
         raise UsageError(f"--set layers: found {recipe.layers}, accepted layers 0 to {layers - 1} of {backbone.id}")
     if composition == "merge":

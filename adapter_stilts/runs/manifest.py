@@ -93,13 +93,12 @@ class Manifest(Sealed):
 
 def stored_backbone(backbone: Backbone) -> StoredBackbone:
     """What a run says of the backbone that it stands on."""
-    config = backbone.config
     return StoredBackbone(
         id=backbone.id,
         revision=backbone.revision,
         sha256=backbone.sha256,
-        hidden_size=config.hidden_size,
-        layers=config.num_hidden_layers,
+        hidden_size=backbone.summary.hidden_size,
+        layers=backbone.summary.layers,
     )
 
 

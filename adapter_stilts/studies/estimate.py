@@ -118,20 +118,27 @@ def _test_tokens(plan: Plan, node: Node, measured: Measured) -> float:
 
 
 def _default_speed(plan: Plan, method: str) -> float:
-    config = plan.backbone.config
-    width, inner = config.hidden_size, config.intermediate_size
-    weights = config.num_hidden_layers * (4 * width * width + 2 * width * inner)
+    sizes = plan.backbone.summary
+    width, inner = sizes.hidden_size, sizes.intermediate_size
+    weights = sizes.layers * (4 * width * width + 2 * width * inner)
     speed = WORK_PER_SECOND["cpu" if plan.device == "cpu" else "cuda"] / weights
     return speed * (FULL_SPEED if method == "full" else 1.0)
 
 
 def _default_bytes(plan: Plan, node: Node) -> int:
-    config, recipe = plan.backbone.config, node.job.recipe
-    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    sizes, recipe = plan.backbone.summary, node.job.recipe
+    width, inner, layers = sizes.hidden_size, sizes.intermediate_size, sizes.layers
     if node.job.method == "full":
-        return 4 * (config.vocab_size * width + layers * (4 * width * width + 2 * width * inner))
+        return 4 * (sizes.vocabulary * width + layers * (4 * width * width + 2 * width * inner))
     if node.job.method == "bottleneck":
         adapter = layers * 2 * width * width / recipe.reduction
     else:
         adapter = layers * 4 * width * recipe.rank
     return round(4 * adapter * (1 + len(node.over)))
+
+
+def duration(seconds: float) -> str:
+    """Such as 40 s, 12 min, 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"

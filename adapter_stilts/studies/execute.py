@@ -18,7 +18,7 @@ from adapter_stilts.runs.claims import Claims, Needs
 from adapter_stilts.runs.record import RECORD, read_record
 from adapter_stilts.runs.store import BUNDLE, Run, keep_of
 from adapter_stilts.runs.tidy import CHECKPOINTS, FAILURES
-from adapter_stilts.studies.estimate import Estimate, estimate
+from adapter_stilts.studies.estimate import Estimate, duration, estimate
 from adapter_stilts.studies.plan import Node, Plan, evaluation_of, states
 from adapter_stilts.studies.pools import Here, Pool, Processes
 from adapter_stilts.studies.work import Order, Outcome, Site
@@ -243,13 +243,6 @@ def _told(work: _Work, workers: int) -> str:
     others = f", {len(theirs)} with another process" if theirs else ""
     mine = f"{len(work.done_here())} of {len(work.todo) - len(theirs)} runs"
     return f"{mine}{failed}{others}; about {duration(left)} left"
-
-
-def duration(seconds: float) -> str:
-    """Such as 40 s, 12 min, 3.4 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"
 
 
 def _look_elsewhere(work: _Work, reporter: Reporter, workers: int) -> None:

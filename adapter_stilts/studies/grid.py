@@ -10,7 +10,7 @@ from typing import Any
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS, unused_fields
 from adapter_stilts.schema import Task, setting_text
 from adapter_stilts.study_schema import ALL_LAYERS, DEFAULT_GROUP, Exclusion, Override, Study
-from adapter_stilts.training.api import find_tasks
+from adapter_stilts.tasks.catalog import find_tasks
 
 # Compositions that stand on a group of intermediates; the others stand on one.
 GROUPED = ("fuse", "merge", "bake")

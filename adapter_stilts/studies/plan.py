@@ -11,7 +11,7 @@ from typing import Any, Literal
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.scored_task import check_languages, evaluation_name, language_identities
 from adapter_stilts.evaluation.scores import SCORES
-from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.model.backbone import Backbone, find_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.runs.manifest import stored_backbone
@@ -89,7 +89,7 @@ def make_plan(
     Raises UsageError for a cell that cannot be trained as it is asked for, StiltsError for data that are not there.
     """
     mirror = mirror_dir(mirror)
-    base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone or study.backbone, mirror=mirror)
+    base = backbone if isinstance(backbone, Backbone) else find_backbone(backbone or study.backbone, mirror=mirror)
     device = device or default_device()
     store = store if isinstance(store, RunStore) else RunStore(store)
     tidy(store)

@@ -1,11 +1,14 @@
 """Find and check tasks: those shipped as task_configs/*.yaml and a user's own YAML files."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
 from adapter_stilts import backbone_names
+from adapter_stilts.arguments import listed
 from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.languages import language
 from adapter_stilts.paths import is_file, user_path
@@ -15,7 +18,10 @@ from adapter_stilts.tasks.conllu import misc_key
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.yaml_complaints import Location, did_you_mean
 
-__all__ = ["Task", "all_tasks", "find_task"]
+__all__ = ["Named", "Task", "all_tasks", "find_task", "find_tasks"]
+
+# What a request may name a task by: its name, a YAML file, or the task itself.
+Named = str | Path | Task
 
 SPLITS = ("train", "validation", "test")
 
@@ -41,6 +47,27 @@ def find_task(name_or_path: str | Path) -> Task:
     path = path.resolve()
     status = path.stat()
     return _load(path, status.st_mtime_ns, status.st_size)
+
+
+def find_tasks(task: Named | Sequence[Named]) -> list[Task]:
+    """The tasks that a request names; a text may name several with + between. Raises UsageError."""
+    if isinstance(task, str):
+        names = task.split("+") if not is_file(user_path(task)) else [task]
+        tasks = [find_task(name) for name in names]
+    elif isinstance(task, (Path, Task)):
+        tasks = [task if isinstance(task, Task) else find_task(task)]
+    else:
+        accepted = "tasks: names, paths or Task objects"
+        tasks = [own for one in listed("task", task, (str, Path, Task), accepted) for own in find_tasks(one)]
+        if not tasks:
+            raise UsageError("task: found none, accepted one or more")
+    names = [own.name for own in tasks]
+    for own in tasks:
+        if names.count(own.name) > 1:
+            raise UsageError(f"task {own.name}: found twice, accepted once among the tasks that train together")
+        if own.kind == "masked_lm" and len(tasks) > 1:
+            raise UsageError(f"task {own.name}: masked language modelling is mixed in with --set mlm_share=SHARE")
+    return tasks
 
 
 def all_tasks() -> list[Task]:

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from adapter_stilts.tasks.inventory import refuse_strange_labels
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.sequences import EncodedSequence
 from adapter_stilts.tasks.table_cache import cached_table, write_table
+from adapter_stilts.tasks.tokenizing import tokenizer_hash
 
 # Raise it when the encoding changes what a model sees: cached files and run names change with it.
 ENCODING_VERSION = 1
@@ -235,21 +235,6 @@ def reading_of(task: Task, language: str) -> dict[str, Any]:
         "data": task.data.model_dump(mode="json", exclude=places),
         "language": task.data.languages[language].model_dump(mode="json", exclude=places, exclude_none=True),
     }
-
-
-@lru_cache(maxsize=2)
-def tokenizer_hash(tokenizer: Any) -> str:
-    """Hash of a fast tokenizer: vocabulary, normaliser and all, but not the truncation and padding of its last call."""
-    backend = tokenizer.backend_tokenizer
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
-    text = backend.to_str()
-    if truncation is not None:
-        backend.enable_truncation(**truncation)
-    if padding is not None:
-        backend.enable_padding(**padding)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _split_of(table: pa.Table) -> EncodedSplit:

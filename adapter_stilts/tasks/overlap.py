@@ -16,8 +16,9 @@ from safetensors.numpy import load_file, save_file
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.files import atomic_file, open_to_readers
 from adapter_stilts.paths import cache_dir, sha256_file
-from adapter_stilts.tasks.encode import EncodedSplit, tokenizer_hash
+from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.table_cache import cached_table, write_table
+from adapter_stilts.tasks.tokenizing import tokenizer_hash
 from adapter_stilts.trust import regular_file
 
 # Shorter texts say nothing: greetings, by-lines and headings repeat by chance. 30 letters, spaces not counted, are six

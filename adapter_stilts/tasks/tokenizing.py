@@ -7,6 +7,7 @@ which one turns up is tokenised again by a copy of the tokenizer that cannot mat
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -93,3 +94,18 @@ def _plain(tokenizer: Any) -> Tokenizer:
     plain.no_truncation()
     plain.no_padding()
     return plain
+
+
+@lru_cache(maxsize=2)
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Hash of a fast tokenizer: vocabulary, normaliser and all, but not the truncation and padding of its last call."""
+    backend = tokenizer.backend_tokenizer
+    truncation, padding = backend.truncation, backend.padding
+    backend.no_truncation()
+    backend.no_padding()
+    text = backend.to_str()
+    if truncation is not None:
+        backend.enable_truncation(**truncation)
+    if padding is not None:
+        backend.enable_padding(**padding)
+    return hashlib.sha256(text.encode()).hexdigest()

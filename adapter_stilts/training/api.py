@@ -18,7 +18,7 @@ from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.masked_lm_head import pretrained_head
-from adapter_stilts.paths import exists, is_file, mirror_dir, sha256_file, user_path
+from adapter_stilts.paths import exists, mirror_dir, sha256_file, user_path
 from adapter_stilts.progress import say
 from adapter_stilts.runs.bundle import save_bundle
 from adapter_stilts.runs.claims import Claims
@@ -27,7 +27,7 @@ from adapter_stilts.runs.record import Control, Cost, read_record, write_record
 from adapter_stilts.runs.store import BUNDLE, TRAINED_ON, Keep, Run, RunStore, bundle_of, check_copy
 from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
-from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.tasks.catalog import Named, find_task, find_tasks
 from adapter_stilts.tasks.overlap import write_signatures
 from adapter_stilts.threads import computing_with, thread_count
 from adapter_stilts.training.build import build_model
@@ -48,7 +48,6 @@ from adapter_stilts.training.refusals import check_control
 from adapter_stilts.training.request import check_request, make_job, present_languages
 from adapter_stilts.training.trainer import fit
 
-Named = str | Path | Task
 Underneath = str | Path | Task | Run
 
 
@@ -194,27 +193,6 @@ def _say_nothing_learnt(run: Run) -> None:
     )
     if line and record.control is None:
         say(f"{run.name}: {line}")
-
-
-def find_tasks(task: Named | Sequence[Named]) -> list[Task]:
-    """The tasks that a request names; a text may name several with + between. Raises UsageError."""
-    if isinstance(task, str):
-        names = task.split("+") if not is_file(user_path(task)) else [task]
-        tasks = [find_task(name) for name in names]
-    elif isinstance(task, (Path, Task)):
-        tasks = [task if isinstance(task, Task) else find_task(task)]
-    else:
-        accepted = "tasks: names, paths or Task objects"
-        tasks = [own for one in listed("task", task, (str, Path, Task), accepted) for own in find_tasks(one)]
-        if not tasks:
-            raise UsageError("task: found none, accepted one or more")
-    names = [own.name for own in tasks]
-    for own in tasks:
-        if names.count(own.name) > 1:
-            raise UsageError(f"task {own.name}: found twice, accepted once among the tasks that train together")
-        if own.kind == "masked_lm" and len(tasks) > 1:
-            raise UsageError(f"task {own.name}: masked language modelling is mixed in with --set mlm_share=SHARE")
-    return tasks
 
 
 def check_kinds(**arguments: Any) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from adapter_stilts.model.backbone import load_model
 from adapter_stilts.model.bottleneck import add_bottleneck, add_fusion, add_null, average_bottlenecks
 from adapter_stilts.model.composition import MERGES, PEFT_METHODS
 from adapter_stilts.model.dropout import pack_dropout
@@ -16,6 +15,7 @@ from adapter_stilts.model.packing import install
 from adapter_stilts.model.parts import activate, quiet_adapters, set_dropout, set_trainable
 from adapter_stilts.model.peft_adapters import add_peft_adapter, bake_peft_adapters
 from adapter_stilts.model.peft_merge import merge_peft_adapters
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.runs.bundle import load_adapter, load_encoder, masked_lm_weights
 from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import bundle_of, checked_bundle

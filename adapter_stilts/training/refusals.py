@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import SHAPE
@@ -14,12 +12,24 @@ from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Recipe, Task
 from adapter_stilts.training.job import MASKED_LM_HEAD, MERGED, NULL, adapter_name
 
+# Attributes of PyTorch's ModuleDict, with what `transformers` adds, that a task's name could be: written down, so that
+# a plan needs neither.
+MODULE_ATTRIBUTES = """
+T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches
+eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys
+load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters pop
+register_backward_hook register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+set_submodule share_memory smart_apply state_dict to to_empty train training type update values xpu zero_grad
+"""
+
 
 def check_names(tasks: Sequence[Task]) -> None:
     """Raise UsageError for a name that is taken: those of adapters and heads are attributes of PyTorch modules."""
     for task in tasks:
         name = adapter_name(task.name)
-        if name in (MERGED, NULL, MASKED_LM_HEAD) or hasattr(nn.ModuleDict(), name):
+        if name in (MERGED, NULL, MASKED_LM_HEAD) or name in MODULE_ATTRIBUTES.split():
             raise UsageError(f"task {task.name}: found a name that a model's parts have, accepted another name")
 
 

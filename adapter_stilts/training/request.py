@@ -22,7 +22,7 @@ from adapter_stilts.runs.record import Control
 from adapter_stilts.runs.store import Run, content_hash
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.data import MissingData, data_identity
-from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of, tokenizer_hash
+from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of
 from adapter_stilts.tasks.recipes import recipe_for
 from adapter_stilts.training.job import Job, MaskedLM
 from adapter_stilts.training.refusals import (
@@ -108,7 +108,7 @@ def _identity(job: Job, known: Remembered) -> dict[str, Any]:
     return {
         "training": TRAINING_VERSION,
         "backbone": job.backbone.sha256,
-        "tokenizer": tokenizer_hash(job.backbone.tokenizer),
+        "tokenizer": job.backbone.summary.tokenizer_sha256,
         "tasks": [known(_task_identity, own, job.languages or (own.train_language,), job.mirror) for own in job.tasks],
         "method": job.method,
         "composition": job.composition,

@@ -15,7 +15,8 @@ from helpers_tiny import tiny_backbone_folder
 from helpers_training import random_split
 from transformers import XLMRobertaTokenizerFast
 
-from adapter_stilts.model.backbone import load_backbone, load_model
+from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.training.inference import INFERENCE_TOKENS

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from adapter_stilts.model import attention
 from adapter_stilts.model.attention import SHORT, packed_attention
-from adapter_stilts.model.backbone import load_backbone, load_model
+from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
+from adapter_stilts.model.pretrained import load_model
 
 HEADS, SIZE = 2, 3
 LENGTHS = {

@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
-from adapter_stilts.model.backbone import PINNED_REVISIONS, load_backbone, load_model
+from adapter_stilts.model.backbone import PINNED_REVISIONS, Backbone, find_backbone, load_backbone
+from adapter_stilts.model.pretrained import load_model
+from adapter_stilts.tasks.tokenizing import tokenizer_hash
 
 TEXT = "Hello world of the 你好世界 дом"
 BASE = "FacebookAI/xlm-roberta-base"
@@ -137,6 +139,41 @@ def test_identity_is_content_not_place(tiny: Path, tmp_path: Path) -> None:
     assert len(seen) == 3
     with pytest.raises(UsageError, match=r"tokenizer\.json: not a tokenizer"):
         load_backbone(str(tiny))
+
+
+def test_a_backbone_that_is_found_is_the_one_that_is_loaded(tiny: Path) -> None:
+    """Whether its files were read before or not; what waits is read when it is asked for."""
+    loaded = load_backbone(str(tiny))
+    new = find_backbone(str(tiny))
+    assert new.summary == loaded.summary
+    known = find_backbone(str(tiny))
+    assert not {"config", "tokenizer"} & vars(known).keys()
+    assert known == new == loaded
+    assert known.summary.tokenizer_sha256 == tokenizer_hash(loaded.tokenizer)
+    config = loaded.config
+    sizes = (config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size)
+    about = known.summary
+    assert (about.hidden_size, about.layers, about.intermediate_size, about.vocabulary) == sizes == (32, 2, 128, 500)
+    assert known.tokenizer(TEXT).input_ids == loaded.tokenizer(TEXT).input_ids
+
+
+def test_changed_files_are_read_again_and_refused_alike(tiny: Path) -> None:
+    def refused(look: Callable[[str], Backbone]) -> str:
+        with pytest.raises(UsageError) as error:
+            look(str(tiny))
+        return str(error.value)
+
+    assert find_backbone(str(tiny)).summary.layers == 2
+    edit_json(tiny / "config.json", vocab_size=5)
+    assert refused(find_backbone) == refused(load_backbone)
+    assert "500 pieces, but config.json says vocab_size 5" in refused(find_backbone)
+    edit_json(tiny / "config.json", vocab_size=500)
+    (tiny / "model.safetensors").unlink()
+    assert refused(find_backbone) == refused(load_backbone)
+    assert "found no weights" in refused(find_backbone)
+    (tiny / "tokenizer.json").unlink()
+    assert refused(find_backbone) == refused(load_backbone)
+    assert "tokenizer.json: missing" in refused(find_backbone)
 
 
 def test_mirror_serves_a_hub_id(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from helpers_training import random_split
 from torch import Tensor, nn
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
+from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.model.bottleneck import (
     NULL_LENGTH,
     NULL_SHARE,
@@ -34,6 +34,7 @@ from adapter_stilts.model.bottleneck import (
     whole_fusions,
 )
 from adapter_stilts.model.packing import install
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import tagging

@@ -6,9 +6,10 @@ import pytest
 import torch
 from helpers_tiny import tiny_backbone_folder
 
-from adapter_stilts.model.backbone import load_backbone, load_model
+from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.model.dropout import PackedDropout
 from adapter_stilts.model.parts import set_dropout
+from adapter_stilts.model.pretrained import load_model
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

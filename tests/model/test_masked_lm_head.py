@@ -13,8 +13,9 @@ from torch import Tensor
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.model.backbone import load_backbone, load_model
+from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.model.masked_lm_head import MaskedLMHead, has_masked_lm_head, pretrained_head
+from adapter_stilts.model.pretrained import load_model
 
 CANDIDATES = np.array([4, 17, 18, 250, 498])
 IDS = torch.tensor([[0, 10, 499, 30, 499, 2]])

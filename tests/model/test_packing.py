@@ -12,9 +12,10 @@ from helpers_tiny import tiny_backbone_folder
 from helpers_training import random_split
 from torch import Tensor
 
-from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
+from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import classification, tagging
 from adapter_stilts.training.batches import pack

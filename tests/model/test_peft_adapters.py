@@ -12,7 +12,7 @@ from helpers_tiny import tiny_backbone_folder
 from torch import Tensor
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
+from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
 from adapter_stilts.model.peft_adapters import (
@@ -23,6 +23,7 @@ from adapter_stilts.model.peft_adapters import (
     remove_peft_adapter,
 )
 from adapter_stilts.model.peft_files import load_peft_adapter, save_peft_adapter
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.schema import Recipe
 
 

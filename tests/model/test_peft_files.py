@@ -14,9 +14,10 @@ from helpers_tiny import tiny_backbone_folder
 from safetensors.torch import load_file, save_file
 
 from adapter_stilts.errors import StiltsError
-from adapter_stilts.model.backbone import Backbone, load_backbone, load_model
+from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.model.peft_adapters import activate_peft, add_peft_adapter, bake_peft_adapters
 from adapter_stilts.model.peft_files import load_peft_adapter, save_peft_adapter
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.schema import Recipe
 
 

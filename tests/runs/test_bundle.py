@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import adapters.utils
 import numpy as np
+import peft.utils
 import pytest
 import torch
 from helpers_tiny import tiny_backbone_folder
@@ -16,7 +18,9 @@ from helpers_training import Place, english_task, pairs_task
 from safetensors.torch import load_file
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model import peft_files
 from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.runs import manifest
 from adapter_stilts.runs.bundle import load_bundle
 from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import Run
@@ -243,3 +247,25 @@ def test_of_a_backbone_in_a_folder_the_bundle_has_its_name(place: Place) -> None
     assert read_manifest(run.bundle).backbone.id == "tiny"
     assert run.record.backbone.id == str(place.folder / "tiny")  # where evaluation finds it
     assert json.loads((run.bundle / "tags" / "adapter_config.json").read_text())["model_name"] == "tiny"
+
+
+def test_files_have_the_names_that_the_libraries_give_them() -> None:
+    """They are written down so that a manifest is read without either library."""
+    ours = (manifest.SETUP, manifest.ADAPTER_CONFIG, manifest.ADAPTER_WEIGHTS, manifest.FUSION_CONFIG)
+    assert ours == (
+        adapters.utils.SETUP_CONFIG_NAME,
+        adapters.utils.CONFIG_NAME,
+        adapters.utils.SAFE_WEIGHTS_NAME,
+        adapters.utils.ADAPTERFUSION_CONFIG_NAME,
+    )
+    heads = (manifest.FUSION_WEIGHTS, manifest.HEAD_CONFIG, manifest.HEAD_WEIGHTS)
+    assert heads == (
+        adapters.utils.SAFE_ADAPTERFUSION_WEIGHTS_NAME,
+        adapters.utils.HEAD_CONFIG_NAME,
+        adapters.utils.SAFE_HEAD_WEIGHTS_NAME,
+    )
+    assert (manifest.PEFT_CONFIG, manifest.PEFT_WEIGHTS) == (
+        peft.utils.CONFIG_NAME,
+        peft.utils.SAFETENSORS_WEIGHTS_NAME,
+    )
+    assert (manifest.PEFT_CONFIG, manifest.PEFT_WEIGHTS) == (peft_files.CONFIG, peft_files.WEIGHTS)

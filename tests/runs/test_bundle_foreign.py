@@ -14,7 +14,7 @@ from helpers_training import Place, english_task, make_place
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adapter_stilts.model.backbone import load_model
+from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.runs.bundle import load_bundle
 from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import Run

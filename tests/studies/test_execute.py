@@ -25,8 +25,8 @@ from adapter_stilts.runs.store import RunStore, keep_of
 from adapter_stilts.runs.tidy import FAILURES
 from adapter_stilts.studies import execute as executing
 from adapter_stilts.studies import work
-from adapter_stilts.studies.estimate import Estimate
-from adapter_stilts.studies.execute import Interrupted, Result, duration, execute
+from adapter_stilts.studies.estimate import Estimate, duration
+from adapter_stilts.studies.execute import Interrupted, Result, execute
 from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
 from adapter_stilts.studies.work import Order, Outcome, is_full_disk

@@ -23,12 +23,12 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks import encode as encode_module
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import load_split
-from adapter_stilts.tasks.encode import EncodedSplit, encode_columns, encode_split, tokenizer_hash
+from adapter_stilts.tasks.encode import EncodedSplit, encode_columns, encode_split
 from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import classification, tagging
 from adapter_stilts.tasks.scoring import score
 from adapter_stilts.tasks.sequences import EncodedSequence
-from adapter_stilts.tasks.tokenizing import tokenize_words
+from adapter_stilts.tasks.tokenizing import tokenize_words, tokenizer_hash
 from adapter_stilts.training import inference
 from adapter_stilts.training.batches import Batch
 from adapter_stilts.training.inference import predict_labels

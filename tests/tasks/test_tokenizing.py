@@ -7,9 +7,8 @@ import pytest
 from helpers_tiny import tiny_backbone_folder
 
 from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.tasks.encode import tokenizer_hash
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.tasks.tokenizing import tokenize_examples, tokenize_texts, tokenize_words
+from adapter_stilts.tasks.tokenizing import tokenize_examples, tokenize_texts, tokenize_words, tokenizer_hash
 
 NAMES = ["<s>", "</s>", "<pad>", "<unk>", "<mask>"]
 

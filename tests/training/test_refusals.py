@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from helpers_tiny import tiny_backbone_folder
 from helpers_training import ENGLISH, Place, draw_sentences, english_task, make_place, write_conllu, write_task
+from torch import nn
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Task
+from adapter_stilts.training.refusals import MODULE_ATTRIBUTES
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +279,8 @@ def test_an_intermediate_that_does_not_exist_is_refused_before_any_is_trained(pl
     assert "neither a run nor a task" in refusal(place, over=[str(other.path), "typo"])
     assert "a control is an intermediate" in refusal(place, over=[str(other.path)], control="random")
     assert "found both for one run" in refusal(place, limit=5, match_tokens=50)
+
+
+def test_names_of_a_models_parts_are_all_written_down() -> None:
+    """A task's name begins with a letter or a digit. Other versions of PyTorch may have others: add them."""
+    assert {name for name in dir(nn.ModuleDict()) if not name.startswith("_")} - set(MODULE_ATTRIBUTES.split()) == set()
