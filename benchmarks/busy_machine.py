@@ -31,13 +31,13 @@ from adapters import AdapterTrainer
 from transformers.utils import logging as transformers_logging
 
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.paths import atomic_write_text, mirror_dir
 from adapter_stilts.progress import quiet_libraries, say
 from adapter_stilts.runs.record import package_versions
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.threads import computing_with, usable_cores
-from adapter_stilts.training.data import load_training_data
 from benchmarks.contenders import Size, check_task, job_of
 from benchmarks.machine import describe_machine, portable
 from benchmarks.measuring import Measured, Sample, Variant

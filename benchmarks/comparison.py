@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from adapter_stilts.engine.predicting import INFERENCE_TOKENS
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import TrainingData
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Task
-from adapter_stilts.training.data import TrainingData
-from adapter_stilts.training.inference import INFERENCE_TOKENS
-from adapter_stilts.training.job import Job
 from benchmarks.contenders import PREDICTIONS, SHAPES, Size, job_of, prediction_contenders, training_contenders
 from benchmarks.hardware import matrix_rate, operations
 from benchmarks.measuring import Contender, Sample, measure_group

@@ -12,15 +12,15 @@ from typing import Any
 from adapters import AdapterTrainer
 from transformers import Trainer
 
+from adapter_stilts.engine.predicting import INFERENCE_TOKENS, SCORING_PRECISION
 from adapter_stilts.errors import UsageError
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.request import make_job
+from adapter_stilts.jobs.training_data import TrainingData
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Task
 from adapter_stilts.training.api import train
-from adapter_stilts.training.data import TrainingData
-from adapter_stilts.training.inference import INFERENCE_TOKENS, SCORING_PRECISION
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.request import make_job
 from benchmarks.measuring import Contender, Sample, Variant
 from benchmarks.ours import EXECUTIONS, our_inference, our_training
 from benchmarks.peer_models import peer_model

@@ -25,6 +25,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from statistics import fmean
 
+from adapter_stilts.engine.step import NotFinite
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.files import atomic_write_text
 from adapter_stilts.model.backbone import Backbone, load_backbone
@@ -33,7 +34,6 @@ from adapter_stilts.progress import say
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training.api import train
-from adapter_stilts.training.step import NotFinite
 from benchmarks.cells import command_of
 from benchmarks.machine import describe_machine
 

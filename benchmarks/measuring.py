@@ -12,8 +12,8 @@ import torch
 from datasets import Dataset
 
 from adapter_stilts.errors import UsageError
+from adapter_stilts.jobs.training_data import TrainingData
 from adapter_stilts.progress import say
-from adapter_stilts.training.data import TrainingData
 
 _VERSIONS = 64
 

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapter_stilts.engine.batches import Batch, cut_batches
+from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.embedding_rows import reachable_rows
+from adapter_stilts.engine.predicting import INFERENCE_TOKENS, predict_labels
+from adapter_stilts.engine.step import Step
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
 from adapter_stilts.model.compiled import is_compiled
 from adapter_stilts.model.parts import count_parameters
 from adapter_stilts.progress import progress
-from adapter_stilts.training.batches import Batch, cut_batches
-from adapter_stilts.training.build import build_model
-from adapter_stilts.training.data import TrainingData, TrainingPart
-from adapter_stilts.training.embedding_rows import reachable_rows
 from adapter_stilts.training.execution import Execution, make_step
-from adapter_stilts.training.inference import INFERENCE_TOKENS, predict_labels
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.plan import plan_epochs
-from adapter_stilts.training.step import Step
+from adapter_stilts.training.schedule import plan_epochs
 from adapter_stilts.training.trainer import Fitted, reachable_ids, train_epoch
 from benchmarks.measuring import Measured, Sample, Variant, now
 

@@ -11,6 +11,7 @@ from adapters.composition import Fuse
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import XLMRobertaForTokenClassification
 
+from adapter_stilts.jobs.job import NULL, Job
 from adapter_stilts.model.arrangement import Arrangement, arrange
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.bottleneck import add_bottleneck
@@ -18,7 +19,6 @@ from adapter_stilts.model.parts import activate, quiet_adapters, set_trainable
 from adapter_stilts.model.peft_adapters import LORA_TARGETS
 from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.training.job import NULL, Job
 
 
 def peer_model(job: Job, labels: Sequence[str]) -> Any:

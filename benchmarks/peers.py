@@ -14,9 +14,9 @@ from transformers import DataCollatorForTokenClassification, Trainer, TrainerCal
 from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import OptimizerNames
 
+from adapter_stilts.jobs.job import Job
 from adapter_stilts.model.parts import count_parameters
 from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.training.job import Job
 from benchmarks.measuring import Measured, Sample, Variant, now
 
 # `group_by_length` sorts within windows of a quarter of the data, at most 50 batches (get_length_grouped_indices in

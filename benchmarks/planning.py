@@ -23,12 +23,12 @@ from typing import Any
 from adapter_stilts.evaluation.scored_task import evaluation_name
 from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.files import atomic_write_text
+from adapter_stilts.jobs.training_data import TrainingData, load_training_data
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs.record import Cost, read_record, write_record
 from adapter_stilts.runs.store import EVALUATIONS, Run
 from adapter_stilts.studies.plan import Node, Plan, make_plan, states
 from adapter_stilts.studies.reading import read_study
-from adapter_stilts.training.data import TrainingData, load_training_data
 from adapter_stilts.training.describe import record_of
 from adapter_stilts.training.trainer import Fitted
 from benchmarks.machine import describe_machine

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from adapter_stilts.engine.predicting import HALF, predict_labels
 from adapter_stilts.evaluation.scored_task import TEST_SEED, language_identities, task_of
 from adapter_stilts.evaluation.zero_shot import load_run
 from adapter_stilts.files import atomic_write_text
@@ -33,7 +34,6 @@ from adapter_stilts.tasks.encode import encode_split
 from adapter_stilts.tasks.scoring import score
 from adapter_stilts.training.api import train
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.training.inference import HALF, predict_labels
 from benchmarks.machine import describe_machine
 from benchmarks.ours import EXECUTIONS
 from benchmarks.rounded_products import RoundedProducts

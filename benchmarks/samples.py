@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import TrainingData
 from adapter_stilts.tasks.data import MissingData
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
-from adapter_stilts.training.data import TrainingData
-from adapter_stilts.training.job import Job
 from benchmarks.measuring import Sample
 from benchmarks.peers import peer_rows
 

@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
+from adapter_stilts.engine.device import default_precision
 from adapter_stilts.files import atomic_write_text
+from adapter_stilts.jobs.training_data import TrainingData, load_training_data
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.model.embedded import build_embedded
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import concatenate
-from adapter_stilts.training.data import TrainingData, load_training_data
-from adapter_stilts.training.device import default_precision
 from adapter_stilts.training.execution import Execution
 from benchmarks.chart import INK, PAPER, text
 from benchmarks.contenders import Size, job_of

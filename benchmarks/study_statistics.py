@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from adapter_stilts.analysis.answer import answer
-from adapter_stilts.analysis.effects import Effects, fit_effects
-from adapter_stilts.analysis.observations import CELLS, Observation
 from adapter_stilts.files import atomic_write_text
 from adapter_stilts.progress import say
+from adapter_stilts.statistics.effects import Effects, fit_effects
+from adapter_stilts.statistics.observations import CELLS, Observation
 from benchmarks.machine import describe_machine
 
 Z = 1.959963984540054

@@ -26,14 +26,14 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
+from adapter_stilts.engine.predicting import INFERENCE_TOKENS
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.files import atomic_write_text
+from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.runs.record import package_versions
 from adapter_stilts.tasks.catalog import find_task
-from adapter_stilts.training.data import load_training_data
-from adapter_stilts.training.inference import INFERENCE_TOKENS
 from benchmarks.chart import write_chart
 from benchmarks.comparison import PREDICTION_SIZE, Comparison
 from benchmarks.contenders import (

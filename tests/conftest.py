@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from helpers_training import Place
+    from support.training import Place
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +27,6 @@ def hub_mirror() -> Path:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A tiny backbone and an empty store of runs in the test's own folder. A module whose tests share runs defines its
     own `place`."""
-    from helpers_training import make_place  # PyTorch, which most tests of tables do not need
+    from support.training import make_place  # PyTorch, which most tests of tables do not need
 
     return make_place(tmp_path, monkeypatch)

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers_cli import command
-from helpers_hostile import reseal_bundle
-from helpers_tiny import tiny_backbone_folder
-from helpers_training import Place, english_task
+from support.cli import command
+from support.hostile import reseal_bundle
+from support.tiny import tiny_backbone_folder
+from support.training import Place, english_task
 
 from adapter_stilts import residue
 from adapter_stilts.errors import StiltsError, UsageError

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers_fake_study import study_of
-from helpers_hostile import (
+from support.fake_study import study_of
+from support.hostile import (
     RUN_MUTATIONS,
     checkpoint_mutation,
     mirror_mutation,
     snapshot,
     training_checkpoint_mutation,
 )
-from helpers_training import Cut, Place, cut_after, english_task, make_place
+from support.training import Cut, Place, cut_after, english_task, make_place
 
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.errors import StiltsError

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_training import Place, english_task
+from support.training import Place, english_task
 from transformers import XLMRobertaModel
 
 from adapter_stilts import memory

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers_records import write_run
+from support.records import write_run
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.scores import read_scores
@@ -190,7 +190,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_points_elsewhere(tmp_path: Path) -> None:
-    from helpers_tiny import tiny_backbone_folder
+    from support.tiny import tiny_backbone_folder
 
     folder = tiny_backbone_folder(tmp_path / "tiny")
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "../elsewhere"}')

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers_records import under, write_run
-from helpers_studies import make_study_place, plan_of, write_study
+from support.records import under, write_run
+from support.studies import make_study_place, plan_of, write_study
 
 from adapter_stilts.model import backbone as backbones
 from adapter_stilts.model.backbone import find_backbone
@@ -57,7 +57,7 @@ def test_the_list_of_libraries_is_not_always_empty() -> None:
         "studies.estimate",
         "studies.grid",
         "studies.plan",
-        "training.request",
+        "jobs.request",
     ],
 )
 def test_modules(module: str) -> None:
@@ -107,7 +107,7 @@ def test_a_plan_without_a_device_asks_pytorch_only_where_a_driver_is(
 ) -> None:
     code = """\
 import sys
-from adapter_stilts.training import device
+from adapter_stilts.engine import device
 device._has_driver = lambda: {driver}
 print(device.default_device(), "torch" in sys.modules)
 """

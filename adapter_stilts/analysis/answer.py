@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adapter_stilts.analysis.effects import Contrast, Effects
-from adapter_stilts.analysis.inference import ALPHA
+from adapter_stilts.statistics.effects import Contrast, Effects
+from adapter_stilts.statistics.small_samples import ALPHA
 
 WHO = "syntactic and semantic intermediate tasks"
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from adapter_stilts.analysis.bootstrap import SEEDS, Interval, resampled_difference, seed_interval, sentence_interval
 from adapter_stilts.analysis.comparable import Group, choose_evaluations, comparable_groups, left_out_note
 from adapter_stilts.analysis.learnt import unlearnt
 from adapter_stilts.analysis.rows import (
@@ -34,6 +33,7 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.languages import language
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.runs.tidy import tidy
+from adapter_stilts.statistics.bootstrap import SEEDS, Interval, resampled_difference, seed_interval, sentence_interval
 
 # The runs of each row, by seed.
 Rows = Mapping[RowKey, Mapping[int, Scored]]

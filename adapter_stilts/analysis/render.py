@@ -8,10 +8,10 @@ from typing import Literal
 
 from rich.table import Table as RichTable
 
-from adapter_stilts.analysis.bootstrap import SEEDS
 from adapter_stilts.analysis.table import Delta, Row, Table
 from adapter_stilts.languages import language
 from adapter_stilts.plain_text import markdown_cell, markdown_text
+from adapter_stilts.statistics.bootstrap import SEEDS
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapter_stilts.analysis.bootstrap import Ratio
 from adapter_stilts.analysis.table import zero_shot_codes
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.predictions import read_columns, read_predictions
 from adapter_stilts.evaluation.scores import SCORES, Scores, evaluations_of
 from adapter_stilts.runs.store import Run
+from adapter_stilts.statistics.bootstrap import Ratio
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.metrics import Array, Metric
 from adapter_stilts.tasks.scoring import example_counts, majority_score

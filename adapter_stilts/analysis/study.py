@@ -11,14 +11,14 @@ import numpy as np
 
 from adapter_stilts.analysis.comparable import comparable_groups
 from adapter_stilts.analysis.compare import Rows, rows_of
-from adapter_stilts.analysis.effects import Effects, fit_effects
-from adapter_stilts.analysis.observations import CELLS, Observation
-from adapter_stilts.analysis.resample import RESAMPLES
 from adapter_stilts.analysis.rows import RowKey, full_references, none_references
 from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.scores import read_scores
 from adapter_stilts.runs.record import Record
+from adapter_stilts.statistics.effects import Effects, fit_effects
+from adapter_stilts.statistics.observations import CELLS, Observation
+from adapter_stilts.statistics.resample import RESAMPLES
 from adapter_stilts.studies.plan import StudyRun
 
 Reference = Literal["none", "full", "random"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from adapter_stilts.analysis.bootstrap import Interval
+from adapter_stilts.statistics.bootstrap import Interval
 
 Over = Literal["test sentences", "seeds and test sentences"]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from adapter_stilts.engine.device import default_device
+from adapter_stilts.engine.predicting import predict_labels
 from adapter_stilts.evaluation.documents import read_document
 from adapter_stilts.evaluation.scored_task import require_labels
 from adapter_stilts.evaluation.zero_shot import load_run
@@ -19,8 +21,6 @@ from adapter_stilts.runs.store import Run
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.threads import computing_with, thread_count
-from adapter_stilts.training.device import default_device
-from adapter_stilts.training.inference import predict_labels
 
 # Examples that are encoded and predicted at a time: a large file never stands encoded in memory as a whole.
 PORTION = 2_000

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 
 from adapter_stilts.arguments import whole_number
+from adapter_stilts.engine.bundle import load_bundle
+from adapter_stilts.engine.device import default_device
+from adapter_stilts.engine.predicting import SCORING_PRECISION, predict_labels
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.predictions import (
     PREDICTIONS,
@@ -29,11 +32,11 @@ from adapter_stilts.evaluation.scored_task import (
 )
 from adapter_stilts.evaluation.scores import SCORES, Scores, mean_without, note_scores, read_scores, write_scores
 from adapter_stilts.files import atomic_file
+from adapter_stilts.jobs.leaks import leaks_of_run, refuse_scored_leaks
 from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress, say
-from adapter_stilts.runs.bundle import load_bundle
 from adapter_stilts.runs.claims import weights_in_use
 from adapter_stilts.runs.leaks import Leak
 from adapter_stilts.runs.manifest import Manifest
@@ -55,9 +58,6 @@ from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.scoring import majority_score, score
 from adapter_stilts.threads import computing_with, thread_count
-from adapter_stilts.training.device import default_device
-from adapter_stilts.training.inference import SCORING_PRECISION, predict_labels
-from adapter_stilts.training.leaks import leaks_of_run, refuse_scored_leaks
 from adapter_stilts.trust import regular_file
 
 

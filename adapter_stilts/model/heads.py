@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from adapter_stilts.training.batches import Batch
+    from adapter_stilts.engine.batches import Batch
 
 
 def unit_states(pieces: Tensor, batch: Batch) -> Tensor:

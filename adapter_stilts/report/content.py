@@ -16,7 +16,6 @@ import numpy as np
 from adapter_stilts.analysis.answer import Answer, answer
 from adapter_stilts.analysis.compare import compare_scored
 from adapter_stilts.analysis.frame import score_rows
-from adapter_stilts.analysis.resample import RESAMPLES
 from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.analysis.study import REFERENCES, Fitted, Observed, fit_rows, observe, scored_runs
 from adapter_stilts.analysis.table import Row, Table
@@ -25,6 +24,7 @@ from adapter_stilts.runs.claims import Claims
 from adapter_stilts.runs.record import RECORD, Underneath, read_record
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.runs.tidy import FAILURES
+from adapter_stilts.statistics.resample import RESAMPLES
 from adapter_stilts.studies.plan import StudyRun
 from adapter_stilts.study_schema import Study
 from adapter_stilts.trust import read_text, regular_file

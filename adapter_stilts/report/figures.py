@@ -1,7 +1,7 @@
 """The figures of a report: contrasts with their intervals, languages by family and script, cost against score.
 
-Each is drawn from the rows of its CSV (`adapter_stilts.report.data`), and can be read without colour: kinds are told by
-shape and filling, signs by signs.
+Each is drawn from the rows of its CSV (`adapter_stilts.report.figure_rows`), and can be read without colour: kinds are
+told by shape and filling, signs by signs.
 """
 
 from __future__ import annotations

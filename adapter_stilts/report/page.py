@@ -11,7 +11,7 @@ from adapter_stilts.analysis.render import warnings
 from adapter_stilts.report import figures
 from adapter_stilts.report.cautions import cautions
 from adapter_stilts.report.content import Report
-from adapter_stilts.report.data import contrast_rows, cost_rows, language_rows
+from adapter_stilts.report.figure_rows import contrast_rows, cost_rows, language_rows
 from adapter_stilts.report.style import STYLE
 from adapter_stilts.report.svg import FIRST, SECOND, signed
 from adapter_stilts.report.tables import HEATMAP_NOTE, all_tables, as_html, heatmap_grid, stated

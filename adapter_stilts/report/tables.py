@@ -10,7 +10,7 @@ from adapter_stilts.analysis.majority import numbered_rows, scores_by_language
 from adapter_stilts.analysis.render import Cells, by_family, by_language, interval_words, summary
 from adapter_stilts.plain_text import printable
 from adapter_stilts.report.content import Report
-from adapter_stilts.report.data import contrast_rows, heatmap_rows, left_out_rows
+from adapter_stilts.report.figure_rows import contrast_rows, heatmap_rows, left_out_rows
 from adapter_stilts.report.svg import short, signed
 
 _LATEX = {

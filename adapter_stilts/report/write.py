@@ -10,7 +10,7 @@ from typing import Any
 from adapter_stilts.analysis.render import as_markdown
 from adapter_stilts.files import atomic_write_text
 from adapter_stilts.report.content import Report
-from adapter_stilts.report.data import csv_files
+from adapter_stilts.report.figure_rows import csv_files
 from adapter_stilts.report.page import page
 from adapter_stilts.report.tables import all_tables, as_latex
 

@@ -8,9 +8,13 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
+from adapter_stilts.engine.device import default_device, default_precision
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.scored_task import check_languages, evaluation_name, language_identities
 from adapter_stilts.evaluation.scores import SCORES
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.remembered import Remembered
+from adapter_stilts.jobs.request import make_job
 from adapter_stilts.model.backbone import Backbone, find_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.paths import mirror_dir
@@ -20,10 +24,6 @@ from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
 from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.studies.grid import Cell, Training, expand, tasks_of, training_of
 from adapter_stilts.study_schema import Study
-from adapter_stilts.training.device import default_device, default_precision
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.remembered import Remembered
-from adapter_stilts.training.request import make_job
 
 State = Literal["done", "to do", "not needed"]
 

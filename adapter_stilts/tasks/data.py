@@ -10,7 +10,7 @@ import numpy as np
 from adapter_stilts.errors import DataError
 from adapter_stilts.schema import LanguageSource, Task
 from adapter_stilts.tasks.files import (
-    DEVELOPMENT_SEED,
+    DEVELOPMENT_SHARE_SEED,
     SPLITS,
     Located,
     MissingData,
@@ -207,7 +207,7 @@ def _development_part(task: Task, split: str, total: int, described: str) -> tup
     count = max(1, round(total * share))
     if count >= total:
         raise DataError(f"{described}: found {total} rows, accepted enough for a development_share of {share}")
-    drawn = np.random.default_rng(DEVELOPMENT_SEED).permutation(total)
+    drawn = np.random.default_rng(DEVELOPMENT_SHARE_SEED).permutation(total)
     rows = sorted(int(row) for row in (drawn[:count] if split == "validation" else drawn[count:]))
     what = "the development share" if split == "validation" else "all but the development share"
-    return rows, f"{described} ({what}: {len(rows)} of {total} rows, share {share}, seed {DEVELOPMENT_SEED})"
+    return rows, f"{described} ({what}: {len(rows)} of {total} rows, share {share}, seed {DEVELOPMENT_SHARE_SEED})"

@@ -21,7 +21,7 @@ from adapter_stilts.schema import LanguageSource, Task
 from adapter_stilts.tasks.dataset_card import readme_configs
 from adapter_stilts.trust import matching_files, regular_file
 
-DEVELOPMENT_SEED = 1
+DEVELOPMENT_SHARE_SEED = 1
 SPLITS = ("train", "validation", "test")
 
 
@@ -136,7 +136,7 @@ def _snapshot(dataset: str, revision: str | None, patterns: tuple[str, ...]) -> 
 
 def identity_of(task: Task, located: Located, split: str) -> str:
     """A hash of the files' bytes, in the order of their names, and of the development share where it cuts them."""
-    part = [task.development_share, DEVELOPMENT_SEED, split] if is_part(task, split) else None
+    part = [task.development_share, DEVELOPMENT_SHARE_SEED, split] if is_part(task, split) else None
     digest = hashlib.sha256(json.dumps(part).encode())
     for path in located.paths:
         digest.update(bytes.fromhex(remembered_sha256(path)))

@@ -12,15 +12,28 @@ from typing import Any, get_args
 import torch
 
 from adapter_stilts.arguments import choice, kind, language_codes, listed, path_of, seed_of, settings_of, whole_number
+from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.bundle import save_bundle
+from adapter_stilts.engine.device import (
+    TRAINING_PRECISIONS,
+    default_device,
+    default_precision,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.floor import nothing_learnt_in_development
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.leaks import leaks_of_job, refuse_leaks, trained_on
+from adapter_stilts.jobs.refusals import check_control
+from adapter_stilts.jobs.request import check_request, make_job, present_languages
+from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.model.masked_lm_head import pretrained_head
 from adapter_stilts.paths import exists, mirror_dir, sha256_file, user_path
 from adapter_stilts.progress import say
-from adapter_stilts.runs.bundle import save_bundle
 from adapter_stilts.runs.claims import Claims
 from adapter_stilts.runs.leaks import Leak, leak_line
 from adapter_stilts.runs.record import Control, Cost, read_record, write_record
@@ -30,22 +43,9 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import Named, find_task, find_tasks
 from adapter_stilts.tasks.overlap import write_signatures
 from adapter_stilts.threads import computing_with, thread_count
-from adapter_stilts.training.build import build_model
 from adapter_stilts.training.checkpoint import checkpoints_of
-from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.describe import asked_with, manifest_of, record_of
-from adapter_stilts.training.device import (
-    TRAINING_PRECISIONS,
-    default_device,
-    default_precision,
-    peak_memory_bytes,
-    reset_peak_memory,
-)
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.leaks import leaks_of_job, refuse_leaks, trained_on
-from adapter_stilts.training.refusals import check_control
-from adapter_stilts.training.request import check_request, make_job, present_languages
 from adapter_stilts.training.trainer import fit
 
 Underneath = str | Path | Task | Run

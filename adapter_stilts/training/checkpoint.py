@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from adapter_stilts.engine.step import Step
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.files import atomic_folder, atomic_write_text, open_to_readers
 from adapter_stilts.model.tensors import read_tensors
@@ -31,7 +32,6 @@ from adapter_stilts.runs.record import EpochScore
 from adapter_stilts.runs.stored import Stored, read_stored
 from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.training.step import Step
 from adapter_stilts.trust import Amount, Count, Percent, Sha256, read_json, refuse_links, regular_file
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from adapter_stilts.engine.step import learning_rate_share
 from adapter_stilts.errors import UsageError
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import learning_rate_share
+from adapter_stilts.jobs.job import Job
 
 # Seconds after which what was written can be seen.
 SEEN_AFTER = 10

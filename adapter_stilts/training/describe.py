@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
+from adapter_stilts.engine.device import device_name
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
 from adapter_stilts.progress import say
 from adapter_stilts.runs.leaks import Leak
 from adapter_stilts.runs.manifest import MULTI_TASK, Manifest, stored_backbone
@@ -28,9 +31,6 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.scoring import majority_score
-from adapter_stilts.training.data import TrainingData, TrainingPart
-from adapter_stilts.training.device import device_name
-from adapter_stilts.training.job import Job
 from adapter_stilts.training.trainer import Fitted
 
 

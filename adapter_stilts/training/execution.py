@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from adapter_stilts.engine.captured import CapturedStep
+from adapter_stilts.engine.step import EagerStep, Step
 from adapter_stilts.errors import UsageError
+from adapter_stilts.jobs.job import Job
 from adapter_stilts.model.attention import HAS_KERNELS
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.compiled import PAYS_FROM_TOKENS, compile_layers
 from adapter_stilts.paths import check_folder, user_path
-from adapter_stilts.training.captured import CapturedStep
 from adapter_stilts.training.curves import check_tensorboard
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import EagerStep, Step
 
 
 @dataclass(frozen=True)

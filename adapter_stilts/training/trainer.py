@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from adapter_stilts.engine.batches import Batch, first_position, inference_batches, pack
+from adapter_stilts.engine.embedding_rows import reachable_rows
+from adapter_stilts.engine.masking import mask_batch
+from adapter_stilts.engine.predicting import INFERENCE_TOKENS, predict_labels, predicting
+from adapter_stilts.engine.step import NotFinite, Step, batch_logits
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
 from adapter_stilts.model.parts import FrozenWeights, Part, count_parameters, parts_of
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.record import EpochScore
 from adapter_stilts.tasks.scoring import score
-from adapter_stilts.training.batches import Batch, first_position, inference_batches, pack
 from adapter_stilts.training.checkpoint import Checkpoints, Saver
 from adapter_stilts.training.curves import Curves
-from adapter_stilts.training.data import TrainingData, TrainingPart
-from adapter_stilts.training.embedding_rows import reachable_rows
 from adapter_stilts.training.execution import Execution, make_step
-from adapter_stilts.training.inference import INFERENCE_TOKENS, predict_labels, predicting
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.masking import mask_batch
-from adapter_stilts.training.plan import PlannedStep, plan_epochs
-from adapter_stilts.training.step import NotFinite, Step, batch_logits
+from adapter_stilts.training.schedule import PlannedStep, plan_epochs
 
 # Which pieces are hidden: in training by run, epoch and step; in development scoring always the same.
 _MASKING, _DEVELOPMENT_MASKING = 2, 3

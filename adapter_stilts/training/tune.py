@@ -13,7 +13,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from adapter_stilts.arguments import kind, listed, path_of, seed_of, settings_of, whole_number
+from adapter_stilts.engine.step import NotFinite
 from adapter_stilts.errors import Complaint, ConfigError, StiltsError, UsageError
+from adapter_stilts.jobs.request import resolve_recipe
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, METHODS, check_recipe
 from adapter_stilts.paths import mirror_dir
@@ -24,8 +26,6 @@ from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.recipes import recipe_for
 from adapter_stilts.threads import thread_count
 from adapter_stilts.training.api import check_kinds, train, with_development_limit
-from adapter_stilts.training.request import resolve_recipe
-from adapter_stilts.training.step import NotFinite
 
 if TYPE_CHECKING:
     import optuna

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_records import under, write_run
+from support.records import under, write_run
 
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.analysis.render import markdown

@@ -7,7 +7,8 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from helpers_training import (
+from rich.console import Console
+from support.training import (
     CHINESE,
     GERMAN,
     Place,
@@ -17,7 +18,6 @@ from helpers_training import (
     write_conllu,
     write_task,
 )
-from rich.console import Console
 
 from adapter_stilts.analysis.compare import Comparison, compare_runs
 from adapter_stilts.analysis.table import Row, Table

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from helpers_records import write_run
+from support.records import write_run
 
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.analysis.render import markdown

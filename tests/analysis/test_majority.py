@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers_fake_study import fake_runs, no_noise, study_of
+from support.fake_study import fake_runs, no_noise, study_of
 
 from adapter_stilts.analysis.compare import compare_scored
 from adapter_stilts.analysis.majority import above_majority, numbered_rows, scores_by_language

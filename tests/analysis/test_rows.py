@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_records import under, write_run
 from rich.console import Console
+from support.records import under, write_run
 
-from adapter_stilts.analysis.bootstrap import seed_interval
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.analysis.render import by_family, by_language, conditions, fitting, rich_table, summary
 from adapter_stilts.analysis.table import Row, Table
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.zero_shot import SCORES
 from adapter_stilts.runs.store import EVALUATIONS, RunStore
+from adapter_stilts.statistics.bootstrap import seed_interval
 
 RANKING = ("best", "better", "beats", "wins", "worse", "highest", "outperforms", "superior", "significant")
 

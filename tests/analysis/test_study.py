@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers_fake_study import GRID, LANGUAGES, fake_runs, no_noise, noisy, study_of
+from support.fake_study import GRID, LANGUAGES, fake_runs, no_noise, noisy, study_of
 
 from adapter_stilts.analysis.compare import compare_scored
-from adapter_stilts.analysis.effects import fit_effects
 from adapter_stilts.analysis.frame import COLUMNS, score_rows
 from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.analysis.study import MEANING, fit_rows, observe, scored_runs
+from adapter_stilts.statistics.effects import fit_effects
 from adapter_stilts.studies.grid import Cell
 
 FEW = GRID.replace("[udpos, wikiann]", "[udpos]").replace(", pawsx_devtest, snli_devtest, mrpc, rte", "")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers_training import english_task, make_place
+from support.training import english_task, make_place
 
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.runs.store import RunStore

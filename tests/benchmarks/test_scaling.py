@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_training import english_task, make_place
+from support.training import english_task, make_place
 
-from adapter_stilts.training.data import load_training_data
+from adapter_stilts.jobs.training_data import load_training_data
 from benchmarks import scaling
 
 

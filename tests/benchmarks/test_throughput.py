@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers_tiny import tiny_backbone_folder
-from helpers_training import random_split
+from support.tiny import tiny_backbone_folder
+from support.training import random_split
 from transformers import XLMRobertaTokenizerFast
 
+from adapter_stilts.engine.predicting import INFERENCE_TOKENS
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.training.inference import INFERENCE_TOKENS
 from benchmarks import contenders, measuring, peer_models, peers, random_backbone, report, samples, throughput
 from benchmarks.machine import describe_machine, processor_name
 from benchmarks.ours import WatchedStep, as_they_come

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from helpers_cli import command
-from helpers_hostile import VALUES, places_of, seal
-from helpers_training import Place, english_task, make_place
+from support.cli import command
+from support.hostile import VALUES, places_of, seal
+from support.training import Place, english_task, make_place
 
 from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.errors import StiltsError

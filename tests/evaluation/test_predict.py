@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
-from helpers_training import ENGLISH, Place, draw_sentences, make_place, pairs_task, write_conllu, write_task
+from support.training import ENGLISH, Place, draw_sentences, make_place, pairs_task, write_conllu, write_task
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.evaluation import predict

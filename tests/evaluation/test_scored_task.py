@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_training import (
+from support.training import (
     GERMAN,
     Place,
     draw_sentences,

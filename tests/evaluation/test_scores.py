@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_records import write_run
+from support.records import write_run
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.scores import SCORES, evaluations_of, read_scores

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers_training import (
+from support.training import (
     CHINESE,
     ENGLISH,
     GERMAN,

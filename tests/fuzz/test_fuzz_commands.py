@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers_cli import command, make_cli_place, on_tiny, yaml_of
-from helpers_training import Place
+from support.cli import command, make_cli_place, on_tiny, yaml_of
+from support.training import Place
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.tasks.catalog import find_task

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_training import Place, english_task, make_place, pairs_task
 from safetensors.torch import load_file
+from support.training import Place, english_task, make_place, pairs_task
 from torch import Tensor
 
+from adapter_stilts.engine.build import build_model
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.arrangement import arrange
 from adapter_stilts.model.parts import FrozenWeights, adapter_setup, part_of, parts_of, set_trainable
 from adapter_stilts.runs.store import Run
 from adapter_stilts.tasks.kinds import tagging
 from adapter_stilts.training import trainer
-from adapter_stilts.training.build import build_model
-from adapter_stilts.training.data import load_training_data
-from adapter_stilts.training.job import Job
 from adapter_stilts.training.trainer import fit
 
 H, LAYERS, FEED_FORWARD, VOCABULARY, LABELS = 32, 2, 128, 500, 3

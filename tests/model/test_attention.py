@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_tiny import tiny_backbone_folder
-from helpers_training import random_split
+from support.tiny import tiny_backbone_folder
+from support.training import random_split
 from torch import Tensor
 
 from adapter_stilts.model import attention

@@ -10,8 +10,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from helpers_tiny import tiny_backbone_folder
 from safetensors.torch import load_file, save_file
+from support.tiny import tiny_backbone_folder
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError

@@ -13,11 +13,13 @@ from adapters import AdapterConfig
 from adapters.composition import Fuse, Stack
 from adapters.configuration import DynamicAdapterFusionConfig, StaticAdapterFusionConfig
 from adapters.methods.modeling import BertFusion
-from helpers_padded import gradients, padded_logits
-from helpers_tiny import tiny_backbone_folder
-from helpers_training import random_split
+from support.padded import gradients, padded_logits
+from support.tiny import tiny_backbone_folder
+from support.training import random_split
 from torch import Tensor, nn
 
+from adapter_stilts.engine.batches import Batch, pack
+from adapter_stilts.engine.step import batch_logits
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.model.bottleneck import (
@@ -38,8 +40,6 @@ from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import tagging
-from adapter_stilts.training.batches import Batch, pack
-from adapter_stilts.training.step import batch_logits
 
 SPLIT = random_split([30, 3, 41, 9, 9, 10])
 KINDS = ("pfeiffer", "houlsby", "compacter")

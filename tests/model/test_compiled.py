@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers_training import Place, english_task, make_place, random_split
+from support.training import Place, english_task, make_place, random_split
 from torch._dynamo.testing import CompileCounter
 
+from adapter_stilts.engine.batches import pack
+from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.predicting import predict_labels
+from adapter_stilts.engine.step import batch_logits, training_logits
+from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.compiled import compile_layers, is_compiled
-from adapter_stilts.training.batches import pack
-from adapter_stilts.training.build import build_model
-from adapter_stilts.training.data import load_training_data
-from adapter_stilts.training.inference import predict_labels
-from adapter_stilts.training.step import batch_logits, training_logits
 
 
 @pytest.fixture

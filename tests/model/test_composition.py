@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import pytest
-from helpers_tiny import tiny_backbone_folder
+from support.tiny import tiny_backbone_folder
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import Backbone, load_backbone

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_tiny import tiny_backbone_folder
+from support.tiny import tiny_backbone_folder
 
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.model.dropout import PackedDropout

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_tiny import tiny_backbone_folder
 from safetensors.torch import load_file, save_file
+from support.tiny import tiny_backbone_folder
 from torch import Tensor
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 import torch
 from adapters.composition import Stack
-from helpers_padded import gradients, padded_logits
-from helpers_tiny import tiny_backbone_folder
-from helpers_training import random_split
+from support.padded import gradients, padded_logits
+from support.tiny import tiny_backbone_folder
+from support.training import random_split
 from torch import Tensor
 
+from adapter_stilts.engine.batches import pack
+from adapter_stilts.engine.step import batch_logits
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
 from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import classification, tagging
-from adapter_stilts.training.batches import pack
-from adapter_stilts.training.step import batch_logits
 
 LENGTHS = {
     "one word": [3],

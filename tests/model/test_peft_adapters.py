@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_peft import LENGTHS, METHODS, RECIPE, adapted, deltas, inputs, padded_states, parameters_of, randomise
-from helpers_tiny import tiny_backbone_folder
+from support.peft import LENGTHS, METHODS, RECIPE, adapted, deltas, inputs, padded_states, parameters_of, randomise
+from support.tiny import tiny_backbone_folder
 from torch import Tensor
 
 from adapter_stilts.errors import UsageError

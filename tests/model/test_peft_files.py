@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_peft import METHODS, RECIPE, SMALL, adapted, inputs, padded_states
-from helpers_tiny import tiny_backbone_folder
 from safetensors.torch import load_file, save_file
+from support.peft import METHODS, RECIPE, SMALL, adapted, inputs, padded_states
+from support.tiny import tiny_backbone_folder
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.backbone import Backbone, load_backbone

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from helpers_peft import RECIPE, SMALL, adapted, deltas, parameters_of, vectors
-from helpers_tiny import tiny_backbone_folder
+from support.peft import RECIPE, SMALL, adapted, deltas, parameters_of, vectors
+from support.tiny import tiny_backbone_folder
 from torch import Tensor
 
 from adapter_stilts.errors import UsageError

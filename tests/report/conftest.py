@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from helpers_fake_study import GRID, fake_runs, no_noise, study_of
+from support.fake_study import GRID, fake_runs, no_noise, study_of
 
 from adapter_stilts.report.content import Report, make_report
 from adapter_stilts.runs.store import RunStore

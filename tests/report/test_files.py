@@ -13,7 +13,7 @@ from adapter_stilts.analysis.compare import compare_scored
 from adapter_stilts.analysis.frame import load_study, score_rows
 from adapter_stilts.analysis.render import Cells, as_markdown
 from adapter_stilts.report.content import Report
-from adapter_stilts.report.data import cost_rows, csv_text, heatmap_rows, language_rows
+from adapter_stilts.report.figure_rows import cost_rows, csv_text, heatmap_rows, language_rows
 from adapter_stilts.report.page import page
 from adapter_stilts.report.tables import all_tables, as_html, as_latex, contrasts, heatmap_grid, references
 from adapter_stilts.report.write import write_report

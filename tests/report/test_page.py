@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from helpers_fake_study import study_of
+from support.fake_study import study_of
 
 from adapter_stilts.report import style, svg
 from adapter_stilts.report.content import Report, missing_runs

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from helpers_records import write_run
+from support.records import write_run
 
 from adapter_stilts.runs.record import PACKAGES, package_versions, read_record, write_record
 

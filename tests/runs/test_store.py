@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_tiny import tiny_backbone_folder
-from helpers_training import Place, english_task, write_task
 from safetensors.torch import load_file, save_file
+from support.tiny import tiny_backbone_folder
+from support.training import Place, english_task, write_task
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone

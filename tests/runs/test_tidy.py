@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_records import write_run
-from helpers_training import Place, english_task
+from support.records import write_run
+from support.training import Place, english_task
 
 from adapter_stilts import residue
 from adapter_stilts.analysis.compare import compare_runs

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 from adapters import XLMRobertaAdapterModel
-from helpers_cli import command, failed, succeeded
-from helpers_curves import curves_in
-from helpers_studies import SMALL, make_study_place, plan_of, write_study
-from helpers_training import Place
 from safetensors import SafetensorError
+from support.cli import command, failed, succeeded
+from support.curves import curves_in
+from support.studies import SMALL, make_study_place, plan_of, write_study
+from support.training import Place
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.report.content import missing_runs

@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import pytest
-from helpers_studies import SMALL, make_study_place, plan_of, write_study
-from helpers_training import Place
+from support.studies import SMALL, make_study_place, plan_of, write_study
+from support.training import Place
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.zero_shot import evaluate
+from adapter_stilts.jobs.remembered import Remembered
 from adapter_stilts.runs.store import keep_of
 from adapter_stilts.studies.estimate import OVERHEAD_SECONDS, estimate
 from adapter_stilts.studies.plan import as_dot, states, study_runs
 from adapter_stilts.studies.reading import read_study
-from adapter_stilts.training.remembered import Remembered
 
 GRID = """\
 targets: [tags/tags.yaml]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers_training import Place, english_task, make_place
+from support.training import Place, english_task, make_place
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.studies.reading import find_study, read_study, shipped_studies

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers_studies import make_study_place
-from helpers_training import ENGLISH, Place, draw_sentences, write_conllu
+from support.studies import make_study_place
+from support.training import ENGLISH, Place, draw_sentences, write_conllu
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.scores import read_scores

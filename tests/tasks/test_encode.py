@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers_tiny import tiny_backbone_folder
-from helpers_training import ENGLISH, english_task, make_place, write_conllu, write_task
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.tiny import tiny_backbone_folder
+from support.training import ENGLISH, english_task, make_place, write_conllu, write_task
 
+from adapter_stilts.engine import predicting
+from adapter_stilts.engine.batches import Batch
+from adapter_stilts.engine.predicting import predict_labels
 from adapter_stilts.errors import DataError
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.schema import Task
@@ -29,9 +32,6 @@ from adapter_stilts.tasks.kinds import classification, tagging
 from adapter_stilts.tasks.scoring import score
 from adapter_stilts.tasks.sequences import EncodedSequence
 from adapter_stilts.tasks.tokenizing import tokenize_words, tokenizer_hash
-from adapter_stilts.training import inference
-from adapter_stilts.training.batches import Batch
-from adapter_stilts.training.inference import predict_labels
 
 SPECIAL = [
     "",
@@ -157,7 +157,7 @@ def test_sentence_of_2000_words_gets_2000_predictions_in_order(
     def answer(model: Any, batch: Batch) -> torch.Tensor:
         return torch.nn.functional.one_hot(batch.input_ids[batch.pieces], 500).float()
 
-    monkeypatch.setattr(inference, "batch_logits", answer)
+    monkeypatch.setattr(predicting, "batch_logits", answer)
     model = torch.nn.Linear(1, 1)
     model.roberta = SimpleNamespace(encoder=SimpleNamespace(layer=[]))  # type: ignore[assignment]
     model.config = type("Config", (), {"pad_token_id": 1})  # type: ignore[assignment]

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
-from helpers_training import Place, make_place
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.training import Place, make_place
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
+from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import load_split
@@ -20,7 +21,6 @@ from adapter_stilts.tasks.encode import encode_split
 from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.labels import meaning, refused_by_metrics
 from adapter_stilts.tasks.metrics import compute, is_span_tag
-from adapter_stilts.training.data import load_training_data
 
 HEAD = """\
 name: mine

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_tiny import tiny_backbone_folder
-from helpers_training import encoded_split, make_place, write_conllu, write_task
+from support.tiny import tiny_backbone_folder
+from support.training import encoded_split, make_place, write_conllu, write_task
 
+from adapter_stilts.engine.batches import pack
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.tasks.catalog import find_task
@@ -18,7 +19,6 @@ from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
 from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import masked_lm
 from adapter_stilts.tasks.sequences import EncodedSequence
-from adapter_stilts.training.batches import pack
 
 TASK = """\
 name: text

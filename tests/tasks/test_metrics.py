@@ -305,7 +305,7 @@ def test_results_and_versions():
     }
 
 
-@pytest.mark.parametrize("module", ["tasks.scoring", "analysis.bootstrap", "evaluation.floor"])
+@pytest.mark.parametrize("module", ["tasks.scoring", "statistics.bootstrap", "evaluation.floor"])
 def test_definitions_and_who_uses_them_need_numpy_alone(module):
     heavy = ("torch", "transformers", "datasets", "evaluate", "seqeval", "pandas", "pyarrow")
     code = f"import sys, adapter_stilts.{module}; print([name for name in {heavy} if name in sys.modules])"

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_tiny import tiny_backbone_folder
-from helpers_training import encoded_split, make_place
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from support.tiny import tiny_backbone_folder
+from support.training import encoded_split, make_place
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_tiny import tiny_backbone_folder
+from support.tiny import tiny_backbone_folder
 
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.tasks.kinds import find_kind

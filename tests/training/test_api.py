@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_training import Place, english_task, make_place
+from support.training import Place, english_task, make_place
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.runs.store import RunStore

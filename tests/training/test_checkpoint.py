@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_training import Cut, Place, cut_after, english_task
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from support.training import Cut, Place, cut_after, english_task
 from torch import Tensor
 
+from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.captured import CapturedStep
+from adapter_stilts.engine.step import EagerStep
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model import tensors
 from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.training import api, checkpoint, trainer
-from adapter_stilts.training.build import build_model
-from adapter_stilts.training.captured import CapturedStep
 from adapter_stilts.training.checkpoint import STATE, TENSORS, Checkpoints
-from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import EagerStep
 from adapter_stilts.training.trainer import Fitted, fit
 
 STEPS = 6  # two epochs of 24 examples, eight a step

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers_training import Place, english_task, make_place
 from safetensors.torch import load_file
+from support.training import Place, english_task, make_place
 from torch import Tensor
 
+from adapter_stilts.engine.batches import pack
+from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.bundle import load_bundle
+from adapter_stilts.engine.step import batch_logits, parameter_groups
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import load_training_data, shuffle_labels
 from adapter_stilts.model.parts import part_of
-from adapter_stilts.runs.bundle import load_bundle
 from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.schema import Task
 from adapter_stilts.training import api
-from adapter_stilts.training.batches import pack
-from adapter_stilts.training.build import build_model
-from adapter_stilts.training.data import load_training_data, shuffle_labels
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import batch_logits, parameter_groups
 from adapter_stilts.training.trainer import fit
 
 BOTTLENECKS, PEFT = ("bottleneck", "houlsby", "compacter"), ("lora", "dora", "ia3")

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_curves import curves_in
-from helpers_training import Cut, Place, cut_after, english_task, make_place
+from support.curves import curves_in
+from support.training import Cut, Place, cut_after, english_task, make_place
 from tensorboard.summary.writer import event_file_writer
 
+from adapter_stilts.engine.step import EagerStep, learning_rate_share
 from adapter_stilts.errors import UsageError
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.training import trainer
 from adapter_stilts.training.checkpoint import Checkpoints
 from adapter_stilts.training.curves import Curves
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.training.step import EagerStep, learning_rate_share
 
 STEPS = 6  # two epochs of 24 examples, eight a step
 

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from helpers_training import english_task, make_place
+from support.training import english_task, make_place
 
+from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.captured import CapturedStep
+from adapter_stilts.engine.step import EagerStep
 from adapter_stilts.errors import UsageError
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.compiled import is_compiled
-from adapter_stilts.training.build import build_model
-from adapter_stilts.training.captured import CapturedStep
-from adapter_stilts.training.data import load_training_data
 from adapter_stilts.training.execution import Execution, make_step
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import EagerStep
 
 
 @pytest.fixture

@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers_training import ENGLISH, Place, draw_sentences, english_task, pairs_task
 from safetensors.torch import load_file
+from support.training import ENGLISH, Place, draw_sentences, english_task, pairs_task
 from torch import Tensor
 
+from adapter_stilts.engine.batches import epoch_order, pack
+from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.bundle import load_bundle
+from adapter_stilts.engine.predicting import predicting
+from adapter_stilts.engine.step import EagerStep, batch_logits
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.runs.bundle import load_bundle
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.training_data import TrainingData, TrainingPart, load_training_data
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.training import api, trainer
-from adapter_stilts.training.batches import epoch_order, pack
-from adapter_stilts.training.build import build_model
-from adapter_stilts.training.data import TrainingData, TrainingPart, load_training_data
 from adapter_stilts.training.describe import development_majority
-from adapter_stilts.training.inference import predicting
-from adapter_stilts.training.job import Job
-from adapter_stilts.training.step import EagerStep, batch_logits
 from adapter_stilts.training.trainer import fit
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from helpers_training import Place, english_task
+from support.training import Place, english_task
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.schema import Recipe

@@ -1,0 +1,92 @@
+"""What is refused of a request, before anything is trained for it: names, amounts, controls, intermediates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adapter_stilts.errors import UsageError
+from adapter_stilts.jobs.job import MASKED_LM_HEAD, MERGED, NULL, adapter_name
+from adapter_stilts.model.backbone import Backbone
+from adapter_stilts.model.composition import SHAPE
+from adapter_stilts.runs.manifest import check_backbone
+from adapter_stilts.runs.store import Run
+from adapter_stilts.schema import Recipe, Task
+
+# Attributes of PyTorch's ModuleDict, with what `transformers` adds, that a task's name could be: written down, so that
+# a plan needs neither.
+MODULE_ATTRIBUTES = """
+T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches
+eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys
+load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters pop
+register_backward_hook register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+set_submodule share_memory smart_apply state_dict to to_empty train training type update values xpu zero_grad
+"""
+
+
+def check_names(tasks: Sequence[Task]) -> None:
+    """Raise UsageError for a name that is taken: those of adapters and heads are attributes of PyTorch modules."""
+    for task in tasks:
+        name = adapter_name(task.name)
+        if name in (MERGED, NULL, MASKED_LM_HEAD) or name in MODULE_ATTRIBUTES.split():
+            raise UsageError(f"task {task.name}: found a name that a model's parts have, accepted another name")
+
+
+def check_amount(limit: int | None, match_tokens: int | None) -> None:
+    """Raise UsageError where the amount of training data is none, or is said twice."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit: found {limit}, accepted: at least 1 example")
+    if match_tokens is not None and match_tokens < 1:
+        raise UsageError(f"--match-tokens: found {match_tokens}, accepted: at least 1 piece")
+    if match_tokens is not None and limit is not None:
+        raise UsageError("--match-tokens and --limit: found both for one run, accepted one of them")
+
+
+def check_control(control: str | None, intermediates: int) -> None:
+    """Raise UsageError for a control that there is not, or that is asked for where something lies underneath."""
+    if control is not None and control not in ("random", "shuffled"):
+        raise UsageError(f"--control: found {control!r}, accepted: random, shuffled")
+    if control is not None and intermediates:
+        raise UsageError(
+            "--control with --over: a control is an intermediate; give it as --over TASK@random or TASK@shuffled"
+        )
+
+
+def check_intermediate(run: Run, method: str, composition: str, recipe: Recipe, backbone: Backbone) -> None:
+    """Raise UsageError for a run that cannot lie underneath: of another method, backbone, composition or shape."""
+    record, place = run.record, f"--over {run.name}"
+    if record.method != method:
+        raise UsageError(f"{place}: a {record.method} run, accepted under --method {method}: {method}")
+    check_backbone(run.folder, record.backbone, backbone)
+    if record.composition in ("fuse", "bake"):
+        raise UsageError(
+            f"{place}: composed by {record.composition}, accepted underneath: none, stack, continue, merge"
+        )
+    adapters = [part.name for part in record.parts if part.name.startswith("adapter ")]
+    if composition not in ("stack", "bake") and len(adapters) > 1:
+        raise UsageError(f"{place}: a stack of {len(adapters)} adapters, accepted under {composition}: runs of one")
+    if composition == "fuse":
+        # AdapterFusion sits where all fused adapters do, and the target's adapter on top of it.
+        for field in ("adapter", "layers"):
+            theirs, ours = getattr(record.recipe, field), getattr(recipe, field)
+            if theirs != ours:
+                found = theirs or "all"
+                raise UsageError(f"{place}: found {field} {found}, accepted to fuse: {ours or 'all'}, as the target")
+    if composition == "continue" and method in SHAPE:
+        for field in SHAPE[method]:
+            theirs, ours = getattr(record.recipe, field), getattr(recipe, field)
+            if theirs != ours and not (record.composition == "merge" and field in ("rank", "alpha")):
+                raise UsageError(
+                    f"--set {field}: found {ours}, accepted {theirs}, the shape of {run.name}, to continue"
+                )
+
+
+def check_equal_shapes(intermediates: Sequence[Run], method: str) -> None:
+    """Raise UsageError where runs that are to be merged differ in shape."""
+    first = intermediates[0].record
+    for run in intermediates[1:]:
+        for field in SHAPE[method]:
+            theirs, ours = getattr(run.record.recipe, field), getattr(first.recipe, field)
+            if theirs != ours:
+                raise UsageError(f"--over {run.name}: {field} {theirs}, accepted {ours}, as of {first.name}, to merge")

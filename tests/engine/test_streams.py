@@ -1,0 +1,144 @@
+"""Parts of a batch side by side: the same losses, gradients and bits whatever the number of threads."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.training import Place, english_task, random_split
+from torch import Tensor
+
+from adapter_stilts.engine import step as steps
+from adapter_stilts.engine.batches import divide_evenly, pack
+from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.predicting import predict_labels
+from adapter_stilts.engine.step import EagerStep, add_gradients
+from adapter_stilts.engine.streams import Streams, parts_of_batch
+from adapter_stilts.jobs.training_data import load_training_data
+from adapter_stilts.model.bottleneck import fusion_regularisation
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "parts"), [(1, 1), (511, 1), (512, 2), (1_023, 2), (1_024, 4), (2_048, 8), (99_999, 8)]
+)
+def test_parts_are_a_power_of_two(tokens: int, parts: int) -> None:
+    assert parts_of_batch(tokens) == parts
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_a_batch_is_cut_where_tokens_are_equal(parts: int) -> None:
+    split = random_split([3, 4, 5, 8, 9, 20, 30])
+    batch = pack(split, np.arange(7), "t", 2)
+    found = list(divide_evenly(batch, parts))
+    assert list(itertools.chain(*(own.layout.lengths for own in found))) == [3, 4, 5, 8, 9, 20, 30]
+    assert [own.tokens for own in found] == {1: [79], 2: [49, 30], 4: [20, 29, 30]}[parts]
+    assert torch.cat([own.labels for own in found]).tolist() == batch.labels.tolist()
+
+
+def take(
+    place: Place,
+    method: str,
+    threads: int,
+    parts: int,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpointing: bool = False,
+    **settings: str,
+) -> Any:
+    """Losses and weights of a job's steps, with dropout unless the settings say otherwise."""
+    task = english_task(place.folder / "t", "t")
+    job = place.job(task, method=method, settings=settings)
+    data = load_training_data(job)
+    model = build_model(job, data).train()
+    monkeypatch.setattr(steps, "parts_of_batch", lambda tokens: parts)
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    part = data.tasks[0]
+    step = EagerStep(model, job.recipe, 4, "float32", fusion_regularisation, checkpointing=checkpointing)
+    for first in range(0, 16, 4):
+        step([pack(part.train, np.arange(first, first + 4), part.head, 2)])
+    losses = step.losses()
+    step.close()
+    return losses, {name: own.detach().clone() for name, own in model.named_parameters() if own.requires_grad}
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
+def test_threads_change_no_bit(place: Place, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout: every part draws from a source of its own."""
+    (one, weights), (other, again) = (take(place, method, count, 4, monkeypatch) for count in (1, 4))
+    assert one == other
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_checkpointing_draws_the_same_dropout_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, weights), (other, again) = (
+        take(place, "bottleneck", 2, 2, monkeypatch, checkpointing=own) for own in (False, True)
+    )
+    assert other == pytest.approx(one, abs=1e-6)
+    for name, own in weights.items():
+        torch.testing.assert_close(again[name], own, atol=1e-5, rtol=0)
+
+
+def test_parts_change_no_loss(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, weights), (other, again) = (take(place, "bottleneck", 2, parts, monkeypatch, dropout="0") for parts in (1, 4))
+    assert other == pytest.approx(one, abs=1e-6)
+    for name, own in weights.items():
+        torch.testing.assert_close(again[name], own, atol=1e-5, rtol=0)
+
+
+def test_dropout_draws_and_differs_from_step_to_step(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, _), (other, _) = (take(place, "bottleneck", 2, 2, monkeypatch, dropout=own) for own in ("0", "0.5"))
+    assert one[0] != pytest.approx(other[0], abs=1e-3)
+
+
+def test_predictions_do_not_depend_on_threads(place: Place) -> None:
+    job = place.job(english_task(place.folder / "t", "t"))
+    data = load_training_data(job)
+    model, part = build_model(job, data), data.tasks[0]
+    found = []
+    for count in (1, 4):
+        torch.set_num_threads(count)
+        found.append(predict_labels(model, part.head, part.train, part.train_examples))
+        assert torch.get_num_threads() == count
+    assert found[0] == found[1]
+
+
+def test_results_come_in_order_and_errors_reach_the_caller() -> None:
+    torch.set_num_threads(4)
+    streams = Streams(CPU)
+    assert list(streams.map(lambda own: (own * own, torch.get_num_threads()), range(50))) == [
+        (own * own, 1) for own in range(50)
+    ]
+
+    def failing(own: int) -> int:
+        if own == 3:
+            raise ValueError("three")
+        return own
+
+    with pytest.raises(ValueError, match="three"):
+        list(streams.map(failing, range(9)))
+    assert torch.get_num_threads() == 4
+    streams.close()
+
+
+def test_gradients_are_summed_without_sharing() -> None:
+    first, second = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    shared = torch.ones(2)
+    add_gradients([first, second], [shared, shared])
+    add_gradients([first, second], [torch.full((2,), 2.0), None])
+    gradients: list[Tensor | None] = [first.grad, second.grad]
+    assert [own.tolist() for own in gradients if own is not None] == [[3.0, 3.0], [1.0, 1.0]]
+    assert first.grad is not None
+    first.grad.mul_(5)
+    assert second.grad is not None
+    assert second.grad.tolist() == [1.0, 1.0]

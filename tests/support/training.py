@@ -1,0 +1,222 @@
+"""A place for tests that train: own folders, a tiny backbone, and small local tasks whose labels can be learnt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adapter_stilts.engine.step import EagerStep
+from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.request import make_job
+from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.schema import Task
+from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.tasks.encode import EncodedSplit
+from adapter_stilts.tasks.sequences import EncodedSequence
+from adapter_stilts.training.api import execute, train
+from support.tiny import tiny_backbone_folder
+
+Sentence = Sequence[tuple[str, str]]
+
+ENGLISH = ["the", "of", "and", "to", "is", "dog", "cats", "run", "house", "seven", "!", "unbelievable"]
+GERMAN = ["der", "und", "ist", "Hund", "Häuser", "sieben", "!", "übel"]
+CHINESE = ["你好", "世界", "我", "在", "大", "。", "日本", "国"]
+LABELS = ("A", "B", "C")
+HEAD = """\
+name: {name}
+version: {version}
+kind: {kind}
+role: both
+knowledge: syntactic
+granularity: token
+description: words of a tiny vocabulary
+licence: none
+citation: none
+metrics: {metrics}
+selection_metric: accuracy
+labels: {labels}
+word_piece: {word_piece}
+recipes:
+  bottleneck: {{default: {bottleneck}}}
+  full: {{default: {full}}}
+"""
+BOTTLENECK = "{learning_rate: 1e-2, epochs: 2, batch_examples: 8}"
+FULL = "{learning_rate: 1e-3, epochs: 2, batch_examples: 8}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a tiny backbone and an empty run store; nothing outside it is read or written."""
+
+    folder: Path
+    backbone: Backbone
+    store: RunStore
+
+    def train(self, task: Task | str, **options: Any) -> Run:
+        """A finished run on the CPU."""
+        return train(task, backbone=self.backbone, runs=self.store, device="cpu", **options)
+
+    def job(self, tasks: Task | Sequence[Task], over: Sequence[Run] = (), **changes: Any) -> Job:
+        """The run before it runs; `changes` are keyword arguments of `make_job`."""
+        options: dict[str, Any] = {
+            "method": "bottleneck",
+            "backbone": self.backbone,
+            "seed": 0,
+            "precision": "float32",
+            "mirror": None,
+        }
+        tasks = [tasks] if isinstance(tasks, Task) else tasks
+        return make_job(tasks, intermediates=over, **(options | changes))
+
+    def execute(self, job: Job) -> Run:
+        """The job's finished run, trained anew."""
+        return execute(job, self.store, "cpu")
+
+
+def make_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place in `folder`; cache, mirror and run store of the environment are put out of reach."""
+    monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(folder / "cache"))
+    for variable in ("ADAPTER_STILTS_HUB_MIRROR", "ADAPTER_STILTS_RUNS"):
+        monkeypatch.delenv(variable, raising=False)
+    backbone = load_backbone(str(tiny_backbone_folder(folder / "tiny")))
+    return Place(folder, backbone, RunStore(folder / "runs"))
+
+
+class Cut(BaseException):
+    """Stands for the end of a process: nothing that handles errors handles it."""
+
+
+def cut_after(steps: int, kind: Any = EagerStep) -> pytest.MonkeyPatch:
+    """Until undone, the process ends when so many steps have been taken and the next one is asked for."""
+    taken = [0]
+    call = kind.__call__
+
+    def counted(self: Any, batches: Sequence[Any]) -> None:
+        if taken[0] == steps:
+            raise Cut
+        taken[0] += 1
+        call(self, batches)
+
+    context = pytest.MonkeyPatch()
+    context.setattr(kind, "__call__", counted)
+    return context
+
+
+def label_of(word: str, shift: int = 0) -> str:
+    """A label that depends on the word alone, another one for each `shift`."""
+    return LABELS[(len(word) + shift) % len(LABELS)]
+
+
+def draw_sentences(
+    words: Sequence[str], count: int, seed: int, longest: int = 9, shift: int = 0
+) -> list[list[tuple[str, str]]]:
+    """`count` sentences of 1 to `longest` words, each with its label."""
+    rng = np.random.default_rng(seed)
+    drawn = [[str(word) for word in rng.choice(words, rng.integers(1, longest + 1))] for _ in range(count)]
+    return [[(word, label_of(word, shift)) for word in sentence] for sentence in drawn]
+
+
+def write_conllu(path: Path, sentences: Sequence[Sentence]) -> None:
+    """CoNLL-U with words and universal tags alone."""
+    blocks = (
+        "".join(f"{number}\t{word}\t_\t{tag}\t_\t_\t_\t_\t_\t_\n" for number, (word, tag) in enumerate(own, 1))
+        for own in sentences
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(blocks) + "\n", encoding="utf-8")
+
+
+def write_task(
+    folder: Path,
+    name: str = "tags",
+    *,
+    labels: str = "[A, B, C]",
+    word_piece: str = "first_content",
+    version: int = 1,
+    metrics: str = "[accuracy]",
+    bottleneck: str = BOTTLENECK,
+    full: str = FULL,
+    languages: str = "{en: {train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}}",
+) -> Task:
+    """A tagging task over CoNLL-U files in `folder`."""
+    fields = {"name": name, "version": version, "labels": labels, "word_piece": word_piece, "metrics": metrics}
+    head = HEAD.format(kind="tagging", bottleneck=bottleneck, full=full, **fields)
+    data = f"data:\n  format: conllu\n  columns: {{tokens: form, labels: upos}}\n  languages: {languages}\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    path.write_text(head + data, encoding="utf-8")
+    return find_task(str(path))
+
+
+def english_task(folder: Path, name: str = "tags", *, shift: int = 0, examples: int = 24, **options: Any) -> Task:
+    """A task of English alone: its data drawn anew for each `shift`, which also decides what the labels mean."""
+    for split, count, seed in (("train", examples, 1), ("dev", 10, 2), ("test", 10, 3)):
+        write_conllu(folder / f"en-{split}.conllu", draw_sentences(ENGLISH, count, 10 * shift + seed, shift=shift))
+    return write_task(folder, name, **options)
+
+
+def pairs_task(folder: Path, name: str = "pairs") -> Task:
+    """A classification task of text pairs: do they share their first word?"""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count, seed in (("train", 16, 1), ("dev", 8, 2)):
+        drawn = draw_sentences(ENGLISH, 2 * count, seed, longest=4)
+        texts = [" ".join(word for word, _ in sentence) for sentence in drawn]
+        rows = [
+            f"{one}\t{other}\t{'same' if one.split()[0] == other.split()[0] else 'different'}"
+            for one, other in zip(texts[::2], texts[1::2], strict=True)
+        ]
+        (folder / f"{split}.tsv").write_text("one\tother\tlabel\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    fields = {"version": 1, "labels": "[same, different]", "word_piece": "first_content", "metrics": "[accuracy]"}
+    head = HEAD.format(name=name, kind="classification", bottleneck=BOTTLENECK, full=FULL, **fields)
+    data = (
+        "data:\n  format: tsv\n  columns: {text: one, text_pair: other, label: label}\n"
+        "  languages: {en: {train: train.tsv, validation: dev.tsv}}\n"
+    )
+    (folder / f"{name}.yaml").write_text(head + data, encoding="utf-8")
+    return find_task(str(folder / f"{name}.yaml"))
+
+
+def encoded_split(sequences: Sequence[EncodedSequence], labels: Sequence[Sequence[int]]) -> EncodedSplit:
+    """Sequences made by hand as a split; `labels` are the label ids of each sequence's spans."""
+
+    def flat(lists: Sequence[Sequence[int]]) -> np.ndarray:
+        return np.array([item for own in lists for item in own], dtype=np.int32)
+
+    def offsets(lists: Sequence[Sequence[int]]) -> np.ndarray:
+        return np.cumsum([0, *map(len, lists)]).astype(np.int64)
+
+    ids = [own.input_ids for own in sequences]
+    return EncodedSplit(
+        language="en",
+        split="train",
+        sha256="",
+        source="by hand",
+        revision=None,
+        examples=max(own.example for own in sequences) + 1,
+        label_names=LABELS,
+        trained=len(LABELS),
+        example=np.array([own.example for own in sequences]),
+        ids=flat(ids),
+        id_offsets=offsets(ids),
+        starts=flat([own.starts for own in sequences]),
+        ends=flat([own.ends for own in sequences]),
+        labels=flat(labels),
+        unit_offsets=offsets([own.starts for own in sequences]),
+    )
+
+
+def random_split(lengths: Sequence[int], seed: int = 0, width: int = 1, step: int = 2) -> EncodedSplit:
+    """Random pieces, one example a length (<s> and </s> included); every `step` pieces a span of up to `width`."""
+    rng = np.random.default_rng(seed)
+    sequences, labels = [], []
+    for example, length in enumerate(lengths):
+        starts = list(range(1, length - 1, step))
+        ends = [min(start + width, length - 1) for start in starts]
+        ids = [0, *(int(id_) for id_ in rng.integers(4, 400, length - 2)), 2]
+        sequences.append(EncodedSequence(example, ids, starts, ends))
+        labels.append([int(label) for label in rng.integers(0, len(LABELS), len(starts))])
+    return encoded_split(sequences, labels)
