@@ -4,12 +4,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from adapter_stilts.errors import Complaint, ConfigError
 from adapter_stilts.paths import user_path
 from adapter_stilts.strict_yaml import is_text, parse_value
+from adapter_stilts.tasks.kinds import KINDS
+from adapter_stilts.tasks.kinds.contract import Options
 from adapter_stilts.yaml_complaints import complaints_of, dotted, unknown_key
 
 # More layers, counted from 0, than any encoder has.
@@ -63,7 +76,6 @@ Values = Annotated[tuple[str | int | float | bool, ...], BeforeValidator(_as_tup
 Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
 SplitName = Literal["train", "validation", "test"]
 Format = Literal["conllu", "conll", "tsv", "jsonl", "parquet"]
-MetricName = Literal["accuracy", "span_f1", "official_tag_f1"]
 MethodName = Literal["bottleneck", "lora", "dora", "ia3", "full", "head"]
 AdapterName = Literal["pfeiffer", "houlsby", "parallel", "compacter"]
 FusionName = Literal["full", "light"]
@@ -71,7 +83,10 @@ MergeName = Literal["linear", "svd", "cat", "ties", "dare"]
 MixingName = Literal["proportional", "uniform", "temperature"]
 EMBEDDED_DATA = Path(__file__).resolve().parent / "embedded_data"
 EMBEDDED_PREFIX = "embedded:"
-CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+
+
+# A column of a file by name or number; for a list of texts, columns that make one.
+ColumnName = str | int | Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 
 
 class LanguageSource(Strict):
@@ -81,7 +96,7 @@ class LanguageSource(Strict):
     revision: str | None = None
     config: str | None = None
     format: Format | None = None
-    columns: dict[str, str | int] | None = None
+    columns: dict[str, ColumnName] | None = None
     splits: dict[SplitName, str] | None = None
     filter: dict[str, Values] | None = None
     exclude: dict[str, Values] | None = None
@@ -99,7 +114,7 @@ class Data(Strict):
     revision: str | None = None
     format: Format | None = None
     splits: dict[SplitName, str] = {"train": "train", "validation": "validation", "test": "test"}
-    columns: dict[str, str | int]
+    columns: dict[str, ColumnName]
     filter: dict[str, Values] = {}
     exclude: dict[str, Values] = {}
     languages: dict[str, Annotated[LanguageSource, BeforeValidator(_config_name)]] = Field(min_length=1)
@@ -168,28 +183,65 @@ class Recipe(Strict):
         return {**values, "batch_examples": examples}
 
 
+# What no key of YAML is called: there the options stand among the other keys.
+_OPTIONS = "options of the kind"
+
+
+def _known_kind(name: object) -> object:
+    if isinstance(name, str) and name not in KINDS:
+        expected = " or ".join(repr(kind) for kind in KINDS)
+        raise PydanticCustomError("literal_error", "{expected}", {"expected": expected})
+    return name
+
+
 class Task(Strict):
-    """A task as its YAML says. `path` is the file it was read from."""
+    """A task as its YAML says. `path` is the file it was read from; `options` are the keys of its kind."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     version: int = Field(ge=1)
-    kind: Literal["tagging", "classification", "masked_lm"]
+    kind: Annotated[str, BeforeValidator(_known_kind)]
     role: Literal["intermediate", "target", "both"]
     knowledge: Literal["syntactic", "semantic", "none"]
     granularity: Literal["token", "sentence"]
     description: str
     licence: str
     citation: str
-    metrics: Annotated[tuple[MetricName, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-    selection_metric: Literal["accuracy", "f1"]
+    metrics: Names
+    selection_metric: str
     train_language: str = "en"
     labels: Names | Literal["open"] | None = None
     label_until: str | None = Field(default=None, min_length=1)
-    word_piece: Literal["first_content", "first", "mean"] = "first_content"
+    options: SerializeAsAny[Options] = Field(default_factory=Options, validation_alias=_OPTIONS)
     development_share: float | None = Field(default=None, gt=0, lt=1)
     data: Data
     recipes: dict[MethodName, dict[str, Recipe]] = {}
     _path: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_kind(cls, values: Any) -> Any:
+        """Collect the keys that the kind has of its own; of an unknown kind, those of any."""
+        if not isinstance(values, dict):
+            return values
+        kind = KINDS.get(values["kind"]) if isinstance(values.get("kind"), str) else None
+        keys = {key for own in ([kind] if kind else KINDS.values()) for key in own.options.model_fields}
+        rest = {key: value for key, value in values.items() if key not in keys}
+        return {**rest, _OPTIONS: {key: value for key, value in values.items() if key in keys}}
+
+    @field_validator("options", mode="wrap")
+    @classmethod
+    def _typed_options(cls, value: Any, handler: Any, info: ValidationInfo) -> Options:
+        kind = KINDS.get(info.data.get("kind", ""))
+        if isinstance(value, Options) or kind is None:
+            return value if isinstance(value, Options) else Options()
+        return kind.options.model_validate(value)
+
+    @classmethod
+    def accepted_keys(cls, kind: str | None = None) -> list[str]:
+        """Keys of a task's YAML: those of all tasks, and those of the kind (None: of every kind)."""
+        kinds = [KINDS[kind]] if kind in KINDS else list(KINDS.values())
+        options = dict.fromkeys(key for own in kinds for key in own.options.model_fields)
+        return [*(key for key in cls.model_fields if key != "options"), *options]
 
     @property
     def path(self) -> Path:

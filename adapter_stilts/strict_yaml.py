@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from adapter_stilts.errors import Complaint, ConfigError, UsageError
-from adapter_stilts.yaml_complaints import Location, complaints_of, dotted
+from adapter_stilts.yaml_complaints import Location, complaints_of, dotted, keys_of
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
 
@@ -64,7 +64,7 @@ def load_yaml(path: Path, model: type[ModelType]) -> ModelType:
     """
     node = _compose(path)
     if not isinstance(node, yaml.MappingNode):
-        found, keys = "no mapping" if node else "an empty file", ", ".join(model.model_fields)
+        found, keys = "no mapping" if node else "an empty file", ", ".join(keys_of(model))
         raise ConfigError([Complaint(str(path), 1, f"found {found}, accepted a mapping with the keys {keys}")])
     try:
         _refuse_endless(path, node)

@@ -75,7 +75,7 @@ def _misspelt(told: Mapping[Location, Sequence[Any]], model: type[BaseModel]) ->
     return {
         (*location[:-1], near)
         for location in unknown
-        for near in _nearest(str(location[-1]), _model_at(model, location[:-1]).model_fields)
+        for near in _nearest(str(location[-1]), keys_of(_model_at(model, location[:-1])))
     }
 
 
@@ -96,7 +96,7 @@ def _told(location: Location, items: Sequence[Any], model: type[BaseModel], type
 def _accepted(item: Any, location: Location, model: type[BaseModel], typed: bool) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind in ("model_type", "model_attributes_type"):
-        return f"a mapping with the keys {', '.join(_model_at(model, location).model_fields)}"
+        return f"a mapping with the keys {', '.join(keys_of(_model_at(model, location)))}"
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
     if kind == "string_type" and isinstance(item["input"], (int, float)) and not typed:
@@ -150,7 +150,12 @@ def _plain(annotation: Any) -> Any:
 
 def unknown_key(key: str, model: Any) -> str:
     """What is said of a key that a model does not have."""
-    return f"found an unknown key{did_you_mean(key, model.model_fields)}, accepted {', '.join(model.model_fields)}"
+    return f"found an unknown key{did_you_mean(key, keys_of(model))}, accepted {', '.join(keys_of(model))}"
+
+
+def keys_of(model: Any) -> list[str]:
+    """The keys that YAML of a model has; some fields are no key, but what other keys become."""
+    return model.accepted_keys() if hasattr(model, "accepted_keys") else list(model.model_fields)
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:

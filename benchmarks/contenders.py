@@ -85,8 +85,8 @@ class Size:
 
 def check_task(task: Task) -> None:
     """Raise UsageError for a task whose units the peers' rows cannot hold."""
-    if task.kind != "tagging" or task.word_piece == "mean":
-        found = f"kind {task.kind}, word_piece {task.word_piece}"
+    if task.kind != "tagging" or task.options.labelling == "mean":
+        found = f"kind {task.kind}, word_piece {task.options.labelling}"
         raise UsageError(f"{task.path}: found {found}, accepted: tagging, word_piece first or first_content")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from adapter_stilts.engine.batches import Batch, cut_batches
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.embedding_rows import reachable_rows
-from adapter_stilts.engine.predicting import INFERENCE_TOKENS, predict_labels
+from adapter_stilts.engine.predicting import INFERENCE_TOKENS, predict_answers
 from adapter_stilts.engine.step import Step
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
@@ -111,7 +111,7 @@ def our_training(
 
 
 def our_inference(job: Job, data: TrainingData, device: str, precision: str, ordered: bool = False) -> Variant:
-    """`predict_labels`, which sorts by length; `ordered`: a call for each batch of the sentences as they come."""
+    """`predict_answers`, which sorts by length; `ordered`: a call for each batch of the sentences as they come."""
     model: Any = build_model(job, data, device)
 
     def run(sample: Sample, repeat: int) -> Measured:
@@ -120,7 +120,7 @@ def our_inference(job: Job, data: TrainingData, device: str, precision: str, ord
         tokens: list[int] = []
         started = now(device)
         for examples in parts:
-            predict_labels(model, part.head, part.train, examples, tokens.append, precision)
+            predict_answers(model, part.use, part.train, examples, tokens.append, precision)
         return Measured(sum(tokens), sum(tokens), now(device) - started)
 
     return Variant(run, 0, pads=False)

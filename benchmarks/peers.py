@@ -34,7 +34,7 @@ def peer_rows(split: EncodedSplit, sequences: np.ndarray) -> Dataset:
         ids = split.ids[split.id_offsets[sequence] : split.id_offsets[sequence + 1]]
         units = slice(split.unit_offsets[sequence], split.unit_offsets[sequence + 1])
         labels = np.full(len(ids), -100)
-        labels[split.starts[units]] = split.labels[units]
+        labels[split.starts[units]] = split.targets["label"][units]
         rows["input_ids"].append(ids.tolist())
         rows["attention_mask"].append([1] * len(ids))
         rows["labels"].append(labels.tolist())

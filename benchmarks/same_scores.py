@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from adapter_stilts.engine.predicting import HALF, predict_labels
+from adapter_stilts.engine.predicting import HALF, predict_answers
 from adapter_stilts.evaluation.scored_task import TEST_SEED, language_identities, task_of
 from adapter_stilts.evaluation.zero_shot import load_run
 from adapter_stilts.files import atomic_write_text
@@ -31,6 +31,8 @@ from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.tasks.encode import encode_split
+from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.kinds.contract import HeadUse
 from adapter_stilts.tasks.scoring import score
 from adapter_stilts.training.api import train
 from adapter_stilts.training.execution import Execution
@@ -66,8 +68,13 @@ def mean_score(run: Run, mirror: Path | None, device: str, limit: int, precision
     for code in language_identities(task, list(task.data.languages), "test", mirror)[0]:
         split = encode_split(task, code, "test", backbone.tokenizer, manifest.labels, mirror)
         examples = split.sample(limit, TEST_SEED)
-        found = predict_labels(model, manifest.head, split, examples, precision=precision)
-        scores.append(score(task.kind, task.metrics, found.labels, split.gold(examples))[task.selection_metric])
+        found = predict_answers(
+            model, HeadUse(manifest.head, find_kind(task.kind)), split, examples, precision=precision
+        )
+        kind = find_kind(task.kind)
+        assert kind.gold is not None
+        gold = kind.gold(split, examples)
+        scores.append(score(task.kind, task.metrics, found.answers, gold)[task.selection_metric])
     return float(np.mean(scores))
 
 

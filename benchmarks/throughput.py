@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "dropout": job.recipe.dropout,
             "inference_batch_tokens": INFERENCE_TOKENS[options.device],
         },
-        "task": {"name": task.name, "word_piece": task.word_piece, "data_sha256": data.tasks[0].train.sha256},
+        "task": {"name": task.name, "word_piece": task.options.labelling, "data_sha256": data.tasks[0].train.sha256},
         "backbone": {"id": portable(options.backbone), "sha256": base.sha256},
         "device": options.device,
         "repeats": options.repeats,

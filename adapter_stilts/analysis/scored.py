@@ -84,7 +84,8 @@ class Scored:
     @cached_property
     def counts(self) -> dict[str, Array]:
         """Counts by sentence of the result's metric, by language. Reads the predictions."""
-        kind, predictions = self.run.record.task.kind, read_predictions(self.folder, self.scores)
+        kind = self.run.record.task.kind
+        predictions = read_predictions(self.folder, self.scores, kind)
         return {
             code: example_counts(kind, self.metric_name, each.predicted, each.gold)
             for code, each in predictions.items()
@@ -93,7 +94,7 @@ class Scored:
     @cached_property
     def gold(self) -> dict[str, str]:
         """A hash of the example numbers and gold labels of each language. Reads the predictions."""
-        table = read_columns(self.folder, self.scores, ["language", "example", "gold"])
+        table = self._columns("language", "example", "gold")
         return {code: _gold_hash(table.filter(pc.equal(table["language"], code))) for code in self.scores.languages}
 
     @cached_property
@@ -102,7 +103,7 @@ class Scored:
         own test data. Reads the predictions where it was not written down."""
         if self.scores.selection_metric == self.metric and set(self.scores.languages) <= set(self.scores.majority):
             return {code: self.scores.majority[code] for code in self.scores.languages}
-        table = read_columns(self.folder, self.scores, ["language", "gold"])
+        table = self._columns("language", "gold")
         by_language = {code: table.filter(pc.equal(table["language"], code))["gold"] for code in self.scores.languages}
         kind, names = self.run.record.task.kind, [self.metric_name]
         return {code: majority_score(kind, names, gold.to_pylist())[self.metric] for code, gold in by_language.items()}
@@ -113,8 +114,12 @@ class Scored:
         where it was not written down that there are several."""
         if any(count > 1 for count in self.scores.predicted_labels.values()):
             return None
-        labels = pc.unique(pc.list_flatten(read_columns(self.folder, self.scores, ["predicted"])["predicted"]))
-        return labels[0].as_py() if len(labels) == 1 else None
+        answers = self._columns("predicted")["predicted"]
+        labels = pc.unique(pc.list_flatten(answers) if pa.types.is_list(answers.type) else answers)
+        return str(labels[0].as_py()) if len(labels) == 1 else None
+
+    def _columns(self, *names: str) -> pa.Table:
+        return read_columns(self.folder, self.scores, self.run.record.task.kind, names)
 
 
 def scored_evaluations(run: Run, split: str, limit: int | None) -> Iterator[Scored]:
@@ -127,6 +132,7 @@ def scored_evaluations(run: Run, split: str, limit: int | None) -> Iterator[Scor
 def _gold_hash(rows: pa.Table) -> str:
     """Of the rows of one language, whatever their order: examples have numbers."""
     rows = rows.sort_by("example")
-    texts = pc.binary_join(rows["gold"].combine_chunks(), "\x1f").to_pylist()
+    gold = rows["gold"].combine_chunks()
+    texts = (pc.binary_join(gold, "\x1f") if pa.types.is_list(gold.type) else gold).to_pylist()
     lines = (f"{number}\x1e{text}" for number, text in zip(rows["example"].to_pylist(), texts, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

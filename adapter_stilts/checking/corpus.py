@@ -32,7 +32,7 @@ def check_repetitions(files: Sequence[CheckedFile], say: SayOf) -> None:
         first, line = seen.setdefault("".join(words), (file, example.line))
         if first is file and line == example.line:
             continue
-        what, where = "sentence" if file.per_word else "text", place(first, line)
+        what, where = file.rows, place(first, line)
         if (first.role, file.role) == ("train", "test"):
             say(file, example.line, "leak", f"found a test {what} that training data have ({where})")
         else:
@@ -47,8 +47,7 @@ def place(file: CheckedFile, line: int) -> str:
 def check_count(file: CheckedFile, minimum: int, say: SayOf) -> None:
     """At least so many sentences in a file."""
     if file.size < minimum:
-        what = "sentences" if file.per_word else "texts"
-        say(file, file.last_line, "count", f"found {file.size} {what}, accepted {minimum} or more")
+        say(file, file.last_line, "count", f"found {file.size} {file.rows}s, accepted {minimum} or more")
 
 
 # --- variety ------------------------------------------------------------------------------------------------------

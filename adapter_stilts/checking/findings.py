@@ -92,7 +92,7 @@ class CheckedFile:
     labels: tuple[tuple[tuple[int, str], ...], ...] = ()
     scheme: str | None = None
     read: str = ""
-    per_word: bool = True
+    rows: str = "sentence"
     unit: str = "line"
     given_role: str | None = None
 
@@ -142,7 +142,7 @@ class CheckedFile:
         return f"{self.path}: {self.read}; {_counted(len(counts), 'label')}: {', '.join(shown)}{more}{scheme}"
 
     def as_json(self) -> dict[str, Any]:
-        counts = {"sentences" if self.per_word else "texts": self.size, "words": self.words}
+        counts = {f"{self.rows}s": self.size, "words": self.words}
         described: dict[str, Any] = {"file": str(self.path), **counts, "unchecked": list(self.unchecked)}
         if self.read:
             described |= {"read": self.read, "scheme": self.scheme}
@@ -174,9 +174,11 @@ class Report:
         return ", ".join(counts) + (f"; not checked, for want of it: {listed}" if listed else "")
 
     def _sizes(self) -> list[str]:
-        sentences, texts = (sum(own.size for own in self.files if own.per_word == each) for each in (True, False))
-        counted = [_counted(sentences, "sentence")] if sentences or not texts else []
-        return counted + ([_counted(texts, "text")] if texts else [])
+        sizes: dict[str, int] = {}
+        for own in self.files:
+            sizes[own.rows] = sizes.get(own.rows, 0) + own.size
+        named = [_counted(size, rows) for rows, size in sorted(sizes.items()) if size]
+        return named or [_counted(0, "sentence")]
 
     def as_json(self) -> dict[str, Any]:
         return {

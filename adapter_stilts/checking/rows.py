@@ -7,7 +7,7 @@ from typing import Any
 
 from adapter_stilts.checking.findings import CheckedFile, Example
 from adapter_stilts.checking.labels import check_labels, check_spans, scheme_of
-from adapter_stilts.checking.sources import RepositorySplit, Source, labels_role
+from adapter_stilts.checking.sources import RepositorySplit, Source
 from adapter_stilts.errors import DataError
 from adapter_stilts.tasks.column_files import column_file
 from adapter_stilts.tasks.conllu_plus import read_conllu_plus
@@ -47,15 +47,16 @@ def check_repository_split(split: RepositorySplit, mirror: Path | None, say: Say
         return None
     except DataError as error:
         say(named, 1, "read", str(error), "row")
-        return CheckedFile(named, (), (), read="not read", per_word=kind.per_word, given_role=split.split)
-    values = [loaded.columns[role] for role in ("tokens", "text", "text_pair") if role in loaded.columns]
+        return CheckedFile(named, (), (), read="not read", rows=kind.rows, given_role=split.split)
+    values = [loaded.columns[role] for role in kind.text_roles if role in loaded.columns]
     examples = [Example(row, _words(own)) for row, own in enumerate(zip(*values, strict=True), 1)]
-    column = loaded.columns.get(kind.labels_column or "")
+    column = loaded.columns.get(kind.label_role or "")
     labels = tuple(
-        tuple((row, label) for label in (own if kind.per_word else [own])) for row, own in enumerate(column or (), 1)
+        tuple((row, label) for label in (own if isinstance(own, list) else [own]))
+        for row, own in enumerate(column or (), 1)
     )
     own = lambda line, code, message: say(named, line, code, message, "row")  # noqa: E731
-    source = Source(named, "", {"tokens" if kind.per_word else "text": ""}, split.split)
+    source = Source(named, "", {"tokens" if kind.roles.get("tokens") else "text": ""}, split.split)
     return _checked(named, examples, labels, own, loaded.source, (), source, "row")
 
 
@@ -69,15 +70,15 @@ def _checked(
     source: Source,
     unit: str,
 ) -> CheckedFile:
-    what = "sentence" if source.per_word else "text"
+    what = source.rows
     for example in examples:
         if not any(word.strip() for word in example.words):
             say(example.line, "nothing", f"found a {what} with nothing in it, accepted one with words")
-    scheme = scheme_of(labels) if source.per_word else None
+    scheme = scheme_of(labels) if source.of_words else None
     check_labels(labels, say, source.labels)
     check_spans(labels, scheme, say)
     filled = tuple(example for example in examples if example.words)
-    return CheckedFile(path, (), unchecked, filled, labels, scheme, read, source.per_word, unit, source.split)
+    return CheckedFile(path, (), unchecked, filled, labels, scheme, read, source.rows, unit, source.split)
 
 
 def labels_of_conllu(source: Source) -> Labels:
@@ -123,7 +124,7 @@ def _read(source: Source) -> tuple[list[Example], Labels, dict[str, str | int]]:
 
 
 def _read_table(source: Source) -> tuple[list[Example], Labels, dict[str, str | int]]:
-    role = labels_role(source.per_word)
+    role = source.label_role
     texts = [source.columns[name] for name in ("tokens", "text", "text_pair") if name in source.columns]
     label = source.columns.get(role)
     wanted = [*texts, *([] if label is None else [label]), *source.keep, *source.drop]
@@ -132,18 +133,18 @@ def _read_table(source: Source) -> tuple[list[Example], Labels, dict[str, str | 
     numbers: Any = rows.lines or [row + 1 for row in range(len(rows))]
     for row in chosen:
         for name in texts:
-            if isinstance(rows.columns[name][row], list) != source.per_word:
-                found, accepted = ("a text", "a list of words") if source.per_word else ("a list", "a text")
+            if isinstance(rows.columns[name][row], list) != source.of_words:
+                found, accepted = ("a text", "a list of words") if source.of_words else ("a list", "a text")
                 raise DataError(f"{rows.place(row)}: {name}: found {found}, accepted {accepted}")
         if label is not None:
-            _require_labels(rows.place(row), rows.columns[texts[0]][row], rows.columns[label][row], source.per_word)
+            _require_labels(rows.place(row), rows.columns[texts[0]][row], rows.columns[label][row], source.of_words)
     examples = [Example(numbers[row], _words([rows.columns[name][row] for name in texts])) for row in chosen]
     if label is None:
         return examples, (), dict(source.columns)
     values = [rows.columns[label][row] for row in chosen]
     return (
         examples,
-        _labels([numbers[row] for row in chosen], values, source.per_word, source.label_until),
+        _labels([numbers[row] for row in chosen], values, source.of_words, source.label_until),
         dict(source.columns),
     )
 
@@ -154,11 +155,11 @@ def _is_chosen(columns: dict[str | int, list[Any]], row: int, source: Source) ->
     return all((columns[name][row] in {str(value) for value in values}) == want for name, values, want in rules)
 
 
-def _require_labels(place: str, words: Any, labels: Any, per_word: bool) -> None:
-    if isinstance(labels, list) != per_word:
-        found, accepted = ("one label", "a list of labels") if per_word else ("a list of labels", "one label")
+def _require_labels(place: str, words: Any, labels: Any, of_words: bool) -> None:
+    if isinstance(labels, list) != of_words:
+        found, accepted = ("one label", "a list of labels") if of_words else ("a list of labels", "one label")
         raise DataError(f"{place}: found {found}, accepted {accepted}")
-    if per_word and len(words) != len(labels):
+    if of_words and len(words) != len(labels):
         raise DataError(f"{place}: found {len(labels)} labels, accepted {len(words)} (one a token)")
 
 
@@ -171,13 +172,13 @@ def _sentences(tokens: Sequence[Sequence[str]], numbers: Sequence[Sequence[int]]
     return [Example(lines[0], tuple(words)) for words, lines in zip(tokens, numbers, strict=True)]
 
 
-def _labels(numbers: Any, values: Sequence[Any], per_word: bool, until: str | None) -> Labels:
+def _labels(numbers: Any, values: Sequence[Any], of_words: bool, until: str | None) -> Labels:
     def cut(label: str) -> str:
         return label if until is None else label.split(until, 1)[0]
 
     labels = []
     for line, own in zip(numbers, values, strict=True):
-        names = own if per_word else [own]
+        names = own if of_words else [own]
         lines = line if isinstance(line, list) else [line] * len(names)
         labels.append(tuple((number, cut(label)) for number, label in zip(lines, names, strict=True)))
     return tuple(labels)

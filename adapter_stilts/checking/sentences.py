@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from adapter_stilts.checking.findings import Say
-from adapter_stilts.schema import CONLLU_COLUMNS
-from adapter_stilts.tasks.conllu import DEPREL, FORM, HEAD, ID, MISC, UPOS, Row, Sentence, misc_values
+from adapter_stilts.tasks.conllu import CONLLU_COLUMNS, DEPREL, FORM, HEAD, ID, MISC, UPOS, Row, Sentence, misc_values
 from adapter_stilts.tasks.formats import UPOS_TAGS
 
 

@@ -52,8 +52,19 @@ class Source:
         return str(self.task.path) if self.task is not None else ""
 
     @property
-    def per_word(self) -> bool:
+    def of_words(self) -> bool:
+        """Whether a row is a list of words, each with its label; else it is a text, or two, with one."""
         return "text" not in self.columns
+
+    @property
+    def rows(self) -> str:
+        """What a row is called."""
+        return "sentence" if self.of_words else "text"
+
+    @property
+    def label_role(self) -> str:
+        """The role of the column that holds labels."""
+        return "labels" if self.of_words else "label"
 
 
 @dataclass(frozen=True)
@@ -102,17 +113,18 @@ def _of_task(task: Task) -> Iterator[Source | RepositorySplit]:
     for code, own in task.data.languages.items():
         file_format = own.format or task.data.format
         for split in SPLITS:
-            if file_format is None:
+            if file_format is None or not _USUAL.keys() >= find_kind(task.kind).columns.keys():
                 yield RepositorySplit(task, code, split)
             elif (name := getattr(own, split)) is not None:
                 yield _local(task, code, own, task.file(name), file_format, split)
 
 
 def _local(task: Task, code: str, own: LanguageSource, path: Path, file_format: str, split: str) -> Source:
+    columns = own.columns or task.data.columns
     return Source(
         path,
         file_format,
-        own.columns or task.data.columns,
+        {role: name for role, name in columns.items() if not isinstance(name, tuple)},
         split,
         task.label_until,
         task.labels if isinstance(task.labels, tuple) else None,
@@ -162,8 +174,3 @@ def _column_names(path: Path, raw: bytes, file_format: str) -> list[str]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:1: found broken JSON ({error}), accepted one JSON object a line") from None
     return list(item) if isinstance(item, dict) else []
-
-
-def labels_role(per_word: bool) -> str:
-    """The role of the column that holds labels."""
-    return str(find_kind("tagging" if per_word else "classification").labels_column)

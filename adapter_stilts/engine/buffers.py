@@ -17,29 +17,35 @@ from torch import Tensor
 
 from adapter_stilts.engine.batches import Batch
 from adapter_stilts.model.layout import PackedLayout, sentence_spans
+from adapter_stilts.tasks.kinds.contract import IGNORED, HeadUse
 
 # Between powers of two stands one more, so that filling takes a third of a capacity at most (below 256 pieces, more).
 CAPACITIES = (256, 384, 512, 768, 1_024, 1_536, 2_048, 3_072, 4_096, 6_144, 8_192, 12_288, 16_384)
 # XLM-R's positions end there.
 LONGEST = 512
-IGNORED = -100
+_TARGET = "target."
 # Transfers under way at a time, before the host waits for the oldest: the device never waits for the host.
 TRANSFERS = 4
 
 
 class Buffers:
-    """Device tensors for so many pieces under a head, which every replay reads: `batch` has them as its own; `units` ()
+    """Device tensors for so many pieces under a head, which every replay reads: `batch` has them as its own; `terms` ()
     is what the step's loss is divided by. `averaged` units read several pieces each."""
 
-    def __init__(self, head: str, capacity: int, averaged: bool, device: torch.device) -> None:
+    def __init__(self, use: HeadUse, capacity: int, averaged: bool, device: torch.device) -> None:
         self.capacity, self.averaged = capacity, averaged
+        self.compete = use.kind.together != "unit"
         # As many pieces are read as there are, so that the last layer has the others' shape. Where units are means of
         # pieces, one more of them takes what no unit reads.
         units = capacity + 1 if averaged else capacity
-        sections = {"units": 1, "labels": units}
+        self.most_units = units
+        targets = {name: f"{_TARGET}{name}" for name in use.kind.targets}
+        sections = {"terms": 1, **dict.fromkeys(targets.values(), units)}
         sections |= dict.fromkeys(("input_ids", "position_ids", "starts", "ends", "pieces"), capacity)
         if averaged:
             sections |= {"unit_of_piece": capacity, "pieces_of_unit": units}
+        if self.compete:
+            sections |= {"segment": units}
         ends = np.cumsum(list(sections.values())).tolist()
         self.places = {name: slice(end - own, end) for (name, own), end in zip(sections.items(), ends, strict=True)}
         self.flat = torch.zeros(ends[-1], dtype=torch.long, device=device)
@@ -47,28 +53,31 @@ class Buffers:
         self.filled = 0
 
         parts = {name: self.flat[own] for name, own in self.places.items()}
-        self.units = parts["units"].squeeze(0)
+        self.terms = parts["terms"].squeeze(0)
         self.batch = Batch(
-            head,
+            use,
             parts["input_ids"],
             parts["position_ids"],
             PackedLayout((), device, (parts["starts"], parts["ends"])),
             parts["pieces"],
             parts.get("unit_of_piece"),
             parts.get("pieces_of_unit"),
-            parts["labels"],
+            {name: parts[section] for name, section in targets.items()},
+            parts.get("segment"),
+            0,
+            np.arange(0),
             np.arange(0),
         )
 
-    def fill(self, batch: Batch, first: int, units: int) -> Batch:
+    def fill(self, batch: Batch, first: int, terms: int) -> Batch:
         """Copy a batch that lies on the host, and fill up. `first` is the position id of a sentence's first piece,
-        `units` the number of units in the whole step. Returns the batch as the device has it; on a CPU its layout knows
-        the lengths, which attention needs there."""
+        `terms` what the loss of the whole step is divided by. Returns the batch as the device has it; on a CPU its
+        layout knows the lengths, which attention needs there."""
         transfer = self.host[self.filled % len(self.host)]
         self.filled += 1
         lengths = (*batch.layout.lengths, *filling(self.capacity - batch.tokens))
         row = transfer.row()
-        for name, (values, rest) in self._contents(batch, lengths, first, units).items():
+        for name, (values, rest) in self._contents(batch, lengths, first, terms).items():
             section = row[self.places[name]]
             section[:] = rest
             section[: len(values)] = values
@@ -78,26 +87,29 @@ class Buffers:
         return replace(self.batch, layout=PackedLayout.from_lengths(lengths))
 
     def _contents(
-        self, batch: Batch, lengths: Sequence[int], first: int, units: int
+        self, batch: Batch, lengths: Sequence[int], first: int, terms: int
     ) -> dict[str, tuple[np.ndarray, int | np.ndarray]]:
         """What each section begins with, and what fills it up: one value, or one for each place."""
-        own, unread = len(batch.labels), self.capacity
+        units, unread = batch.units, self.capacity
         starts, ends = sentence_spans(lengths)
         filled = [np.arange(first, first + length) for length in lengths[len(batch.layout.lengths) :]]
         # Unread units read a place each: the gradients of many for one place would wait for each other.
         contents: dict[str, tuple[np.ndarray, int | np.ndarray]] = {
-            "units": (np.array([units]), 0),
+            "terms": (np.array([terms]), 0),
             "input_ids": (batch.input_ids.numpy(), int(batch.input_ids[0])),
             "position_ids": (np.concatenate([batch.position_ids.numpy(), *filled]), 0),
-            "labels": (batch.labels.numpy(), IGNORED),
+            **{f"{_TARGET}{name}": (values.numpy(), IGNORED) for name, values in batch.targets.items()},
             "starts": (starts, 0),
             "ends": (ends, 0),
             "pieces": (batch.pieces.numpy(), np.arange(self.capacity)),
         }
         if self.averaged:
             of_piece, of_unit = batch.unit_of_piece, batch.pieces_of_unit
-            contents["unit_of_piece"] = np.arange(own) if of_piece is None else of_piece.numpy(), unread
-            contents["pieces_of_unit"] = np.ones(own, np.int64) if of_unit is None else of_unit.numpy(), 1
+            contents["unit_of_piece"] = np.arange(units) if of_piece is None else of_piece.numpy(), unread
+            contents["pieces_of_unit"] = np.ones(units, np.int64) if of_unit is None else of_unit.numpy(), 1
+        if batch.segment is not None:
+            # What no unit reads is one segment more than there can be of units.
+            contents["segment"] = batch.segment.numpy(), self.most_units
         return contents
 
 

@@ -7,21 +7,19 @@ from typing import Any
 
 import torch
 
-from adapter_stilts.engine.bundle import load_adapter, load_encoder, masked_lm_weights
+from adapter_stilts.engine.bundle import head_weights, load_adapter, load_encoder
 from adapter_stilts.jobs.job import MERGED, NULL, Job
 from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
 from adapter_stilts.model.bottleneck import add_bottleneck, add_fusion, add_null, average_bottlenecks
 from adapter_stilts.model.composition import MERGES, PEFT_METHODS
 from adapter_stilts.model.dropout import pack_dropout
-from adapter_stilts.model.masked_lm_head import MaskedLMHead, pretrained_head
 from adapter_stilts.model.packing import install
 from adapter_stilts.model.parts import activate, quiet_adapters, set_dropout, set_trainable
 from adapter_stilts.model.peft_adapters import add_peft_adapter, bake_peft_adapters
 from adapter_stilts.model.peft_merge import merge_peft_adapters
 from adapter_stilts.model.pretrained import load_model
-from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import bundle_of, checked_bundle
-from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.kinds import HeadSpec
 
 
 def build_model(job: Job, data: TrainingData, device: torch.device | str = "cpu") -> Any:
@@ -35,9 +33,9 @@ def build_model(job: Job, data: TrainingData, device: torch.device | str = "cpu"
     arrangement = job.arrangement
     model = load_model(job.backbone)
     set_dropout(model, job.recipe.dropout)
-    if data.masked_lm is not None:
-        # Before any other encoder is loaded: the head's decoder is the backbone's own embedding.
-        _add_masked_lm_head(job, model, data.masked_lm)
+    for part in data.mixed_in:
+        # Before any other encoder is loaded: such a head's decoder may be the backbone's own embedding.
+        _add_mixed_in_head(job, model, part)
     with quiet_adapters():
         _load_underneath(job, model)
         if job.method == "full":
@@ -99,21 +97,17 @@ def _add_adapters(job: Job, model: Any) -> None:
 
 
 def _add_head(job: Job, model: Any, part: TrainingPart) -> None:
-    if part.candidates is not None:
-        model.heads[part.head] = MaskedLMHead.build(model, part.candidates, pretrained_head(job.backbone))
-    else:
-        find_kind(part.task.kind).add_head(model, part.head, part.labels, job.recipe.dropout)
+    kind = part.use.kind
+    weights = None if kind.pretrained is None else kind.pretrained(job.backbone)
+    kind.add_head(model, part.head, HeadSpec(part.labels, job.recipe.dropout, part.prepared, weights))
 
 
-def _add_masked_lm_head(job: Job, model: Any, part: TrainingPart) -> None:
+def _add_mixed_in_head(job: Job, model: Any, part: TrainingPart) -> None:
     """The checkpoint's own head, or the one that was trained on text for a backbone without one."""
-    assert job.masked_lm is not None
-    assert part.candidates is not None
-    run = job.masked_lm.head_run
-    weights = pretrained_head(job.backbone) if run is None else masked_lm_weights(bundle_of(run), run_head(run))
-    model.heads[part.head] = MaskedLMHead.build(model, part.candidates, weights)
-
-
-def run_head(run: Any) -> str:
-    """Name of the head in a run's bundle."""
-    return read_manifest(bundle_of(run)).head
+    assert job.mixed_in is not None
+    run = job.mixed_in.head_run
+    if run is None:
+        _add_head(job, model, part)
+    else:
+        weights = head_weights(bundle_of(run))
+        part.use.kind.add_head(model, part.head, HeadSpec(part.labels, job.recipe.dropout, part.prepared, weights))

@@ -23,7 +23,6 @@ from adapter_stilts.files import open_to_readers
 from adapter_stilts.model.backbone import Backbone, check_model_config
 from adapter_stilts.model.bottleneck import load_bottleneck, load_fusion, whole_fusions
 from adapter_stilts.model.composition import PEFT_METHODS
-from adapter_stilts.model.masked_lm_head import MaskedLMHead
 from adapter_stilts.model.packing import install
 from adapter_stilts.model.parts import activate, adapter_setup, quiet_adapters, set_dropout
 from adapter_stilts.model.peft_adapters import bake_peft_adapters
@@ -35,19 +34,18 @@ from adapter_stilts.runs.manifest import (
     ENCODER,
     ENCODER_CONFIG,
     HEAD_CONFIG,
-    HEAD_KINDS,
     HEAD_WEIGHTS,
     MANIFEST,
-    MASKED_LM_HEAD,
     MULTI_TASK,
     SETUP,
     Manifest,
     StoredFile,
     check_backbone,
     check_bundle,
+    own_head_file,
 )
 from adapter_stilts.runs.stored import write_sealed
-from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.kinds import HeadSpec, find_kind, kind_of_head
 from adapter_stilts.trust import check_tree, copy_tree, read_json, refuse
 
 
@@ -70,7 +68,7 @@ def save_bundle(folder: Path, model: Any, manifest: Manifest, baked: Mapping[str
         whole_fusions(model)
         model.save_adapter_setup(str(folder), adapter_setup(manifest.arrangement), use_safetensors=True)
     for name in (manifest.head, *manifest.more_heads):
-        save_head(model, folder / name, name)
+        save_head(model, folder / name, name, manifest.kind)
     open_to_readers(folder)
     files = {
         path.relative_to(folder).as_posix(): StoredFile(bytes=path.stat().st_size, sha256=sha256_file(path))
@@ -80,11 +78,11 @@ def save_bundle(folder: Path, model: Any, manifest: Manifest, baked: Mapping[str
     return write_sealed(folder / MANIFEST, manifest.model_copy(update={"files": files, "backbone": named}))
 
 
-def save_head(model: Any, folder: Path, name: str) -> None:
-    """Write one head into a folder, beside the adapter of its name if there is one."""
+def save_head(model: Any, folder: Path, name: str, kind: str) -> None:
+    """Write one head of a task of that kind into a folder, beside the adapter of its name if there is one."""
     folder.mkdir(exist_ok=True)
-    if isinstance(model.heads[name], MaskedLMHead):
-        save_file(model.heads[name].head_weights(), folder / MASKED_LM_HEAD)
+    if (file := own_head_file(kind)) is not None:
+        save_file(model.heads[name].head_weights(), folder / file)
     else:
         model.save_head(str(folder), name, use_safetensors=True)
 
@@ -121,7 +119,7 @@ def load_bundle(folder: Path, backbone: Backbone) -> tuple[Any, Manifest]:
                     bake_peft_adapters(model, [name])
         elif manifest.method == "bottleneck":
             _load_setup(model, folder, manifest)
-        if manifest.kind != "masked_lm":
+        if own_head_file(manifest.kind) is None:
             load_head(model, folder / manifest.head, manifest)
     activate(model, manifest.arrangement)
     return install(model).eval(), manifest
@@ -143,10 +141,13 @@ def load_head(model: Any, folder: Path, manifest: Manifest) -> None:
     """Put the bundle's head on a model: built from the manifest's labels, filled with the saved weights."""
     path = folder / HEAD_CONFIG
     config = read_json(path).get("config")
-    kind = config.get("head_type") if isinstance(config, dict) else None
-    if kind not in HEAD_KINDS or manifest.kind not in (kind, MULTI_TASK):
-        refuse(path, f"config.head_type: {str(kind)[:80]}", f"{manifest.kind}, as the manifest says")
-    find_kind(kind).add_head(model, manifest.head, manifest.labels, manifest.dropout)
+    head_type = str(config.get("head_type") if isinstance(config, dict) else None)
+    kind = kind_of_head(head_type) if manifest.kind == MULTI_TASK else find_kind(manifest.kind)
+    if kind is None or kind.head_type != head_type:
+        accepted = "a head of labels" if kind is None else f"{kind.head_type}, as the manifest says ({manifest.kind})"
+        refuse(path, f"config.head_type: {head_type[:80]}", accepted)
+    assert kind is not None
+    kind.add_head(model, manifest.head, HeadSpec(manifest.labels, manifest.dropout))
     if json.loads(json.dumps(model.heads[manifest.head].config)) != config:
         refuse(path, "a head of other labels or layers", f"one of {len(manifest.labels)} labels, as the manifest says")
     part = f"heads.{manifest.head}."
@@ -167,7 +168,9 @@ def load_adapter(model: Any, folder: Path, method: str, name: str) -> None:
         load_bottleneck(model, folder, name)
 
 
-def masked_lm_weights(folder: Path, head: str) -> dict[str, Any]:
-    """Weights of a bundle's head of masked language modelling. Raises StiltsError for damaged files."""
-    check_bundle(folder)
-    return read_tensors(folder / head / MASKED_LM_HEAD)
+def head_weights(folder: Path) -> dict[str, Any]:
+    """Weights of a bundle's head of our own. Raises StiltsError for damaged files."""
+    manifest = check_bundle(folder)
+    file = own_head_file(manifest.kind)
+    assert file is not None
+    return read_tensors(folder / manifest.head / file)

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from adapter_stilts.engine.batches import Batch, divide, first_position
-from adapter_stilts.engine.buffers import CAPACITIES, IGNORED, Buffers, capacity_for
+from adapter_stilts.engine.buffers import CAPACITIES, Buffers, capacity_for
 from adapter_stilts.engine.step import Regularisation, Update, Updated, parameter_groups, training_logits
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.half import HalfPrecision
 from adapter_stilts.schema import Recipe
 
@@ -102,7 +102,7 @@ class CapturedStep(Updated):
             parameter.grad = torch.zeros_like(parameter)
 
     def __call__(self, batches: Sequence[Batch]) -> None:
-        whole = sum(len(batch.labels) for batch in batches)
+        whole = sum(batch.terms for batch in batches)
         for batch in batches:
             for part in divide(batch, max(self.capacities)):
                 self._backward(part, whole)
@@ -128,7 +128,9 @@ class CapturedStep(Updated):
     def _capacity(self, batch: Batch) -> int:
         """The smallest capacity that holds the batch, or the next larger one that is there already."""
         capacity = capacity_for(batch.tokens, self.capacities)
-        assert capacity is not None
+        if capacity is None:
+            found = f"an example of {batch.tokens:,} pieces, whose parts compete"
+            raise StiltsError(f"{found}: a captured step holds {max(self.capacities):,}, accepted with --step eager")
         if (batch.head, capacity) not in self.buffers:
             self.needed[batch.head, capacity] += 1
             larger = [own for head, own in self.buffers if head == batch.head and own > capacity]
@@ -136,14 +138,14 @@ class CapturedStep(Updated):
                 return min(larger)
         return capacity
 
-    def _backward(self, batch: Batch, units: int) -> None:
+    def _backward(self, batch: Batch, terms: int) -> None:
         key = batch.head, self._capacity(batch)
         if key not in self.buffers:
-            self.buffers[key] = Buffers(*key, self.averaged, self.device)
+            self.buffers[key] = Buffers(batch.use, key[1], self.averaged, self.device)
         buffers = self.buffers[key]
-        filled = buffers.fill(batch, self.first, units)
+        filled = buffers.fill(batch, self.first, terms)
         if not self.capture:
-            self._forward_backward(filled, buffers.units)
+            self._forward_backward(filled, buffers.terms)
             return
         if key not in self.passes:
             kept = [own.grad.clone() for own in self.trained if own.grad is not None]
@@ -155,14 +157,13 @@ class CapturedStep(Updated):
                         own.grad.copy_(before)
                 self.total.copy_(total)
 
-            graph = Graph(lambda: self._forward_backward(filled, buffers.units), self.pool)
+            graph = Graph(lambda: self._forward_backward(filled, buffers.terms), self.pool)
             graph.record(lambda: None, undo)
             self.passes[key] = graph
         self.passes[key]()
 
-    def _forward_backward(self, batch: Batch, units: Tensor) -> None:
-        logits = training_logits(self.model, batch, self.checkpointing).float()
-        loss = cross_entropy(logits, batch.labels, ignore_index=IGNORED, reduction="sum") / units
+    def _forward_backward(self, batch: Batch, terms: Tensor) -> None:
+        loss = batch.loss(training_logits(self.model, batch, self.checkpointing)) / terms
         loss.backward()
         self.total += loss.detach()
 

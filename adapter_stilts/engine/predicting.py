@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapter_stilts.engine.batches import Batch, first_position, inference_batches, pack, ranges
+from adapter_stilts.engine.batches import Batch, first_position, inference_batches, pack
 from adapter_stilts.engine.step import batch_logits
 from adapter_stilts.engine.streams import Streams
 from adapter_stilts.model.compiled import plain_layers
 from adapter_stilts.model.half import rounded_to
 from adapter_stilts.progress import say
 from adapter_stilts.tasks.encode import EncodedSplit
+from adapter_stilts.tasks.kinds.contract import HeadUse
 
 # Pieces a batch at inference: fills a CPU's caches and keeps a GPU busy without needing much memory.
 INFERENCE_TOKENS = {"cpu": 1_024, "cuda": 65_536}
@@ -45,69 +46,65 @@ def predicting(model: Any, precision: str = "float32") -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Predicted label names of each example's units, and the precision that they were computed in after all."""
+class Predicted:
+    """The answer to each example, as its kind gives them, and the precision that they were computed in after all."""
 
-    labels: list[list[str]]
+    answers: list[Any]
     precision: str
 
 
-def predict_labels(
+def predict_answers(
     model: Any,
-    head: str,
+    use: HeadUse,
     split: EncodedSplit,
     examples: np.ndarray,
     on_batch: Callable[[int], None] | None = None,
     precision: str = "float32",
-) -> Labelled:
-    """Predict the labels of the units of each given example, in the examples' order; `precision` is float32, bf16 or
-    fp16, which gives way to float32 where a number grows too large for it.
+) -> Predicted:
+    """Predict the answer to each given example, in the examples' order; `precision` is float32, bf16 or fp16, which
+    gives way to float32 where a number grows too large for it.
 
-    A sentence that was split into windows gets its words' labels in order, one each. `on_batch` hears the number of
-    pieces of each finished batch.
+    The windows of a long sentence are joined by the kind. `on_batch` hears the number of pieces of each finished batch.
     """
+    if not len(examples):
+        return Predicted([], precision)
     device = next(model.parameters()).device
     first = first_position(model.config)
     sequences = split.sequences_of(examples)
-    batches = inference_batches(split, sequences, INFERENCE_TOKENS[device.type])
+    batches = inference_batches(split, sequences, use.kind, INFERENCE_TOKENS[device.type])
 
-    def labels_of(own: np.ndarray) -> tuple[Batch, Tensor, Tensor]:
-        batch = pack(split, own, head, first, device)
+    def decoded_of(chosen: np.ndarray) -> tuple[Batch, Mapping[str, Tensor], Tensor]:
+        batch = pack(split, chosen, use, first, device)
         with torch.no_grad():  # each thread has its own
-            logits = batch_logits(model, batch)
-            return batch, logits.argmax(dim=1), logits.isfinite().all()
+            scores = batch_logits(model, batch)
+            return batch, use.kind.decode(scores, batch), scores.isfinite().all()
 
     order: list[np.ndarray] = []
-    found: list[Tensor] = []
+    parts: list[Mapping[str, Tensor]] = []
     finite: list[Tensor] = []
     with predicting(model, precision), closing(Streams(device)) as streams:
-        for batch, labels, whole in streams.map(labels_of, batches):
+        for batch, decoded, whole in streams.map(decoded_of, batches):
             order.append(batch.sequences)
-            found.append(labels)  # left where they are: fetching them would wait for the device
+            parts.append(decoded)  # left where they are: fetching them would wait for the device
             finite.append(whole)
             if on_batch:
                 on_batch(batch.tokens)
     if precision == "fp16" and finite and not torch.stack(finite).all():
         say(f"{split.source}: a number too large for fp16, predicted in float32")
-        return predict_labels(model, head, split, examples)
-    return Labelled(_names_of_units(split, examples, sequences, order, found), precision)
+        return predict_answers(model, use, split, examples)
+    assert use.kind.join is not None
+    return Predicted(use.kind.join(_by_unit(split, order, parts), split, examples), precision)
 
 
-def _names_of_units(
-    split: EncodedSplit, examples: np.ndarray, sequences: np.ndarray, order: list[np.ndarray], found: list[Tensor]
-) -> list[list[str]]:
-    """The label names of each example's units; `found` are the labels of the units of the sequences of `order`."""
-    labels = np.zeros(split.unit_offsets[-1], dtype=np.int64)
-    units = np.diff(split.unit_offsets)
-    if found:
-        place = np.concatenate(order)
-        labels[ranges(split.unit_offsets[place], units[place])] = torch.cat(found).cpu().numpy()
-    # Whole arrays to lists at once: taking a NumPy number out of its array costs more than everything else here.
-    inventory = np.array(split.label_names, dtype=object)
-    names = inventory[labels[ranges(split.unit_offsets[sequences], units[sequences])]].tolist()
-    named: dict[int, list[str]] = {example: [] for example in examples.tolist()}
-    begin = 0
-    for example, end in zip(split.example[sequences].tolist(), np.cumsum(units[sequences]).tolist(), strict=True):
-        named[example] += names[begin:end]
-        begin = end
-    return [named[example] for example in examples.tolist()]
+def _by_unit(split: EncodedSplit, order: list[np.ndarray], parts: list[Mapping[str, Tensor]]) -> dict[str, np.ndarray]:
+    """What was decoded, by name, (units of the split, ...): `parts` are that of the units of the sequences of `order`.
+    Units of other sequences have zeros."""
+    if not parts:
+        return {}
+    index = split.units_of(np.concatenate(order))
+    arrays = {}
+    for name in parts[0]:
+        values = torch.cat([part[name] for part in parts]).cpu().numpy()
+        arrays[name] = np.zeros((int(split.unit_offsets[-1]), *values.shape[1:]), values.dtype)
+        arrays[name][index] = values
+    return arrays

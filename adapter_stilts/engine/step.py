@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from adapter_stilts.engine.batches import Batch, divide_evenly
 from adapter_stilts.engine.streams import Streams, parts_of_batch
@@ -57,7 +56,8 @@ def learning_rate_share(step: int, steps: int, warmup: float) -> float:
 class Step(Protocol):
     """One optimizer step over packed batches, and the losses of the steps that were taken.
 
-    The loss is the mean cross-entropy over all units of the step's batches, however the step is divided into batches:
+    The loss is that of the batches' kind, the mean over all units (or what they compete within: `Batch.terms`) of the
+    step's batches, however the step is divided into batches:
     accumulation changes memory, not the gradient; `regularisation` (a function of the model, or None) is added to it.
     A loss or gradient that is not finite changes no weight, in that step or in any after it; `losses` tells of it.
     `batches_on` is the device on which it wants its batches.
@@ -130,13 +130,13 @@ class EagerStep(Updated):
         self.streams = Streams(self.device)
 
     def __call__(self, batches: Sequence[Batch]) -> None:
-        units = sum(len(batch.labels) for batch in batches)
+        terms = sum(batch.terms for batch in batches)
         self.total.zero_()
         self.update.optimizer.zero_grad(set_to_none=True)
         parts = [part for batch in batches for part in self._parts(batch)]
         # Drawn here, whatever threads there are: one source for each part.
         seeds = torch.randint(2**62, (len(parts),)).tolist() if self.device.type == "cpu" else [None] * len(parts)
-        work = zip(parts, seeds, [units] * len(parts), strict=True)
+        work = zip(parts, seeds, [terms] * len(parts), strict=True)
         # In the order of the parts, so that sums do not depend on which was ready first.
         for loss, gradients in self.streams.map(lambda own: self._forward_backward(*own), work):
             self.total += loss
@@ -150,13 +150,13 @@ class EagerStep(Updated):
         single = self.device.type != "cpu" or is_compiled(self.model)
         return divide_evenly(batch, 1 if single else parts_of_batch(batch.tokens))
 
-    def _forward_backward(self, batch: Batch, seed: int | None, units: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    def _forward_backward(self, batch: Batch, seed: int | None, terms: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """A part's share of the loss, and its gradients of the trained weights; dropout draws from the seed."""
         drawn = None if seed is None else torch.Generator().manual_seed(seed)
         with draws_from(drawn):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 logits = training_logits(self.model, batch, self.checkpointing)
-            loss = cross_entropy(logits.float(), batch.labels, reduction="sum") / units
+            loss = batch.loss(logits) / terms
             return loss.detach(), torch.autograd.grad(loss, self.update.parameters, allow_unused=True)
 
     def in_float32(self) -> AbstractContextManager[None]:

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 
 from adapter_stilts.engine.device import default_device
-from adapter_stilts.engine.predicting import predict_labels
-from adapter_stilts.evaluation.documents import read_document
+from adapter_stilts.engine.predicting import predict_answers
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.scored_task import require_labels
 from adapter_stilts.evaluation.zero_shot import load_run
 from adapter_stilts.memory import memory_given_back
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import Reporter, progress
-from adapter_stilts.runs.manifest import Manifest
-from adapter_stilts.runs.store import Run
+from adapter_stilts.runs.manifest import Manifest, read_manifest
+from adapter_stilts.runs.store import Run, bundle_of
+from adapter_stilts.tasks.documents.document import Reading
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.kinds.contract import HeadUse
 from adapter_stilts.threads import computing_with, thread_count
 
 # Examples that are encoded and predicted at a time: a large file never stands encoded in memory as a whole.
@@ -58,28 +60,51 @@ def predict_file(
     """
     require_labels(run)
     mirror, threads = mirror_dir(mirror), thread_count(threads)
-    document = read_document(run.record, path, file_format, columns)
+    kind = find_kind(run.record.task.kind)
+    assert kind.documents is not None
+    document = kind.documents(reading_of_run(run), path, file_format, columns or {})
     count = len(next(iter(document.columns.values())))
     model, manifest, backbone = load_run(run, mirror, device or default_device())
-    labels: list[list[str]] = []
+    answers: list[Any] = []
     with computing_with(threads), progress(f"{run.name} {path.name}", count, "examples") as reporter:
         for first in range(0, count, PORTION):
             portion = {name: values[first : first + PORTION] for name, values in document.columns.items()}
-            labels += _predict(model, manifest, encode_texts(portion, manifest, backbone.tokenizer), reporter)
-    return document.render(labels)
+            answers += _predict(model, manifest, encode_texts(portion, manifest, backbone.tokenizer), reporter)
+    return document.render(answers)
 
 
-def _predict(model: Any, manifest: Manifest, split: EncodedSplit, reporter: Reporter) -> list[list[str]]:
-    found = predict_labels(
-        model, manifest.head, split, np.arange(split.examples), lambda tokens: reporter.advance(0, tokens=tokens)
-    )
+def _predict(model: Any, manifest: Manifest, split: EncodedSplit, reporter: Reporter) -> list[Any]:
+    use, examples = HeadUse(manifest.head, find_kind(manifest.kind)), np.arange(split.examples)
+    predicted = predict_answers(model, use, split, examples, lambda tokens: reporter.advance(0, tokens=tokens))
     reporter.advance(split.examples)
-    return found.labels
+    return predicted.answers
+
+
+def reading_of_run(run: Run) -> Reading:
+    """How the run read its first training language. Raises StiltsError where its record does not say so."""
+    record, kind = run.record, find_kind(run.record.task.kind)
+    tasks = record.identity.get("tasks")
+    if not tasks:
+        raise StiltsError(f"{record.name}: its record does not say which columns it read; train it again to have them")
+    reading = next(iter(tasks[0]["train"].values()))["reading"]
+    of_language, shared = reading["language"], reading["data"]
+    columns = of_language.get("columns") or shared["columns"]
+    if lacking := [role for role in kind.columns if role not in columns]:
+        found = f"columns {', '.join(columns)[:80]} in its record's identity"
+        raise StiltsError(f"{record.name}: found {found}, accepted {', '.join(lacking)} among them")
+    return Reading(
+        kind,
+        of_language.get("format") or shared.get("format"),
+        {role: tuple(name) if isinstance(name, list) else name for role, name in columns.items()},
+        reading.get("label_until"),
+        record.labels,
+        read_manifest(bundle_of(run)).kind_options(),
+    )
 
 
 def encode_texts(columns: dict[str, list[Any]], manifest: Manifest, tokenizer: Any) -> EncodedSplit:
     """Texts without gold labels, encoded in memory as the run's training data were."""
-    sequences = list(find_kind(manifest.kind).encode(columns, tokenizer, manifest.word_piece))
+    sequences = list(find_kind(manifest.kind).encode(columns, tokenizer, manifest.kind_options(), None))
     return EncodedSplit(
         language="",
         split="",
@@ -94,7 +119,7 @@ def encode_texts(columns: dict[str, list[Any]], manifest: Manifest, tokenizer: A
         id_offsets=_offsets(len(own.input_ids) for own in sequences),
         starts=_flat(own.starts for own in sequences),
         ends=_flat(own.ends for own in sequences),
-        labels=np.empty(0, dtype=np.int64),
+        targets={},
         unit_offsets=_offsets(len(own.starts) for own in sequences),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,42 +13,45 @@ import pyarrow.parquet as pq
 
 from adapter_stilts.errors import DataError
 from adapter_stilts.paths import sha256_file
+from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.trust import regular_file
 
 if TYPE_CHECKING:
     from adapter_stilts.evaluation.scores import Scores
 
 PREDICTIONS = "predictions.parquet"
-_TYPES = {
-    "language": pa.string(),
-    "example": pa.int32(),
-    "predicted": pa.list_(pa.string()),
-    "gold": pa.list_(pa.string()),
-}
+_ANSWERS = {"labels": pa.list_(pa.string()), "number": pa.int32()}
+
+
+def _types(kind: str) -> dict[str, pa.DataType]:
+    """The columns, and their types for answers of that kind of task."""
+    answer = _ANSWERS[find_kind(kind).answer]
+    return {"language": pa.string(), "example": pa.int32(), "predicted": answer, "gold": answer}
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One language's predictions: label names of the units of each example, beside the gold ones.
+    """One language's predictions: the answer to each example, as its kind keeps them, beside the gold one.
 
     `examples` are row numbers in the split, counted from 0: the same examples have the same numbers in every run.
     """
 
     language: str
     examples: Sequence[int]
-    predicted: Sequence[Sequence[str]]
-    gold: Sequence[Sequence[str]]
+    predicted: Sequence[Any]
+    gold: Sequence[Any]
 
 
-def write_predictions(folder: Path, predictions: Sequence[Predictions]) -> str:
+def write_predictions(folder: Path, predictions: Sequence[Predictions], kind: str) -> str:
     """Write predictions.parquet, one row an example, into a folder that appears as a whole; returns its SHA-256."""
     columns = {
         "language": [own.language for own in predictions for _ in own.examples],
         "example": [int(example) for own in predictions for example in own.examples],
-        "predicted": [list(labels) for own in predictions for labels in own.predicted],
-        "gold": [list(labels) for own in predictions for labels in own.gold],
+        "predicted": [answer for own in predictions for answer in own.predicted],
+        "gold": [answer for own in predictions for answer in own.gold],
     }
-    pq.write_table(pa.table(columns, schema=pa.schema(list(_TYPES.items()))), folder / PREDICTIONS, compression="zstd")
+    table = pa.table(columns, schema=pa.schema(list(_types(kind).items())))
+    pq.write_table(table, folder / PREDICTIONS, compression="zstd")
     return sha256_file(folder / PREDICTIONS)
 
 
@@ -61,11 +64,11 @@ def check_predictions(folder: Path, sha256: str | None) -> Path:
     return path
 
 
-def read_predictions(folder: Path, scores: Scores) -> dict[str, Predictions]:
+def read_predictions(folder: Path, scores: Scores, kind: str) -> dict[str, Predictions]:
     """Predictions by language. Raises StiltsError where the file is missing, damaged, or not that of the scores."""
     path = check_predictions(folder, scores.predictions)
-    by_language: dict[str, tuple[list[int], list[list[str]], list[list[str]]]] = {}
-    for row in read_columns(path.parent, scores, list(_TYPES)).to_pylist():
+    by_language: dict[str, tuple[list[int], list[Any], list[Any]]] = {}
+    for row in read_columns(path.parent, scores, kind, list(_types(kind))).to_pylist():
         examples, predicted, gold = by_language.setdefault(row["language"], ([], [], []))
         examples.append(row["example"])
         predicted.append(row["predicted"])
@@ -75,10 +78,10 @@ def read_predictions(folder: Path, scores: Scores) -> dict[str, Predictions]:
     return found
 
 
-def read_columns(folder: Path, scores: Scores, names: Sequence[str]) -> pa.Table:
+def read_columns(folder: Path, scores: Scores, kind: str, names: Sequence[str]) -> pa.Table:
     """These columns of predictions.parquet; its checksum is not looked at. Raises StiltsError where the file is missing
     or damaged, or has not as many rows in all, and of each language where that is read, as the scores say."""
-    path = regular_file(folder / PREDICTIONS, folder)
+    path, types = regular_file(folder / PREDICTIONS, folder), _types(kind)
     numbers = {code: int(metrics["n"]) for code, metrics in scores.languages.items()}
     try:
         file = pq.ParquetFile(path)
@@ -92,8 +95,8 @@ def read_columns(folder: Path, scores: Scores, names: Sequence[str]) -> pa.Table
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
     for name, column in columns.items():
         values = column.flatten() if pa.types.is_list(column.type) else column
-        if column.type != _TYPES[name] or column.null_count or values.null_count:
-            raise DataError(f"{path}: {name}: found {column.type} or gaps, accepted {_TYPES[name]}")
+        if column.type != types[name] or column.null_count or values.null_count:
+            raise DataError(f"{path}: {name}: found {column.type} or gaps, accepted {types[name]}")
     if "language" in columns:
         counts = {own["values"]: own["counts"] for own in pc.value_counts(columns["language"]).to_pylist()}
         for code in {**numbers, **counts}:
@@ -111,6 +114,6 @@ def _check_examples(path: Path, found: Mapping[str, Predictions]) -> None:
         if len(set(examples)) != len(examples) or min(examples, default=0) < 0:
             raise DataError(f"{path}: language {code!r}: found an example number twice, or under 0, accepted each once")
         for example, predicted, gold in zip(examples, own.predicted, own.gold, strict=True):
-            if len(predicted) != len(gold):
+            if isinstance(gold, list) and len(predicted) != len(gold):
                 what = f"found {len(predicted)} predicted and {len(gold)} gold labels, accepted as many"
                 raise DataError(f"{path}: language {code!r}, example {example}: {what}")

@@ -52,9 +52,12 @@ def _differences(run: Run, task: Task) -> Iterator[tuple[Location, Any, Any]]:
         ("name", task.name, stored.name),
         ("version", task.version, stored.version),
         ("kind", task.kind, stored.kind),
-        ("word_piece", task.word_piece, run.record.word_piece),
+        ("word_piece", task.options.labelling, run.record.word_piece),
         ("selection_metric", task.selection_metric, stored.selection_metric),
     ]
+    # Runs from before a kind had options of its own say nothing of them.
+    further = [(key, value, trained.get(key, value)) for key, value in task.options.identity().items()]
+    pairs += [pair for pair in further if pair[0] != "word_piece"]
     yield from (((key,), now, then) for key, now, then in pairs if now != then)
     for code, entry in trained.get("train", {}).items():
         # A YAML that has no such language is held against what training took for all languages.
@@ -89,9 +92,9 @@ def _shown(value: Any) -> str:
 
 
 def require_labels(run: Run) -> None:
-    """Raise UsageError for a run that predicts no labels of one task: on several tasks, or on text without labels."""
+    """Raise UsageError for a run that predicts no answers of one task: on several tasks, or on text without any."""
     kind = run.record.task.kind
-    if kind in (MULTI_TASK, "masked_lm"):
+    if kind == MULTI_TASK or not find_kind(kind).has_answers:
         raise UsageError(f"{run.name}: found kind {kind}, accepted a run on one task that has labels")
 
 

@@ -14,7 +14,7 @@ import torch
 from adapter_stilts.arguments import whole_number
 from adapter_stilts.engine.bundle import load_bundle
 from adapter_stilts.engine.device import default_device
-from adapter_stilts.engine.predicting import SCORING_PRECISION, predict_labels
+from adapter_stilts.engine.predicting import SCORING_PRECISION, predict_answers
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.predictions import (
     PREDICTIONS,
@@ -56,7 +56,8 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.tasks.scoring import majority_score, score
+from adapter_stilts.tasks.kinds.contract import HeadUse
+from adapter_stilts.tasks.scoring import distinct_labels, has_floor, majority_score, score, unseen_labels
 from adapter_stilts.threads import computing_with, thread_count
 from adapter_stilts.trust import regular_file
 
@@ -169,7 +170,7 @@ def _score_run(run: Run, asked: _Asked, name: str, store: RunStore, device: str)
         predictions, precision = _predict(model, manifest, splits, samples, precision, reporter)
     scores = _summarise(run, asked, predictions, precision, leaks)
     with add_evaluation(run, name, SCORES) as beside:
-        sha256 = write_predictions(beside, predictions)
+        sha256 = write_predictions(beside, predictions, asked.task.kind)
         write_scores(beside, scores.model_copy(update={"predictions": sha256}))
 
 
@@ -185,9 +186,11 @@ def _predict(
     batches are full, and alike."""
     first = np.cumsum([0, *(encoded.examples for encoded in splits)])
     examples = np.concatenate([sample + shift for sample, shift in zip(samples, first, strict=False)])
-    predicted = predict_labels(
+    kind = find_kind(manifest.kind)
+    assert kind.gold is not None
+    predicted = predict_answers(
         model,
-        manifest.head,
+        HeadUse(manifest.head, kind),
         concatenate(splits),
         examples,
         lambda tokens: reporter.advance(tokens, tokens=tokens),
@@ -195,7 +198,12 @@ def _predict(
     )
     ends = np.cumsum([len(sample) for sample in samples])
     return [
-        Predictions(encoded.language, sample.tolist(), predicted.labels[end - len(sample) : end], encoded.gold(sample))
+        Predictions(
+            encoded.language,
+            sample.tolist(),
+            predicted.answers[end - len(sample) : end],
+            kind.gold(encoded, sample),
+        )
         for encoded, sample, end in zip(splits, samples, ends, strict=True)
     ], predicted.precision
 
@@ -229,9 +237,8 @@ def _summarise(
 
 def _score(run: Run, task: Task, predictions: Predictions) -> dict[str, float]:
     """Metrics, number of sentences, and number of gold labels that the head cannot give, where there are any."""
-    known = set(run.record.labels)
     scores = score(task.kind, task.metrics, predictions.predicted, predictions.gold)
-    unseen = sum(label not in known for labels in predictions.gold for label in labels)
+    unseen = unseen_labels(task.kind, run.record.labels, predictions.gold)
     return {**scores, "n": len(predictions.examples), **({"unseen_gold": unseen} if unseen else {})}
 
 
@@ -239,13 +246,15 @@ def _floors(run: Run, metrics: Sequence[str], predictions: Sequence[Predictions]
     """Fields of Scores: what the majority class would score in each language, and how many labels were predicted."""
     kind, selection = run.record.task.kind, run.record.task.selection_metric
     deciding = [name for name in metrics if find_kind(kind).metrics[name].result == selection]
-    return {
-        "selection_metric": selection,
-        "majority": {each.language: majority_score(kind, deciding, each.gold)[selection] for each in predictions},
-        "predicted_labels": {
-            each.language: len({label for labels in each.predicted for label in labels}) for each in predictions
-        },
-    }
+    floors: dict[str, Any] = {"selection_metric": selection}
+    if has_floor(kind):
+        floors["majority"] = {
+            each.language: majority_score(kind, deciding, each.gold)[selection] for each in predictions
+        }
+    numbers = {each.language: distinct_labels(kind, each.predicted) for each in predictions}
+    if None not in numbers.values():
+        floors["predicted_labels"] = numbers
+    return floors
 
 
 def _completed(run: Run, asked: _Asked, folder: Path) -> Scores:
@@ -253,8 +262,8 @@ def _completed(run: Run, asked: _Asked, folder: Path) -> Scores:
     written down when they were computed; what the file did not say is put into it."""
     scores = read_scores(folder, run)
     update: dict[str, Any] = {"test_data": dict(asked.test_data), "missing": dict(asked.missing)}
-    if not scores.majority and (folder / PREDICTIONS).is_file():
-        update |= _floors(run, scores.metrics, list(read_predictions(folder, scores).values()))
+    if not scores.majority and has_floor(run.record.task.kind) and (folder / PREDICTIONS).is_file():
+        update |= _floors(run, scores.metrics, list(read_predictions(folder, scores, run.record.task.kind).values()))
     completed = scores.model_copy(update=update)
     if completed != read_stored(folder / SCORES, Scores):
         write_scores(folder, completed)

@@ -14,8 +14,10 @@ from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.record import Control
 from adapter_stilts.runs.store import Run, bundle_of, content_hash
 from adapter_stilts.schema import Recipe, Task
+from adapter_stilts.tasks.kinds import MIXED_IN
 
-MASKED_LM_HEAD = "masked_lm"
+# Name of the head of what a recipe mixes in.
+MIXED_IN_HEAD = MIXED_IN.name
 MERGED = "merged"
 NULL = "nothing"
 # Characters of the tasks in a run's name: the hash behind them decides, and a file's name is at most 255 long.
@@ -23,7 +25,7 @@ _LONGEST_TITLE = 60
 
 
 @dataclass(frozen=True)
-class MaskedLM:
+class MixedIn:
     """Masked language modelling that is mixed in: its text, the languages that are there, and where its head comes
     from (a `head` run; None: the checkpoint's own)."""
 
@@ -52,7 +54,7 @@ class Job:
     match_tokens: int | None
     languages: tuple[str, ...] | None
     control: Control | None
-    masked_lm: MaskedLM | None
+    mixed_in: MixedIn | None
     variant: str
     precision: str
     mirror: Path | None
@@ -111,7 +113,7 @@ class Job:
         elif self.composition == "fuse" and self.recipe.fusion_null:
             names = [*names, NULL]
         heads = [adapter_name(task.name) for task in self.tasks]
-        frozen = [MASKED_LM_HEAD] if self.masked_lm is not None else []
+        frozen = [MIXED_IN_HEAD] if self.mixed_in is not None else []
         return arrange(self.method, self.composition, self.adapter, names, heads, frozen)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.jobs.job import MASKED_LM_HEAD, MERGED, NULL, adapter_name
+from adapter_stilts.jobs.job import MERGED, MIXED_IN_HEAD, NULL, adapter_name
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import SHAPE
 from adapter_stilts.runs.manifest import check_backbone
@@ -29,7 +29,7 @@ def check_names(tasks: Sequence[Task]) -> None:
     """Raise UsageError for a name that is taken: those of adapters and heads are attributes of PyTorch modules."""
     for task in tasks:
         name = adapter_name(task.name)
-        if name in (MERGED, NULL, MASKED_LM_HEAD) or name in MODULE_ATTRIBUTES.split():
+        if name in (MERGED, NULL, MIXED_IN_HEAD) or name in MODULE_ATTRIBUTES.split():
             raise UsageError(f"task {task.name}: found a name that a model's parts have, accepted another name")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.jobs.job import Job, MaskedLM
+from adapter_stilts.jobs.job import Job, MixedIn
 from adapter_stilts.jobs.refusals import (
     check_amount,
     check_control,
@@ -32,6 +32,7 @@ from adapter_stilts.runs.store import Run, content_hash
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of
+from adapter_stilts.tasks.kinds import MIXED_IN
 from adapter_stilts.tasks.recipes import recipe_for
 
 # Raise it when training gives other weights for the same request: run names change with it.
@@ -60,8 +61,8 @@ def make_job(
     languages: Sequence[str] | None = None,
     control: Control | None = None,
     settings: Mapping[str, str] | None = None,
-    masked_lm_head: Run | None = None,
-    masked_lm_task: Task | None = None,
+    mixed_in_head: Run | None = None,
+    mixed_in_task: Task | None = None,
     precision: str,
     mirror: Path | None,
     remembered: Remembered | None = None,
@@ -78,9 +79,9 @@ def make_job(
         check_intermediate(run, method, composition, recipe, backbone)
     if composition == "merge":
         check_equal_shapes(intermediates, method)
-    masked_lm = None
-    if masked_lm_task is not None:
-        masked_lm = MaskedLM(masked_lm_task, present_languages(masked_lm_task, mirror), masked_lm_head)
+    mixed_in = None
+    if mixed_in_task is not None:
+        mixed_in = MixedIn(mixed_in_task, present_languages(mixed_in_task, mirror), mixed_in_head)
     job = Job(
         tuple(tasks),
         method,  # type: ignore[arg-type]
@@ -93,7 +94,7 @@ def make_job(
         match_tokens,
         tuple(languages) if languages else None,
         control,
-        masked_lm,
+        mixed_in,
         _variant(recipe, method, composition, settings or {}, languages, match_tokens),
         precision,
         mirror,
@@ -104,7 +105,7 @@ def make_job(
 
 def _identity(job: Job, known: Remembered) -> dict[str, Any]:
     """Everything that decides the weights of a job: its hash names the run."""
-    masked = job.masked_lm
+    masked = job.mixed_in
     return {
         "training": TRAINING_VERSION,
         "backbone": job.backbone.sha256,
@@ -118,7 +119,7 @@ def _identity(job: Job, known: Remembered) -> dict[str, Any]:
         "limit": job.limit,
         "match_tokens": job.match_tokens,
         "control": job.control,
-        "masked_lm": None if masked is None else _masked_lm_identity(masked, job.mirror),
+        MIXED_IN.name: None if masked is None else _mixed_in_identity(masked, job.mirror),
         "precision": job.precision,
     }
 
@@ -150,11 +151,11 @@ def check_request(
 
 
 def _used_fields(
-    recipe: Recipe, tasks: Sequence[Task], method: str, composition: str, masked_lm: MaskedLM | None
+    recipe: Recipe, tasks: Sequence[Task], method: str, composition: str, mixed_in: MixedIn | None
 ) -> dict[str, Any]:
     """The fields of the recipe that decide something here."""
     unused = {"tuning", *unused_fields(method, composition), *_mixed(tasks)}
-    return recipe.model_dump(mode="json", exclude=unused if masked_lm is not None else {*unused, *_MASKED_LM})
+    return recipe.model_dump(mode="json", exclude=unused if mixed_in is not None else {*unused, *_MASKED_LM})
 
 
 def resolve_recipe(
@@ -211,17 +212,17 @@ def _task_identity(task: Task, languages: Sequence[str], mirror: Path | None) ->
         "encoding": ENCODING_VERSION,
         "train": content("train", languages),
         "development": content("validation", (task.train_language,)),
-        "word_piece": task.word_piece,
+        **task.options.identity(),
         "selection_metric": task.selection_metric,
     }
 
 
-def _masked_lm_identity(masked_lm: MaskedLM, mirror: Path | None) -> dict[str, Any]:
-    task, run = masked_lm.task, masked_lm.head_run
+def _mixed_in_identity(mixed_in: MixedIn, mirror: Path | None) -> dict[str, Any]:
+    task, run = mixed_in.task, mixed_in.head_run
     return {
         "name": task.name,
         "version": task.version,
-        "text": {code: data_identity(task, code, "train", mirror) for code in masked_lm.languages},
+        "text": {code: data_identity(task, code, "train", mirror) for code in mixed_in.languages},
         "head": "checkpoint" if run is None else content_hash(run.record.identity),
     }
 

@@ -21,7 +21,7 @@ def unit_states(pieces: Tensor, batch: Batch) -> Tensor:
 
 
 def head_logits(model: Any, name: str, states: Tensor) -> Tensor:
-    """Logits (U, labels) of the head `name` for unit states (U, H); of masked language modelling (U, candidates).
+    """Logits (U, labels) of the head `name` for unit states (U, H), in the form of its kind.
 
     `adapters` heads are `nn.Sequential`s whose own forward first looks for the states in a padded batch; here they are
     already picked, so only the layers run.

@@ -5,17 +5,19 @@ Nothing of a model is loaded here, nor any library of models: `bundle` saves and
 
 from __future__ import annotations
 
+import json
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.arrangement import Arrangement, arrange
 from adapter_stilts.model.composition import PEFT_METHODS, Composition
 from adapter_stilts.paths import sha256_file
-from adapter_stilts.runs.stored import Sealed, Stored, read_stored
+from adapter_stilts.runs.stored import Sealed, Stored, first_problem, read_stored
 from adapter_stilts.schema import MethodName
+from adapter_stilts.tasks.kinds import KINDS, find_kind
 from adapter_stilts.trust import Count, ModuleName, RelativePath, Sha256, TaskName, check_tree, refuse
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 ENCODER_CONFIG, ENCODER = "config.json", "model.safetensors"
-MASKED_LM_HEAD = "masked_lm_head.safetensors"
 # As `adapters` names its files.
 SETUP = "adapter_setup.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter.safetensors"
@@ -31,8 +32,6 @@ FUSION_CONFIG, FUSION_WEIGHTS = "adapter_fusion_config.json", "model_adapter_fus
 HEAD_CONFIG, HEAD_WEIGHTS = "head_config.json", "model_head.safetensors"
 # As `peft` names its files.
 PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# Kinds with a head of labels: the names of `adapters`' heads are theirs.
-HEAD_KINDS = ("tagging", "classification")
 # Kind of a run on several tasks.
 MULTI_TASK = "multi_task"
 
@@ -63,7 +62,8 @@ class Manifest(Sealed):
 
     `adapters` are the active adapters in order, of which the first `fused` are fused; `baked` those that the backbone
     took up. `labels` are those of the head `head` in the order of their ids; `more_heads` maps the other heads of a run
-    on several tasks to theirs; `dropout` is what the run trained with.
+    on several tasks to theirs; `dropout` is what the run trained with. `word_piece` is the piece of a word that was
+    read (empty where there are no words), `options` all keys of the kind's own, in files that have them.
     """
 
     sealed_format: ClassVar[int] = 3
@@ -78,10 +78,26 @@ class Manifest(Sealed):
     head: ModuleName
     labels: Annotated[tuple[str, ...], Field(max_length=MOST_LABELS)]
     more_heads: dict[ModuleName, tuple[str, ...]] = Field(default_factory=dict)
-    word_piece: Literal["first_content", "first", "mean"]
+    word_piece: str
+    options: dict[str, Any] = Field(default_factory=dict)
     dropout: Annotated[float, Field(ge=0, lt=1)]
     backbone: StoredBackbone
     files: dict[RelativePath, StoredFile] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_options(self) -> Manifest:
+        if self.kind in KINDS:
+            try:
+                self.kind_options()
+            except ValidationError as error:
+                raise ValueError(first_problem(error)) from None
+        return self
+
+    def kind_options(self) -> Any:
+        """The options of its kind, which decided how it was encoded. Raises UsageError for an unknown kind."""
+        model = find_kind(self.kind).options
+        of_words = {"word_piece": self.word_piece} if "word_piece" in model.model_fields else {}
+        return model.model_validate_json(json.dumps({**self.options, **of_words}))
 
     @property
     def arrangement(self) -> Arrangement:
@@ -89,6 +105,15 @@ class Manifest(Sealed):
         underneath = self.baked if self.composition == "bake" else self.adapters[:-1]
         target = self.adapters[-1] if self.adapters else self.head
         return arrange(self.method, self.composition, target, underneath, (self.head,), phase="use")
+
+
+def own_head_file(kind: str) -> str | None:
+    """The file of the head of a run of that kind, where it is one of ours; None where it is one of `adapters`, as all
+    heads of several tasks are. Raises UsageError for an unknown kind."""
+    if kind == MULTI_TASK:
+        return None
+    described = find_kind(kind)
+    return described.head_file if described.head_type is None else None
 
 
 def stored_backbone(backbone: Backbone) -> StoredBackbone:
@@ -140,7 +165,8 @@ def _files_of(manifest: Manifest) -> set[str]:
         folders += [(".", (SETUP,))]
         folders += [(name, (ADAPTER_CONFIG, ADAPTER_WEIGHTS)) for name in manifest.adapters]
         folders += [(fusion, (FUSION_CONFIG, FUSION_WEIGHTS))] if (fusion := manifest.arrangement.fusion) else []
-    head = (MASKED_LM_HEAD,) if manifest.kind == "masked_lm" else (HEAD_CONFIG, HEAD_WEIGHTS)
+    file = own_head_file(manifest.kind)
+    head = (HEAD_CONFIG, HEAD_WEIGHTS) if file is None else (file,)
     folders += [(name, head) for name in (manifest.head, *manifest.more_heads)]
     return {(PurePosixPath(folder) / name).as_posix() for folder, names in folders for name in names}
 

@@ -125,7 +125,7 @@ class _Source(Loose):
     """Where training read the rows of a language, or of all: format, columns by role, and rules for rows."""
 
     format: str | None = None
-    columns: dict[str, str | int] | None = None
+    columns: dict[str, str | int | list[str]] | None = None
     filter: dict[str, list[Any]] | None = None
     exclude: dict[str, list[Any]] | None = None
 

@@ -15,6 +15,7 @@ from adapter_stilts.schema import Recipe, override, setting_text
 from adapter_stilts.strict_yaml import Complaints, complaint, line_of, load_yaml
 from adapter_stilts.studies.grid import GROUPED, expand, override_uses, selects_cell, tasks_of
 from adapter_stilts.study_schema import Study
+from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.yaml_complaints import Location, did_you_mean, dotted
 
 GRIDS = ("targets", "intermediates", "methods", "compositions", "layers", "controls", "seeds")
@@ -172,7 +173,7 @@ def _check_task(study: Study, location: Location, name: str) -> None:
         line = line_of(file, location)
         raise ConfigError(Complaint(str(file), line, f"{at}: {own}") for own in error.lines) from None
     if location[0] == "targets":
-        if len(tasks) > 1 or tasks[0].kind == "masked_lm":
+        if len(tasks) > 1 or not find_kind(tasks[0].kind).has_answers:
             _refuse_key(study, location, name, "one task that has labels: it is scored")
         for number, code in enumerate(study.test_languages or ()):
             if code not in tasks[0].data.languages:

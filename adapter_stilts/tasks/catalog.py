@@ -12,9 +12,9 @@ from adapter_stilts.arguments import listed
 from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.languages import language
 from adapter_stilts.paths import is_file, user_path
-from adapter_stilts.schema import CONLLU_COLUMNS, LanguageSource, Task
+from adapter_stilts.schema import ColumnName, LanguageSource, Task
 from adapter_stilts.strict_yaml import Complaints, complaint, load_yaml
-from adapter_stilts.tasks.conllu import misc_key
+from adapter_stilts.tasks.conllu import CONLLU_COLUMNS, misc_key
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.yaml_complaints import Location, did_you_mean
 
@@ -65,8 +65,8 @@ def find_tasks(task: Named | Sequence[Named]) -> list[Task]:
     for own in tasks:
         if names.count(own.name) > 1:
             raise UsageError(f"task {own.name}: found twice, accepted once among the tasks that train together")
-        if own.kind == "masked_lm" and len(tasks) > 1:
-            raise UsageError(f"task {own.name}: masked language modelling is mixed in with --set mlm_share=SHARE")
+        if len(tasks) > 1 and not find_kind(own.kind).with_others:
+            raise UsageError(f"task {own.name}: kind {own.kind} is mixed in with --set mlm_share=SHARE")
     return tasks
 
 
@@ -117,8 +117,14 @@ def _check_backbone(task: Task, at: Location, key: str) -> None:
 
 def _check_metrics(task: Task) -> None:
     known = find_kind(task.kind).metrics
-    if not set(task.metrics) <= known.keys():
-        _refuse(task, ("metrics",), ", ".join(task.metrics), f"{', '.join(known)} (kind {task.kind})")
+    for index, name in enumerate(task.metrics):
+        if name not in known:
+            _refuse(
+                task,
+                ("metrics", index),
+                f"{name!r}{did_you_mean(name, known)}",
+                f"{', '.join(known)} (kind {task.kind})",
+            )
     keys = [known[metric].result for metric in task.metrics]
     if len(set(keys)) < len(keys):
         _refuse(
@@ -129,7 +135,7 @@ def _check_metrics(task: Task) -> None:
 
 
 def _check_labels(task: Task) -> None:
-    if task.labels is not None and find_kind(task.kind).labels_column is None:
+    if task.labels is not None and find_kind(task.kind).label_role is None:
         _refuse(task, ("labels",), "labels", f"none (kind {task.kind} has no labels)")
     if isinstance(task.labels, tuple) and len(set(task.labels)) < len(task.labels):
         twice = next(label for label in task.labels if task.labels.count(label) > 1)
@@ -158,8 +164,8 @@ def _check_language(task: Task, code: str, source: LanguageSource, complaints: C
 
 
 def _check_code(task: Task, code: str) -> None:
-    # Results are told by language, family and script; texts without labels have none, and may be in any language.
-    if find_kind(task.kind).labels_column is None:
+    # Results are told by language, family and script; text without answers has none, and may be in any language.
+    if not find_kind(task.kind).has_answers:
         return
     try:
         language(code)
@@ -195,7 +201,7 @@ def _check_path(task: Task, at: Location, path: str | None) -> None:
 def _check_files(task: Task, at: Location, source: LanguageSource, file_format: str) -> None:
     if all(getattr(source, split) is None for split in SPLITS):
         _refuse(task, at, "no path", f"a path for one or more of {', '.join(SPLITS)} (format {file_format})")
-    if task.labels is None and file_format != "parquet" and find_kind(task.kind).labels_column is not None:
+    if task.labels is None and file_format != "parquet" and find_kind(task.kind).label_role is not None:
         _refuse(task, ("labels",), "nothing", f"a list of labels, or `open` (a {file_format} file declares none)")
     for key in ("filter", "exclude"):
         if file_format in ("conllu", "conll") and (getattr(source, key) or getattr(task.data, key)):
@@ -204,15 +210,15 @@ def _check_files(task: Task, at: Location, source: LanguageSource, file_format: 
 
 
 def _check_columns(
-    task: Task, at: Location, columns: dict[str, str | int], file_format: str | None, complaints: Complaints
+    task: Task, at: Location, columns: dict[str, ColumnName], file_format: str | None, complaints: Complaints
 ) -> None:
     kind = find_kind(task.kind)
-    roles = (*kind.columns, *kind.optional)
+    roles = tuple(kind.roles)
     for key in [*columns, *(key for key in kind.columns if key not in columns)]:
         complaints.gather(_check_role, task, (*at, key), key in columns, roles)
     for key, value in columns.items():
         if key in roles:
-            complaints.gather(_check_column, task, (*at, key), value, file_format)
+            complaints.gather(_check_column, task, (*at, key), value, file_format, kind.roles[key] == "texts")
 
 
 def _check_role(task: Task, at: Location, given: bool, roles: tuple[str, ...]) -> None:
@@ -223,8 +229,11 @@ def _check_role(task: Task, at: Location, given: bool, roles: tuple[str, ...]) -
         _refuse(task, at, f"an unknown column{did_you_mean(str(at[-1]), roles)}", accepted)
 
 
-def _check_column(task: Task, at: Location, value: str | int, file_format: str | None) -> None:
-    if file_format == "conll":
+def _check_column(task: Task, at: Location, value: ColumnName, file_format: str | None, many: bool) -> None:
+    if isinstance(value, tuple):
+        if not many or file_format in ("conll", "conllu"):
+            _refuse(task, at, f"a list of {len(value)}", "the name of one column")
+    elif file_format == "conll":
         if value != "last" and not (isinstance(value, int) and value >= 0):
             _refuse(task, at, repr(value), "the number of a column, from 0, or last")
     elif file_format == "conllu":
@@ -235,9 +244,8 @@ def _check_column(task: Task, at: Location, value: str | int, file_format: str |
 
 
 def _formats(task: Task) -> tuple[str, ...]:
-    """File formats that can hold the kind's rows: one word a line, or one example a line."""
-    own = ("conllu", "conll") if find_kind(task.kind).per_word else ("tsv",)
-    return (*own, "jsonl", "parquet")
+    """File formats that can hold the kind's rows."""
+    return (*find_kind(task.kind).formats, "jsonl", "parquet")
 
 
 def _refuse(task: Task, location: Location, found: str, accepted: str) -> NoReturn:

@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from adapter_stilts.schema import CONLLU_COLUMNS
-
 Row = tuple[int, list[str]]
 """A line's number, from 1, and its ten columns."""
 Complain = Callable[[int, str, str], None]
 """Takes a line, a code (`columns` or `id`), and what was found and is accepted there."""
 
+CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 ID, FORM, LEMMA, UPOS, XPOS, FEATS, HEAD, DEPREL, DEPS, MISC = range(len(CONLLU_COLUMNS))
 _MISC_COLUMN = "misc."
 

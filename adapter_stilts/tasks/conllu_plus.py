@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.schema import CONLLU_COLUMNS
-from adapter_stilts.tasks.conllu import read_sentences
+from adapter_stilts.tasks.conllu import CONLLU_COLUMNS, read_sentences
 from adapter_stilts.tasks.formats import GLOBAL_COLUMNS, Line
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.schema import LanguageSource, Task
+from adapter_stilts.schema import ColumnName, LanguageSource, Task
 from adapter_stilts.tasks.files import (
     DEVELOPMENT_SHARE_SEED,
     SPLITS,
@@ -30,8 +30,7 @@ __all__ = ["SPLITS", "MissingData", "Split", "data_identity", "data_place", "loa
 class Split:
     """The rows of one language and split.
 
-    columns: tagging `tokens` and `labels` (a list of strings a sentence), classification `text`, `label` and, where the
-        task has it, `text_pair`, masked_lm `text` (a string an example). Sentences without tokens are left out.
+    columns: by role, one value a row, as the task's kind reads them (`Kind.columns`).
     label_names: those of the ClassLabel column, in its order; None where the column holds plain strings or there is
         none.
     sha256: of the bytes of the files read, in the order of their names, and of the development share and part, if any.
@@ -69,8 +68,9 @@ def load_split(task: Task, language: str, split: str, mirror: Path | None) -> Sp
     places = Places(tuple(place for _, own in taken for place in own.rows))
     if not places.rows:
         _refuse_no_rows(located)
-    _refuse_hidden_texts(columns, places)
-    key = find_kind(task.kind).labels_column
+    kind = find_kind(task.kind)
+    kind.check(columns, places.of)
+    key = kind.label_role
     if key is not None:
         columns[key] = read_labels(columns[key], _label_rules(task, names), places.of)
     described = located.described
@@ -97,22 +97,36 @@ def data_place(task: Task, language: str, split: str, mirror: Path | None) -> tu
 
 
 def _take_rows(task: Task, source: LanguageSource, path: Path) -> tuple[dict[str, list[Any]], Places]:
-    """The file's rows under our column names, filtered, and where they stand."""
-    kind, columns = find_kind(task.kind), source.columns or {}
+    """The file's rows under our column names, filtered, as the kind reads them, and where they stand."""
+    kind, names = find_kind(task.kind), source.columns or {}
     keep, drop = source.filter or {}, source.exclude or {}
     # In the order of the roles: the tokens' column is the first, the labels' the last.
-    ordered = {role: columns[role] for role in (*kind.columns, *kind.optional) if role in columns}
-    rows = READERS[file_format(source, path)](path, list(dict.fromkeys([*ordered.values(), *keep, *drop])))
+    wanted = [column for role in kind.roles if role in names for column in _columns_of(names[role])]
+    rows = READERS[file_format(source, path)](path, list(dict.fromkeys([*wanted, *keep, *drop])))
     rules = [(name, values, True) for name, values in keep.items()]
     rules += [(name, values, False) for name, values in drop.items()]
     chosen = _chosen_rows(rows, rules)
-    if kind.per_word:
-        chosen = _whole_sentences(rows, columns["tokens"], columns["labels"], chosen)
-    else:
-        for name in columns.values():
-            rows.require_texts(name, chosen)
-    taken = {role: [rows.columns[name][row] for row in chosen] for role, name in columns.items()}
-    return taken, Places(tuple((rows.file, row) for row in chosen))
+    values = {role: _values(rows, name, chosen) for role, name in names.items()}
+    kept = kind.take(values, names, lambda row, element: rows.place(chosen[row], element))
+    taken: Mapping[str, Sequence[Any]] = {role: [own[row] for row in kept] for role, own in values.items()}
+    chosen = [chosen[row] for row in kept]
+    if kind.read is not None:
+        taken = kind.read(taken, names, lambda row, element: rows.place(chosen[row], element), task.options)
+    return {role: list(own) for role, own in taken.items()}, Places(tuple((rows.file, row) for row in chosen))
+
+
+def _columns_of(name: ColumnName) -> tuple[Column, ...]:
+    """The columns of a file that make one of ours."""
+    return name if isinstance(name, tuple) else (name,)
+
+
+def _values(rows: Rows, name: ColumnName, chosen: Sequence[int]) -> list[Any]:
+    """Our column's value in each of the rows; several columns of a file make a list of texts."""
+    if not isinstance(name, tuple):
+        return [rows.columns[name][row] for row in chosen]
+    for column in name:
+        rows.require_texts(column, chosen)
+    return [[rows.columns[column][row] for column in name] for row in chosen]
 
 
 def _chosen_rows(rows: Rows, rules: Sequence[tuple[str, Sequence[Any], bool]]) -> list[int]:
@@ -123,17 +137,6 @@ def _chosen_rows(rows: Rows, rules: Sequence[tuple[str, Sequence[Any], bool]]) -
         column, texts = rows.columns[name], {str(value) for value in accepted}
         chosen = [row for row in chosen if (column[row] in texts) == wanted]
     return chosen
-
-
-def _whole_sentences(rows: Rows, tokens_column: Column, labels_column: Column, chosen: list[int]) -> list[int]:
-    """The chosen rows that have tokens. Raises `DataError` for a row with more or fewer labels than tokens."""
-    for row in chosen:
-        tokens, labels = rows.columns[tokens_column][row], rows.columns[labels_column][row]
-        if not isinstance(tokens, list) or not isinstance(labels, list):
-            raise DataError(f"{rows.place(row)}: found text, accepted a list of tokens and a list of labels")
-        if len(tokens) != len(labels):
-            raise DataError(f"{rows.place(row)}: found {len(labels)} labels, accepted {len(tokens)} (one a token)")
-    return [row for row in chosen if rows.columns[tokens_column][row]]
 
 
 def _refuse_no_rows(located: Located) -> None:
@@ -152,20 +155,6 @@ def _listed(values: Sequence[Any]) -> str:
     return ", ".join(str(value) for value in values)
 
 
-def _refuse_hidden_texts(columns: Mapping[str, list[Any]], places: Places) -> None:
-    """Raises `DataError` where `_` stands for every word of a split, or of a sentence whose words have several labels
-    (treebanks are handed out so where the texts are not free), and where every text is blank."""
-    sentences = columns.get("tokens")
-    if sentences is None:
-        if not any(text.strip() for text in columns["text"]):
-            raise DataError(f"{places.of(0)}: found nothing but blank texts, accepted texts")
-        return
-    hidden = [row for row, words in enumerate(sentences) if words[0] == "_" and set(words) == {"_"}]
-    for row in hidden:
-        if len(hidden) == len(sentences) or len(set(columns["labels"][row])) > 1:
-            raise DataError(f"{places.of(row, 0)}: found '_' for every word, accepted the words of the text")
-
-
 def _label_rules(task: Task, names: tuple[str, ...] | None) -> LabelRules:
     listed = task.labels if isinstance(task.labels, tuple) else names
     return LabelRules(listed, task.labels == "open", task.label_until, task.metrics)
@@ -173,7 +162,7 @@ def _label_rules(task: Task, names: tuple[str, ...] | None) -> LabelRules:
 
 def _class_names(task: Task, located: Located) -> tuple[str, ...] | None:
     """The names of the ClassLabel column, the same in all files of the split; None for a kind without labels."""
-    key = find_kind(task.kind).labels_column
+    key = find_kind(task.kind).label_role
     if key is None:
         return None
     source, path = located.source, located.paths[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from adapter_stilts.errors import DataError
 from adapter_stilts.paths import cache_dir
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.data import Split, data_identity, data_place, load_split
 from adapter_stilts.tasks.inventory import refuse_strange_labels
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.tasks.sequences import EncodedSequence
+from adapter_stilts.tasks.kinds.contract import LABEL, Inventory
 from adapter_stilts.tasks.table_cache import cached_table, write_table
 from adapter_stilts.tasks.tokenizing import tokenizer_hash
 
 # Raise it when the encoding changes what a model sees: cached files and run names change with it.
 ENCODING_VERSION = 1
 # Raise it where that is so for files that were read or encoded wrongly: cached files are made anew, runs keep names.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
+# What the columns of targets begin with in an Arrow file.
+TARGET = "target."
 SOURCES_NAMED = 3  # of more, concatenated splits name the first and how many there are besides
 
 
@@ -39,9 +40,10 @@ class EncodedSplit:
     """One split of one language, encoded.
 
     Sequence `s` has pieces `ids[id_offsets[s]:id_offsets[s+1]]`, and its units are `unit_offsets[s]:unit_offsets[s+1]`
-    of `starts`, `ends` (positions within the sequence, end excluded) and `labels` (ids into `label_names`; the first
-    `trained` of them have a row in the head, later ones are gold labels that English training never showed).
-    `example[s]` is the example that the sequence belongs to; `examples` their number.
+    of `starts`, `ends` (positions within the sequence, end excluded) and of each of `targets`, which the kind names; of
+    labels they are ids into `label_names`, of which the first `trained` have a row in the head; later ones are gold
+    labels that English training never showed. `example[s]` is the example that the sequence belongs to, in order;
+    `examples` their number.
     """
 
     language: str
@@ -57,7 +59,7 @@ class EncodedSplit:
     id_offsets: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
-    labels: np.ndarray
+    targets: Mapping[str, np.ndarray]
     unit_offsets: np.ndarray
 
     @property
@@ -75,14 +77,15 @@ class EncodedSplit:
             return np.arange(self.examples)
         return np.sort(np.random.default_rng(seed).permutation(self.examples)[:limit])
 
-    def gold(self, examples: np.ndarray) -> list[list[str]]:
-        """Gold label names of the units of each given example, in order."""
-        names, offsets = self.label_names, self.unit_offsets
-        units: dict[int, list[str]] = {int(example): [] for example in examples}
-        for sequence in self.sequences_of(examples):
-            own = self.labels[offsets[sequence] : offsets[sequence + 1]]
-            units[int(self.example[sequence])].extend(names[label] for label in own)
-        return [units[int(example)] for example in examples]
+    def units_of(self, sequences: np.ndarray) -> np.ndarray:
+        """Indices of the units of the given sequences, in order."""
+        return ranges(self.unit_offsets[sequences], np.diff(self.unit_offsets)[sequences])
+
+
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """`starts[0], starts[0]+1, ... (lengths[0] of them), starts[1], ...`"""
+    begin = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(starts - begin, lengths)
 
 
 def encode_split(
@@ -138,72 +141,47 @@ def concatenate(splits: Sequence[EncodedSplit]) -> EncodedSplit:
         examples=int(before[-1]),
         label_names=names,
         example=np.concatenate([own.example + shift for own, shift in zip(splits, before, strict=False)]),
-        labels=np.concatenate([_renamed_labels(own, names) for own in splits]),
+        targets={name: np.concatenate([_renamed(own, name, names) for own in splits]) for name in first.targets},
         id_offsets=offsets("id_offsets"),
         unit_offsets=offsets("unit_offsets"),
         **arrays,
     )
 
 
-def _renamed_labels(split: EncodedSplit, names: Sequence[str]) -> np.ndarray:
-    """The split's labels as places of their names in `names`."""
-    return np.array([names.index(name) for name in split.label_names], dtype=split.labels.dtype)[split.labels]
+def _renamed(split: EncodedSplit, target: str, names: Sequence[str]) -> np.ndarray:
+    """The split's targets; those that are ids of label names as indices of these in `names`."""
+    values = split.targets[target]
+    if target != LABEL or split.label_names == tuple(names):
+        return values
+    return np.array([names.index(name) for name in split.label_names], dtype=values.dtype)[values]
 
 
 def encode_columns(task: Task, loaded: Split, tokenizer: Any, labels: Sequence[str]) -> pa.Table:
     """Arrow table of a loaded split, one row a sequence, with what decides its meaning in the schema's metadata."""
     kind = find_kind(task.kind)
-    names = list(labels)
-    ids = {name: id_ for id_, name in enumerate(names)}
-    gold = None if kind.labels_column is None else loaded.columns.get(kind.labels_column)
-    rows: dict[str, list[Any]] = {"example": [], "input_ids": [], "starts": [], "ends": [], "labels": []}
-    taken = [0] * len(next(iter(loaded.columns.values())))
-    for sequence in kind.encode(loaded.columns, tokenizer, task.word_piece):
-        first = taken[sequence.example]
-        taken[sequence.example] += len(sequence.starts)
+    inventory = Inventory(labels, task.labels == "open", loaded.places.of)
+    targets = [f"{TARGET}{name}" for name in kind.targets] if kind.has_answers else []
+    lists = ("input_ids", "starts", "ends")
+    rows: dict[str, list[Any]] = {name: [] for name in ("example", *lists, *targets)}
+    for sequence in kind.encode(loaded.columns, tokenizer, task.options, inventory):
         rows["example"].append(sequence.example)
-        rows["input_ids"].append(sequence.input_ids)
-        rows["starts"].append(sequence.starts)
-        rows["ends"].append(sequence.ends)
-        rows["labels"].append(_label_ids(task, loaded, gold, sequence, first, ids, names, kind.per_word))
-    types = {"example": pa.int32(), **dict.fromkeys(("input_ids", "starts", "ends", "labels"), pa.list_(pa.int32()))}
+        for name in lists:
+            rows[name].append(getattr(sequence, name))
+        for name in targets:
+            rows[name].append(sequence.targets[name.removeprefix(TARGET)])
+    types = {"example": pa.int32(), **dict.fromkeys((*lists, *targets), pa.list_(pa.int32()))}
     about = {
         "language": loaded.language,
         "split": loaded.split,
         "sha256": loaded.sha256,
         "source": loaded.source,
         "revision": loaded.revision,
-        "examples": len(taken),
-        "label_names": names,
+        "examples": len(next(iter(loaded.columns.values()))),
+        "label_names": inventory.names,
         "trained": len(labels),
     }
     schema = pa.schema(list(types.items()), metadata={"adapter_stilts": json.dumps(about)})
     return pa.table(rows, schema=schema)
-
-
-def _label_ids(
-    task: Task,
-    loaded: Split,
-    gold: list[Any] | None,
-    sequence: EncodedSequence,
-    first: int,
-    ids: dict[str, int],
-    names: list[str],
-    per_word: bool,
-) -> list[int]:
-    """Label ids of a sequence's units. In an open inventory an unseen gold label gets an id past the trained ones."""
-    if gold is None:
-        return []
-    own = gold[sequence.example]
-    own = own[first : first + len(sequence.starts)] if per_word else [own]
-    for label in own:
-        if label not in ids:
-            if task.labels != "open":
-                where = loaded.places.of(sequence.example, first + own.index(label) if per_word else None)
-                raise DataError(f"{where}: found the label '{label}', accepted {', '.join(names)}")
-            ids[label] = len(names)
-            names.append(label)
-    return [ids[label] for label in own]
 
 
 def _encoding_key(task: Task, language: str, split: str, identity: str, tokenizer: Any, labels: Sequence[str]) -> str:
@@ -215,7 +193,7 @@ def _encoding_key(task: Task, language: str, split: str, identity: str, tokenize
         "data": identity,
         "reading": reading_of(task, language),
         "tokenizer": tokenizer_hash(tokenizer),
-        "word_piece": task.word_piece,
+        **task.options.identity(),
         "labels": list(labels),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
@@ -254,6 +232,6 @@ def _split_of(table: pa.Table) -> EncodedSplit:
         id_offsets=offsets("input_ids"),
         starts=flat("starts"),
         ends=flat("ends"),
-        labels=flat("labels"),
+        targets={name.removeprefix(TARGET): flat(name) for name in table.column_names if name.startswith(TARGET)},
         unit_offsets=offsets("starts"),
     )

@@ -6,19 +6,19 @@ words give predictions that look right and are not.
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
 
 from adapter_stilts.errors import DataError, UsageError
-from adapter_stilts.schema import CONLLU_COLUMNS
-from adapter_stilts.tasks.conllu import misc_key
+from adapter_stilts.tasks.conllu import CONLLU_COLUMNS, misc_key
 
 FileFormat = Literal["conllu", "conllup", "conll", "tsv", "jsonl", "parquet", "text"]
 FORMATS: tuple[str, ...] = get_args(FileFormat)
 WORD_FORMATS = ("conllu", "conllup", "conll", "jsonl", "parquet", "text")
 TEXT_FORMATS = ("tsv", "jsonl", "parquet", "text")
+ROW_FORMATS = ("tsv", "jsonl", "parquet")
 GLOBAL_COLUMNS = "# global.columns ="
 # https://universaldependencies.org/u/pos/
 UPOS_TAGS = (
@@ -121,28 +121,43 @@ def decode_lines(path: Path, raw: bytes) -> list[Line]:
     return lines
 
 
-def format_of(
-    path: Path, raw: bytes, *, per_word: bool, labels: Collection[str] = (), texts: Collection[str] = ()
-) -> str:
-    """The format of a file of words (`per_word`), or of texts.
+def format_of_words(path: Path, raw: bytes, labels: Collection[str] = ()) -> str:
+    """The format of a file of words. `labels`: what a last column may hold, beside tags of spans and of UPOS.
 
-    `labels`: what a last column may hold, beside tags of spans and of UPOS; `texts`: names of text columns in a header.
     Raises UsageError, with the option that decides, where the file may be of one format or another.
     """
+    return _format_of(path, raw, WORD_FORMATS, "labels of words", lambda lines: _words_format(path, raw, lines, labels))
+
+
+def format_of_texts(path: Path, raw: bytes, texts: Collection[str] = ()) -> str:
+    """The format of a file of texts. `texts`: names of text columns in a header. Raises as `format_of_words` does."""
+    return _format_of(path, raw, TEXT_FORMATS, "labels of texts", lambda lines: _texts_format(path, lines, texts))
+
+
+def format_of_rows(path: Path, raw: bytes) -> str:
+    """The format of a file of rows with several named columns. Raises UsageError for plain text."""
+
+    def of_lines(lines: Sequence[Line]) -> str:
+        return "tsv" if lines and "\t" in lines[0].text else "text"
+
+    return _format_of(path, raw, ROW_FORMATS, "rows of named columns", of_lines)
+
+
+def _format_of(
+    path: Path, raw: bytes, accepted: Sequence[str], purpose: str, of_lines: Callable[[Sequence[Line]], str]
+) -> str:
     if raw.startswith(b"PAR1"):
         return "parquet"
     if path.suffix.lower() == ".csv":
-        raise UsageError(f"{path}: found a .csv file, accepted tabs between columns (.tsv), or --format text")
-    accepted = WORD_FORMATS if per_word else TEXT_FORMATS
+        or_text = ", or --format text" if "text" in accepted else ""
+        raise UsageError(f"{path}: found a .csv file, accepted tabs between columns (.tsv){or_text}")
     found = _named_format(path, raw)
     lines = [line for line in decode_lines(path, raw) if not line.blank] if found is None else []
-    found = found or _structured(path, lines)
-    if found is None:
-        found = _words_format(path, raw, lines, labels) if per_word else _texts_format(path, lines, texts)
+    found = found or _structured(path, lines) or of_lines(lines)
     if found not in accepted:
         raise UsageError(
-            f"{path}: found {_DESCRIBED.get(found, found)}, accepted {', '.join(accepted)} for labels of "
-            f"{'words' if per_word else 'texts'} (--format, where this is one of them)"
+            f"{path}: found {_DESCRIBED.get(found, found)}, accepted {', '.join(accepted)} for {purpose} "
+            "(--format, where this is one of them)"
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.schema import Task
@@ -21,7 +22,9 @@ def label_inventory(task: Task, mirror: Path | None) -> tuple[str, ...]:
     Raises UsageError for a list in the YAML that a metric of the task cannot score, and what `load_split` raises.
     """
     kind = find_kind(task.kind)
-    if kind.labels_column is None:
+    if kind.inventory is not None:
+        return kind.inventory(load_split(task, task.train_language, "train", mirror).columns)
+    if kind.label_role is None:
         return ()
     if isinstance(task.labels, tuple):
         _refuse_unscored(task)
@@ -29,8 +32,12 @@ def label_inventory(task: Task, mirror: Path | None) -> tuple[str, ...]:
     split = load_split(task, task.train_language, "train", mirror)
     if task.labels is None and split.label_names is not None:
         return split.label_names
-    column = split.columns[kind.labels_column]
-    return tuple(sorted({label for own in column for label in own} if kind.per_word else set(column)))
+    return tuple(sorted(_distinct(split.columns[kind.label_role])))
+
+
+def _distinct(column: Sequence[Any]) -> set[str]:
+    """The labels of a column that holds one, or a list of them, a row."""
+    return {label for value in column for label in (value if isinstance(value, list) else [value])}
 
 
 def _refuse_unscored(task: Task) -> None:
@@ -42,11 +49,11 @@ def _refuse_unscored(task: Task) -> None:
 def refuse_strange_labels(task: Task, loaded: Split, labels: Sequence[str], mirror: Path | None) -> None:
     """Raise DataError where an open inventory cannot take the split's labels; another spelling of a
     trained one (`Pos` beside `pos`), or not one label that was trained: a score would mean nothing."""
-    key = find_kind(task.kind).labels_column
+    key = find_kind(task.kind).label_role
     gold = None if key is None else loaded.columns.get(key)
     if gold is None or task.labels != "open":
         return
-    seen = {label for own in gold for label in own} if isinstance(gold[0], list) else set(gold)
+    seen = _distinct(gold)
     trained = {meaning(label): label for label in labels}
     for label in sorted(seen.difference(labels)):
         if (spelling := trained.get(meaning(label))) is not None:
@@ -66,6 +73,6 @@ def _few(labels: Sequence[str]) -> str:
 def _place_in_train(task: Task, label: str, mirror: Path | None) -> str:
     try:
         train = load_split(task, task.train_language, "train", mirror)
-        return f"at {first_place(train.columns[find_kind(task.kind).labels_column or ''], label, train.places.of)}"
+        return f"at {first_place(train.columns[find_kind(task.kind).label_role or ''], label, train.places.of)}"
     except (StiltsError, ValueError):
         return "in training"

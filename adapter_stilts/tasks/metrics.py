@@ -169,19 +169,19 @@ OFFICIAL_TAGS = SpanScheme(
 
 # --- the metrics ----------------------------------------------------------------------------------------------------
 
-TAGGING: Mapping[str, Metric] = {
+TAG_METRICS: Mapping[str, Metric] = {
     "accuracy": Metric("accuracy", "1", _right_tags, percent_right),
     # For PAN-X this is the score of XTREME's `evaluate.py`.
     "span_f1": Metric("f1", "1", partial(_span_counts, SPAN_TAGS), f1_of_precision_and_recall),
     "official_tag_f1": Metric("f1", "1", partial(_span_counts, OFFICIAL_TAGS), f1),
 }
-CLASSIFICATION: Mapping[str, Metric] = {"accuracy": Metric("accuracy", "1", _right_labels, percent_right)}
-# By the form of the labels: lists of tags, or a label each.
-METRICS: Mapping[str, Mapping[str, Metric]] = {"tagging": TAGGING, "classification": CLASSIFICATION}
+LABEL_METRICS: Mapping[str, Metric] = {"accuracy": Metric("accuracy", "1", _right_labels, percent_right)}
+# By what they score: a list of tags an example, or a label each.
+METRICS: Mapping[str, Mapping[str, Metric]] = {"tags of words": TAG_METRICS, "labels of texts": LABEL_METRICS}
 
 
 def find_metric(name: str, metrics: Mapping[str, Metric], scored: str) -> Metric:
-    """The metric of that name among those of what is scored, a form of labels or a kind of task. Raises `UsageError`
+    """The metric of that name among those of what is scored. Raises `UsageError`
     for one that is unknown or scores something else."""
     if name in metrics:
         return metrics[name]
@@ -201,10 +201,24 @@ def compute(metric_names: Sequence[str], predictions: Sequence[Any], references:
     Raises `UsageError` for a metric that is unknown, does not fit the labels, or shares its key with another one;
     `StiltsError` where predictions and references do not pair up or hold nothing to score.
     """
-    form = "classification" if len(references) and isinstance(references[0], str) else "tagging"
+    labels, tags = METRICS["labels of texts"], METRICS["tags of words"]
+    each = len(references) > 0 and isinstance(references[0], str)
+    return scores_of(
+        metric_names, labels if each else tags, "labels of texts" if each else "tags of words", predictions, references
+    )
+
+
+def scores_of(
+    metric_names: Sequence[str],
+    metrics: Mapping[str, Metric],
+    scored: str,
+    predictions: Sequence[Any],
+    references: Sequence[Any],
+) -> dict[str, float]:
+    """Scores in percent by the named ones of these metrics, of what they score; see `compute`."""
     scores: dict[str, float] = {}
     for name in metric_names:
-        metric = find_metric(name, METRICS[form], form)
+        metric = find_metric(name, metrics, scored)
         if metric.result in scores:
             raise UsageError(f"metrics {', '.join(metric_names)}: two of them give '{metric.result}'; accepted is one")
         scores[metric.result] = metric.score(predictions, references)
@@ -219,6 +233,18 @@ def paired_labels(predictions: Any, references: Any) -> tuple[list[str], list[st
     predictions, references = _same_number(predictions, references, "example")
     _check_strings(predictions, "predicted label of example")
     _check_strings(references, "reference label of example")
+    return predictions, references
+
+
+def paired_numbers(predictions: Any, references: Any) -> tuple[list[int], list[int]]:
+    """Both as lists of whole numbers; raises `StiltsError` where they do not pair up, are none, or there are none."""
+    predictions, references = _same_number(predictions, references, "example")
+    for side, numbers in (("predicted", predictions), ("reference", references)):
+        for index, number in enumerate(numbers):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise StiltsError(
+                    f"{side} answer of example {index} (from 0) is {number!r}; accepted is a whole number"
+                )
     return predictions, references
 
 

@@ -1,47 +1,55 @@
-"""Scores of a kind's predictions, their counts by example, and what the majority class would score."""
+"""Scores of a kind's answers, their counts by example, and what the best constant answer would score."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.tasks.metrics import Array, compute, find_metric
+from adapter_stilts.tasks.metrics import Array, find_metric, scores_of
 
-# Labels of the units of each example, as predictions and gold are kept for every kind.
-Units = Sequence[Sequence[str]]
-
-
-def score(kind: str, metrics: Sequence[str], predictions: Units, gold: Units) -> dict[str, float]:
-    """Scores in percent by the metrics' result names, for labels of the units of each example. Raises what `compute`
-    raises."""
-    return compute(metrics, _labels(kind, predictions), _labels(kind, gold))
+# Answers of examples, as predictions and gold are kept: see `Kind.answer`.
+Answers = Sequence[Any]
 
 
-def example_counts(kind: str, metric: str, predictions: Units, gold: Units) -> Array:
+def score(kind: str, metrics: Sequence[str], predictions: Answers, gold: Answers) -> dict[str, float]:
+    """Scores in percent by the metrics' result names, for an answer an example. Raises what `scores_of` raises."""
+    described = find_kind(kind)
+    return scores_of(metrics, described.metrics, kind, described.scored(predictions), described.scored(gold))
+
+
+def example_counts(kind: str, metric: str, predictions: Answers, gold: Answers) -> Array:
     """Counts (examples, k) of which the metric is a ratio, so that a resample of examples needs no second scoring; see
     `Metric`. Raises `UsageError` for a metric that the kind does not have, and what `Metric.counts` raises."""
-    counts = find_metric(metric, find_kind(kind).metrics, kind).counts
-    return counts(_labels(kind, predictions), _labels(kind, gold))
+    described = find_kind(kind)
+    counts = find_metric(metric, described.metrics, kind).counts
+    return counts(described.scored(predictions), described.scored(gold))
 
 
-def majority_score(kind: str, metrics: Sequence[str], gold: Units) -> dict[str, float]:
-    """Scores in percent of giving every unit the label that is most frequent in `gold`. No constant answer has a higher
-    accuracy. Raises StiltsError where there is no label, and what `compute` raises."""
-    counts = Counter(label for labels in gold for label in labels)
-    if not counts:
-        raise StiltsError(f"nothing to score: {len(gold)} examples without a label")
-    label = counts.most_common(1)[0][0]
-    return score(kind, metrics, [[label] * len(labels) for labels in gold], gold)
+def has_floor(kind: str) -> bool:
+    """Whether a constant answer can be scored for this kind."""
+    return find_kind(kind).floor is not None
 
 
-def _labels(kind: str, units: Units) -> Sequence[Any]:
-    """Labels as the kind's metrics take them: a list an example, or its one label."""
-    if find_kind(kind).per_word:
-        return units
-    for labels in units:
-        if len(labels) != 1:
-            raise StiltsError(f"an example of {kind}: found {len(labels)} labels, accepted one")
-    return [label for (label,) in units]
+def majority_score(kind: str, metrics: Sequence[str], gold: Answers) -> dict[str, float]:
+    """Scores in percent of the best constant answer, such as the label that is most frequent in `gold` for every unit.
+    Raises StiltsError where there is none, and what `scores_of` raises."""
+    floor = find_kind(kind).floor
+    if floor is None:
+        raise StiltsError(f"kind {kind}: has no constant answer to score")
+    return score(kind, metrics, floor(gold), gold)
+
+
+def distinct_labels(kind: str, answers: Answers) -> int | None:
+    """How many different labels the answers hold; None for a kind without labels."""
+    labels_of = find_kind(kind).labels_of
+    return None if labels_of is None else len({label for answer in answers for label in labels_of(answer)})
+
+
+def unseen_labels(kind: str, known: Sequence[str], gold: Answers) -> int:
+    """How many gold labels a head of the known ones cannot give; 0 for a kind without an inventory of labels."""
+    described, names = find_kind(kind), set(known)
+    if described.label_role is None or described.labels_of is None:
+        return 0
+    return sum(label not in names for answer in gold for label in described.labels_of(answer))

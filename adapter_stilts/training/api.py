@@ -31,7 +31,6 @@ from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
-from adapter_stilts.model.masked_lm_head import pretrained_head
 from adapter_stilts.paths import exists, mirror_dir, sha256_file, user_path
 from adapter_stilts.progress import say
 from adapter_stilts.runs.claims import Claims
@@ -41,6 +40,7 @@ from adapter_stilts.runs.store import BUNDLE, TRAINED_ON, Keep, Run, RunStore, b
 from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import Named, find_task, find_tasks
+from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.overlap import write_signatures
 from adapter_stilts.threads import computing_with, thread_count
 from adapter_stilts.training.checkpoint import checkpoints_of
@@ -130,7 +130,7 @@ def train(
     shared |= {"runs": store, "mirror": mirror, "precision": precision, "execution": execution}
     shared["threads"] = threads
     shared["development_limit"] = development_limit
-    masked_lm = find_task(recipe.mlm_task) if recipe.mlm_share else None
+    mixed_in = find_task(recipe.mlm_task) if recipe.mlm_share else None
 
     def job_over(want_weights: bool) -> Job:
         return make_job(
@@ -144,8 +144,8 @@ def train(
             languages=languages,
             control=control,
             settings=settings,
-            masked_lm_head=_masked_lm_head(masked_lm, {**shared, **amount, "weights": want_weights}),
-            masked_lm_task=masked_lm,
+            mixed_in_head=_mixed_in_head(mixed_in, {**shared, **amount, "weights": want_weights}),
+            mixed_in_task=mixed_in,
             precision=precision,
             mirror=mirror,
         )
@@ -260,12 +260,12 @@ def resolve_intermediate(own: Underneath, store: RunStore) -> Intermediate:
     return Intermediate(None, tuple(tasks), control or None)  # type: ignore[arg-type]
 
 
-def _masked_lm_head(task: Task | None, shared: dict[str, Any]) -> Run | None:
+def _mixed_in_head(task: Task | None, shared: dict[str, Any]) -> Run | None:
     """The run that trains a head of masked language modelling, for a backbone whose checkpoint has none."""
     if task is None:
         return None
     fetch_weights(shared["backbone"])
-    if pretrained_head(shared["backbone"]) is not None:
+    if (pretrained := find_kind(task.kind).pretrained) is None or pretrained(shared["backbone"]) is not None:
         return None
     if not shared["weights"]:  # the first of the two looks at what lies underneath
         say(f"{shared['backbone'].id}: has no head for masked language modelling; it gets one trained on {task.name}")

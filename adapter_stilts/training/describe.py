@@ -48,10 +48,16 @@ def manifest_of(job: Job, data: TrainingData) -> Manifest:
         head=first.head,
         labels=first.labels,
         more_heads={part.head: part.labels for part in more},
-        word_piece=job.task.word_piece,
+        word_piece=job.task.options.labelling,
+        options=_further_options(job.task),
         dropout=job.recipe.dropout,
         backbone=stored_backbone(job.backbone),
     )
+
+
+def _further_options(task: Task) -> dict[str, Any]:
+    """The kind's options that decide something, besides the piece of a word, which has a field of its own."""
+    return {key: value for key, value in task.options.identity().items() if key != "word_piece"}
 
 
 def record_of(
@@ -79,7 +85,7 @@ def record_of(
         seed=job.seed,
         limit=job.limit,
         recipe=job.recipe,
-        word_piece=job.task.word_piece,
+        word_piece=job.task.options.labelling,
         labels=data.tasks[0].labels,
         data=tuple(stored for part in data.parts for stored in _stored_part(part)),
         parts=tuple(StoredPart(**vars(part)) for part in fitted.parts),
@@ -102,13 +108,14 @@ def record_of(
 
 
 def development_majority(data: TrainingData) -> float | None:
-    """What the majority class would score on the development examples in percent, of several tasks the mean; None for
-    masked language modelling."""
+    """What the majority class would score on the development examples in percent, of several tasks the mean; None
+    where a task's kind has no constant answer."""
     found = []
     for part in data.tasks:
-        if part.development is None or part.candidates is not None:
+        kind = part.use.kind
+        if part.development is None or kind.gold is None or kind.floor is None:
             return None
-        gold = part.development.gold(part.development_examples)
+        gold = kind.gold(part.development, part.development_examples)
         found.append(majority_score(part.task.kind, part.task.metrics, gold)[part.task.selection_metric])
     return fmean(found)
 

@@ -43,7 +43,7 @@ class Execution:
             check_folder(self.tensorboard, "--tensorboard")
 
 
-def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Execution) -> Step:
+def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Execution, averaged: bool = False) -> Step:
     """The step of a job that will take so many steps over about so many tokens.
 
     Raises UsageError for a captured step without CUDA, and on CUDA for a captured or unrecorded one without Triton or
@@ -66,7 +66,6 @@ def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Executio
     captured = device.type == "cuda" and fits if execution.step == "auto" else execution.step != "eager"
     if not captured:
         return EagerStep(model, job.recipe, steps, job.precision, **shared)
-    averaged = any(task.word_piece == "mean" for task in job.tasks)
     capture = False if execution.step == "unrecorded" else None
     return CapturedStep(model, job.recipe, steps, job.precision, averaged=averaged, capture=capture, **shared)
 

@@ -27,7 +27,7 @@ def plan_epochs(data: TrainingData, recipe: Recipe, seed: int) -> list[list[Plan
 
     An epoch has as many steps as one pass over all tasks. Of one task it is that pass, in an order of its own in each
     epoch. Of several, `mixing` shares its steps out, and a task goes on in one epoch where it stopped before.
-    Masked language modelling comes on top, so many steps that it has its share of all.
+    What is mixed in comes on top, so many steps that it has its share of all.
     """
     if len(data.parts) == 1:
         (part,) = data.parts
@@ -35,8 +35,8 @@ def plan_epochs(data: TrainingData, recipe: Recipe, seed: int) -> list[list[Plan
     streams = [_steps_of(part, recipe, seed) for part in data.parts]
     own = [_steps_in_epoch(part, recipe) for part in data.tasks]
     counts = mixing_counts([len(part.train_examples) for part in data.tasks], own, recipe)
-    if data.masked_lm is not None:
-        counts.append(round(sum(counts) * recipe.mlm_share / (1 - recipe.mlm_share)))
+    whole = sum(counts)
+    counts += [round(whole * part.share / (1 - part.share)) for part in data.mixed_in if part.share is not None]
     epochs = []
     for epoch in range(recipe.epochs):
         turns = np.repeat(np.arange(len(counts)), counts)

@@ -72,7 +72,7 @@ def other_gold(run: Run, sentences: int = 20) -> None:
         Predictions(code, range(count), [["B"] * 5] * count, [["A"] * 4 + [last]] * count)
         for code, last, count in (("en", "A", 20), ("de", "B", sentences), ("nl", "A", 20), ("zh", "A", 20))
     ]
-    write_predictions(run.folder / EVALUATIONS / "test", own)
+    write_predictions(run.folder / EVALUATIONS / "test", own, "tagging")
     languages = read_scores(run.folder / EVALUATIONS / "test", run).languages
     evaluation(run, languages={**languages, "de": {**languages["de"], "n": float(sentences)}})
 
@@ -179,8 +179,8 @@ def test_other_scoring_is_another_table(tmp_path: Path, changes: dict[str, Any],
     other = write_run(tmp_path, "lora", "none", 50, seed=1)
     before = read_scores(other.folder / EVALUATIONS / "test", other)
     folder = evaluation(other, **changes)
-    predictions = read_predictions(other.folder / EVALUATIONS / "test", before)
-    write_predictions(folder, [predictions[code] for code in changes.get("languages", predictions)])
+    predictions = read_predictions(other.folder / EVALUATIONS / "test", before, "tagging")
+    write_predictions(folder, [predictions[code] for code in changes.get("languages", predictions)], "tagging")
     notes = {own.seeds: own.notes for own in tables(tmp_path)}
     assert notes[(0,)] == (f"not in this table: {other.name} ({said})",)
 

@@ -15,7 +15,7 @@ GOLD = [["A", "A", "A", "B", "C"]] * 20
 
 def predict(run: Run, **labels: list[str]) -> Run:
     own = [Predictions(code, range(20), [one] * 20, GOLD) for code, one in labels.items()]
-    write_predictions(run.folder / EVALUATIONS / "test", own)
+    write_predictions(run.folder / EVALUATIONS / "test", own, "tagging")
     return run
 
 

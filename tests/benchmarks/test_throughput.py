@@ -438,7 +438,7 @@ SPLIT = EncodedSplit(
     example=np.array([0, 1, 1]),
     ids=np.array([0, 11, 12, 13, 2, 0, 21, 2, 0, 22, 2]),
     id_offsets=np.array([0, 5, 8, 11]),
-    starts=np.array([1, 3, 1, 1]), ends=np.array([2, 4, 2, 2]), labels=np.array([1, 0, 1, 0]),
+    starts=np.array([1, 3, 1, 1]), ends=np.array([2, 4, 2, 2]), targets={"label": np.array([1, 0, 1, 0])},
     unit_offsets=np.array([0, 2, 3, 4]),
 )  # fmt: skip
 

@@ -284,7 +284,7 @@ def test_unexpected_errors_are_not_hidden(place: Place, tmp_path: Path, monkeypa
     def breaks(*_: Any) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(trainer, "predict_labels", breaks)
+    monkeypatch.setattr(trainer, "predict_answers", breaks)
     result = command(*train_arguments(place), "--runs", tmp_path / "runs")
     assert isinstance(result.exception, ZeroDivisionError)
 

@@ -50,13 +50,13 @@ def test_without_the_option_it_is_the_process_that_says(place: Place) -> None:
 def test_evaluation_computes_with_so_many(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     name = json.loads(succeeded(*train_arguments(place), *FEW, "--json"))["name"]
     seen = []
-    predict_labels = zero_shot.predict_labels
+    predict_answers = zero_shot.predict_answers
 
     def noted(*arguments: Any) -> Any:
         seen.append(torch.get_num_threads())
-        return predict_labels(*arguments)
+        return predict_answers(*arguments)
 
-    monkeypatch.setattr(zero_shot, "predict_labels", noted)
+    monkeypatch.setattr(zero_shot, "predict_answers", noted)
     one = succeeded("evaluate", name, "--device", "cpu", "--threads", 1, "--split", "validation", "--languages", "en")
     assert seen == [1]
     assert "en" in one

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.training import encoded_split, english_task, make_place
+from support.training import encoded_split, english_task, make_place, use_of
 
 from adapter_stilts.engine.batches import cut_batches, epoch_order, group_steps, inference_batches, pack
 from adapter_stilts.jobs.training_data import TrainingData, load_training_data
 from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.tasks.sequences import EncodedSequence
+from adapter_stilts.tasks.kinds.contract import EncodedSequence
 from adapter_stilts.training.schedule import plan_epochs
 
 
@@ -26,12 +26,12 @@ def test_row_by_hand() -> None:
         ],
         [[0, 1], [2], [1, 0]],
     )
-    batch = pack(split, np.array([0, 2, 1]), "tags", 2)
+    batch = pack(split, np.array([0, 2, 1]), use_of("tags"), 2)
     assert batch.sequences.tolist() == [1, 2, 0]
     assert batch.input_ids.tolist() == [0, 21, 2, 0, 31, 32, 2, 0, 11, 12, 13, 2]
     assert batch.position_ids.tolist() == [2, 3, 4, 2, 3, 4, 5, 2, 3, 4, 5, 6]
     assert batch.pieces.tolist() == [1, 4, 5, 8, 10]
-    assert batch.labels.tolist() == [2, 1, 0, 0, 1]
+    assert batch.targets["label"].tolist() == [2, 1, 0, 0, 1]
     assert (batch.unit_of_piece, batch.pieces_of_unit, batch.tokens) == (None, None, 12)
     assert batch.layout.lengths == (3, 4, 5)
 
@@ -41,7 +41,7 @@ def test_spans_of_several_pieces_by_hand() -> None:
         [EncodedSequence(0, [0, 11, 12, 13, 2], [1, 3], [3, 4]), EncodedSequence(1, [0, 21, 2], [1], [2])],
         [[0, 1], [2]],
     )
-    batch = pack(split, np.array([0, 1]), "tags", 2)
+    batch = pack(split, np.array([0, 1]), use_of("tags"), 2)
     assert batch.pieces.tolist() == [1, 4, 5, 6]
     assert batch.unit_of_piece is not None
     assert batch.unit_of_piece.tolist() == [0, 1, 1, 2]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.tiny import tiny_backbone_folder
-from support.training import Place, english_task, pairs_task
+from support.training import Place, english_task, pairs_task, use_of
 
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.engine.bundle import load_bundle
@@ -135,7 +135,7 @@ def test_loading_gives_the_logits_from_before_saving(
     job = place.job(task, under, method=method)
     split = load_training_data(job).tasks[0].development
     assert split is not None
-    batch = pack(split, np.arange(split.examples), "tags", 2)
+    batch = pack(split, np.arange(split.examples), use_of("tags"), 2)
     before = []
     original = api.save_bundle
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task, pairs_task, random_split
+from support.training import Place, english_task, pairs_task, random_split, use_of
 from torch import Tensor
 
 from adapter_stilts.engine.batches import divide, pack
@@ -128,7 +128,7 @@ def test_a_model_rounded_for_predictions_is_what_it_was_afterwards(
     """fp16 has three bits more than bf16: a rounding of an eighth."""
     job = job_of(place, "full")
     model = build_model(job, load_training_data(job)).eval()
-    batch = pack(random_split([9, 5, 20]), np.arange(3), "t", 2)
+    batch = pack(random_split([9, 5, 20]), np.arange(3), use_of("t"), 2)
     before = {name: (own.data_ptr(), own.detach().clone()) for name, own in model.named_parameters()}
     with torch.no_grad():
         expected = batch_logits(model, batch)
@@ -148,13 +148,13 @@ def test_a_loss_that_is_not_finite_changes_nothing(place: Place) -> None:
     model = build_model(job, load_training_data(job)).train()
     split = random_split([9, 5])
     step = CapturedStep(model, job.recipe, 10, "float32", capacities=(64,))
-    step([pack(split, np.array([0]), "t", 2)])
+    step([pack(split, np.array([0]), use_of("t"), 2)])
     assert len(step.losses()) == 1
     with torch.no_grad():
         model.heads["t"][1].bias[1] = float("nan")
     before = [own.detach().clone() for own in step.weights()]
     for _ in range(2):
-        step([pack(split, np.array([1]), "t", 2)])
+        step([pack(split, np.array([1]), use_of("t"), 2)])
     for own, other in zip(step.weights(), before, strict=True):
         torch.testing.assert_close(own.detach(), other, atol=0, rtol=0, equal_nan=True)
     with pytest.raises(NotFinite, match=r"^step 2: "):
@@ -182,7 +182,7 @@ def test_a_capacity_that_is_seldom_needed_borrows_a_larger_one(place: Place) -> 
     job = job_of(place, "none")
     step = CapturedStep(build_model(job, load_training_data(job)).train(), job.recipe, 40, "float32")
     split = random_split([100] * 3 + [20])
-    large, small = (pack(split, np.array(own), "t", 2) for own in ([0, 1, 2], [3]))
+    large, small = (pack(split, np.array(own), use_of("t"), 2) for own in ([0, 1, 2], [3]))
     step([small])
     step([large])
     assert list(step.buffers) == [("t", 256), ("t", 384)]
@@ -194,10 +194,10 @@ def test_a_capacity_that_is_seldom_needed_borrows_a_larger_one(place: Place) -> 
 
 
 def test_buffers_by_hand() -> None:
-    batch = pack(random_split([4, 6]), np.arange(2), "t", 2)
+    batch = pack(random_split([4, 6]), np.arange(2), use_of("t"), 2)
     buffers = Buffers("t", 16, averaged=False, device=torch.device("cpu"))
     # A longer batch before must leave no trace.
-    buffers.fill(pack(random_split([5, 6, 5]), np.arange(3), "t", 2), 2, 7)
+    buffers.fill(pack(random_split([5, 6, 5]), np.arange(3), use_of("t"), 2), 2, 7)
     own = buffers.fill(batch, 2, 5)
     assert own.input_ids.tolist() == [*batch.input_ids.tolist(), *[0] * 6]
     assert own.position_ids.tolist() == [2, 3, 4, 5, 2, 3, 4, 5, 6, 7, 2, 3, 4, 5, 6, 7]
@@ -205,8 +205,8 @@ def test_buffers_by_hand() -> None:
     starts, ends = buffers.batch.layout.spans
     assert starts.tolist() == [0] * 4 + [4] * 6 + [10] * 6
     assert ends.tolist() == [4] * 4 + [10] * 6 + [16] * 6
-    units = len(batch.labels)
-    assert own.labels.tolist() == [*batch.labels.tolist(), *[IGNORED] * (16 - units)]
+    units = len(batch.targets["label"])
+    assert own.targets["label"].tolist() == [*batch.targets["label"].tolist(), *[IGNORED] * (16 - units)]
     # Unread units read places that differ.
     assert own.pieces.tolist() == [*batch.pieces.tolist(), *range(units, 16)]
     assert buffers.units.item() == 5
@@ -215,24 +215,24 @@ def test_buffers_by_hand() -> None:
 def test_what_fills_up_changes_no_logit(place: Place) -> None:
     job = job_of(place, "mean")
     model = build_model(job, load_training_data(job)).eval()
-    batch = pack(random_split([9, 5, 20], width=3), np.arange(3), "t", 2)
+    batch = pack(random_split([9, 5, 20], width=3), np.arange(3), use_of("t"), 2)
     filled = Buffers("t", 64, averaged=True, device=torch.device("cpu")).fill(batch, 2, 1)
-    logits = batch_logits(model, filled)[: len(batch.labels)]
+    logits = batch_logits(model, filled)[: len(batch.targets["label"])]
     torch.testing.assert_close(logits, batch_logits(model, batch), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_parts_of_a_batch_are_its_sentences(width: int) -> None:
     split = random_split([9, 5, 20, 12, 7], width=width)
-    batch = pack(split, np.arange(5), "t", 2)
+    batch = pack(split, np.arange(5), use_of("t"), 2)
     parts = list(divide(batch, 20))
     assert [part.layout.lengths for part in parts] == [(5, 7), (9,), (12,), (20,)]
     for part in parts:
-        alone = pack(split, part.sequences, "t", 2)
+        alone = pack(split, part.sequences, use_of("t"), 2)
         assert part.input_ids.tolist() == alone.input_ids.tolist()
         assert part.position_ids.tolist() == alone.position_ids.tolist()
         assert part.pieces.tolist() == alone.pieces.tolist()
-        assert part.labels.tolist() == alone.labels.tolist()
+        assert part.targets["label"].tolist() == alone.targets["label"].tolist()
         if part.unit_of_piece is not None and alone.unit_of_piece is not None:
             assert part.unit_of_piece.tolist() == alone.unit_of_piece.tolist()
     assert list(divide(batch, batch.tokens)) == [batch]

@@ -5,7 +5,7 @@ import torch
 from support.training import Place, english_task
 
 from adapter_stilts.engine.build import build_model
-from adapter_stilts.engine.predicting import predict_labels
+from adapter_stilts.engine.predicting import predict_answers
 from adapter_stilts.jobs.training_data import load_training_data
 
 
@@ -19,16 +19,16 @@ def test_fp16_gives_way_to_float32(place: Place, capsys: pytest.CaptureFixture[s
         # fp16 ends at 65,504; the next layer norm takes the scale away again.
         model.roberta.embeddings.LayerNorm.weight.mul_(scale)
     before = [own.detach().clone() for own in model.parameters()]
-    wanted = predict_labels(model, part.head, part.train, part.train_examples)
+    wanted = predict_answers(model, part.use, part.train, part.train_examples)
     capsys.readouterr()
-    found = predict_labels(model, part.head, part.train, part.train_examples, precision="fp16")
+    found = predict_answers(model, part.use, part.train, part.train_examples, precision="fp16")
     said = capsys.readouterr().err
     if scale > 1:
         assert found == wanted
         assert f"{part.train.source}: a number too large for fp16, predicted in float32" in said
     else:
         words = [
-            word for sentence in zip(found.labels, wanted.labels, strict=True) for word in zip(*sentence, strict=True)
+            word for sentence in zip(found.answers, wanted.answers, strict=True) for word in zip(*sentence, strict=True)
         ]
         assert sum(one == other for one, other in words) > 0.99 * len(words)
         assert "fp16" not in said

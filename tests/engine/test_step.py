@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import Place, english_task, random_split
+from support.training import Place, english_task, random_split, use_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -56,7 +56,7 @@ def norm_of(model: Any) -> float:
 
 
 def test_clipping(model: Any) -> None:
-    batch = pack(random_split([9, 5, 20]), np.arange(3), "tags", 2)
+    batch = pack(random_split([9, 5, 20]), np.arange(3), use_of("tags"), 2)
     EagerStep(copied := copy.deepcopy(model), Recipe(clip=1e6), 10, "float32")([batch])
     whole = norm_of(copied)
     gradients = {name: gradient_of(own).clone() for name, own in trained(copied).items()}
@@ -76,7 +76,7 @@ def test_adamw_by_hand(model: Any) -> None:
     first = {name: torch.zeros_like(own) for name, own in weights.items()}
     second = {name: torch.zeros_like(own) for name, own in weights.items()}
     for time, share in enumerate([0.5, 1.0, 1.0, 0.5], 1):
-        step([pack(split, np.array([time - 1]), "tags", 2)])
+        step([pack(split, np.array([time - 1]), use_of("tags"), 2)])
         for name, decay in decayed.items():
             gradient = gradient_of(trained(model)[name]).double()
             first[name] = 0.9 * first[name] + 0.1 * gradient
@@ -87,10 +87,10 @@ def test_adamw_by_hand(model: Any) -> None:
 
 
 def test_loss_is_the_mean_over_units(model: Any) -> None:
-    batch = pack(random_split([9, 5, 20]), np.arange(3), "tags", 2)
+    batch = pack(random_split([9, 5, 20]), np.arange(3), use_of("tags"), 2)
     with torch.no_grad():
         logits = batch_logits(model, batch).double()
-    expected = -logits.log_softmax(1)[torch.arange(len(batch.labels)), batch.labels].mean().item()
+    expected = -logits.log_softmax(1)[torch.arange(len(batch.targets["label"])), batch.targets["label"]].mean().item()
     step = EagerStep(model, Recipe(), 10, "float32")
     step([batch])
     assert step.losses() == pytest.approx([expected], abs=1e-5)
@@ -100,8 +100,8 @@ def test_loss_is_the_mean_over_units(model: Any) -> None:
 def test_two_batches_of_16_equal_one_of_32(model: Any) -> None:
     """The two halves differ much in their number of words: a mean of two means would be another gradient."""
     split = random_split([4] * 16 + [30] * 16)
-    whole = [pack(split, np.arange(32), "tags", 2)]
-    halves = [pack(split, np.arange(16), "tags", 2), pack(split, np.arange(16, 32), "tags", 2)]
+    whole = [pack(split, np.arange(32), use_of("tags"), 2)]
+    halves = [pack(split, np.arange(16), use_of("tags"), 2), pack(split, np.arange(16, 32), use_of("tags"), 2)]
     recipe = Recipe(learning_rate=1e-3, warmup=0.0, clip=1e6)
     other = copy.deepcopy(model)
     losses = []
@@ -110,7 +110,7 @@ def test_two_batches_of_16_equal_one_of_32(model: Any) -> None:
         step(batches)
         losses += step.losses()
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
-    unequal = sum(cross_entropy(batch_logits(other, own), own.labels).item() for own in halves) / 2
+    unequal = sum(cross_entropy(batch_logits(other, own), own.targets["label"]).item() for own in halves) / 2
     assert abs(unequal - losses[0]) > 1e-4
     for name, own in trained(model).items():
         twin = trained(other)[name]
@@ -123,15 +123,15 @@ def test_two_batches_of_16_equal_one_of_32(model: Any) -> None:
 def test_no_weight_changes_where_the_loss_is_not_finite(model: Any, poison: float) -> None:
     step = EagerStep(model, Recipe(), 10, "float32")
     split = random_split([9, 5])
-    step([pack(split, np.array([0]), "tags", 2)])
+    step([pack(split, np.array([0]), use_of("tags"), 2)])
     with torch.no_grad():
         model.heads["tags"][1].bias[1] = poison
     before = {name: own.detach().clone() for name, own in trained(model).items()}
-    step([pack(split, np.array([1]), "tags", 2)])
+    step([pack(split, np.array([1]), use_of("tags"), 2)])
     with torch.no_grad():
         model.heads["tags"][1].bias[1] = 0.0
     # Nothing moves in later steps either, however finite: what came before is not known to be good.
-    step([pack(split, np.array([0]), "tags", 2)])
+    step([pack(split, np.array([0]), use_of("tags"), 2)])
     with torch.no_grad():
         model.heads["tags"][1].bias[1] = poison
     with pytest.raises(NotFinite, match=r"^step 2: found loss (nan|inf) and gradient norm nan") as caught:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task, random_split
+from support.training import Place, english_task, random_split, use_of
 from torch import Tensor
 
 from adapter_stilts.engine import step as steps
 from adapter_stilts.engine.batches import divide_evenly, pack
 from adapter_stilts.engine.build import build_model
-from adapter_stilts.engine.predicting import predict_labels
+from adapter_stilts.engine.predicting import predict_answers
 from adapter_stilts.engine.step import EagerStep, add_gradients
 from adapter_stilts.engine.streams import Streams, parts_of_batch
 from adapter_stilts.jobs.training_data import load_training_data
@@ -39,11 +39,11 @@ def test_parts_are_a_power_of_two(tokens: int, parts: int) -> None:
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_a_batch_is_cut_where_tokens_are_equal(parts: int) -> None:
     split = random_split([3, 4, 5, 8, 9, 20, 30])
-    batch = pack(split, np.arange(7), "t", 2)
+    batch = pack(split, np.arange(7), use_of("t"), 2)
     found = list(divide_evenly(batch, parts))
     assert list(itertools.chain(*(own.layout.lengths for own in found))) == [3, 4, 5, 8, 9, 20, 30]
     assert [own.tokens for own in found] == {1: [79], 2: [49, 30], 4: [20, 29, 30]}[parts]
-    assert torch.cat([own.labels for own in found]).tolist() == batch.labels.tolist()
+    assert torch.cat([own.targets["label"] for own in found]).tolist() == batch.targets["label"].tolist()
 
 
 def take(
@@ -66,7 +66,7 @@ def take(
     part = data.tasks[0]
     step = EagerStep(model, job.recipe, 4, "float32", fusion_regularisation, checkpointing=checkpointing)
     for first in range(0, 16, 4):
-        step([pack(part.train, np.arange(first, first + 4), part.head, 2)])
+        step([pack(part.train, np.arange(first, first + 4), part.use, 2)])
     losses = step.losses()
     step.close()
     return losses, {name: own.detach().clone() for name, own in model.named_parameters() if own.requires_grad}
@@ -108,7 +108,7 @@ def test_predictions_do_not_depend_on_threads(place: Place) -> None:
     found = []
     for count in (1, 4):
         torch.set_num_threads(count)
-        found.append(predict_labels(model, part.head, part.train, part.train_examples))
+        found.append(predict_answers(model, part.use, part.train, part.train_examples))
         assert torch.get_num_threads() == count
     assert found[0] == found[1]
 

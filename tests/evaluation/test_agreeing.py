@@ -142,7 +142,7 @@ def test_predictions(kept: Run, change: Callable[[list[Any]], list[Any]], compla
     pq.write_table(type(table).from_pylist(change(table.to_pylist()), schema=table.schema), path)
     write_scores(folder, read_scores(folder, kept).model_copy(update={"predictions": sha256_file(path)}))
     with pytest.raises(StiltsError, match=complaint):
-        read_predictions(folder, read_scores(folder, kept))
+        read_predictions(folder, read_scores(folder, kept), "tagging")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def stored(run: Run, split: str) -> list[list[str]]:
     """What evaluation stored."""
     evaluate(run, split=split, device="cpu")
     (folder,) = (run.folder / EVALUATIONS).glob(f"{split}-*")
-    return [list(own) for own in read_predictions(folder, read_scores(folder, run))["en"].predicted]
+    return [list(own) for own in read_predictions(folder, read_scores(folder, run), "tagging")["en"].predicted]
 
 
 def columns_of(text: str, column: int) -> list[list[str]]:

@@ -170,7 +170,7 @@ def test_copies(place: Place, tmp_path: Path) -> None:
         assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "scores.json"]
         for path in out.iterdir():
             assert path.read_bytes() == (kept / path.name).read_bytes()
-    read = read_predictions(out, read_scores(out, run))
+    read = read_predictions(out, read_scores(out, run), "tagging")
     assert {code: len(own.examples) for code, own in read.items()} == {"en": 3, "de": 3, "zh": 3}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task
+from support.training import Place, english_task, use_of
 
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.engine.build import build_model
@@ -71,7 +71,7 @@ def test_the_kernels_equal_the_padded_groups(place: Place) -> None:
     data = load_training_data(job)
     model = build_model(job, data, "cuda").eval()
     split = data.tasks[0].train
-    batch = pack(split, np.arange(12), "t", 2, "cuda")
+    batch = pack(split, np.arange(12), use_of("t"), 2, "cuda")
     with torch.no_grad():
         groups = encode_packed(model, batch.input_ids, batch.position_ids, batch.layout)
         model.to(torch.bfloat16)

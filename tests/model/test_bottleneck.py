@@ -15,7 +15,7 @@ from adapters.configuration import DynamicAdapterFusionConfig, StaticAdapterFusi
 from adapters.methods.modeling import BertFusion
 from support.padded import gradients, padded_logits
 from support.tiny import tiny_backbone_folder
-from support.training import random_split
+from support.training import random_split, use_of
 from torch import Tensor, nn
 
 from adapter_stilts.engine.batches import Batch, pack
@@ -103,7 +103,7 @@ def merged_model(backbone: Backbone) -> Any:
 
 
 def whole_batch(split: EncodedSplit = SPLIT) -> Batch:
-    return pack(split, np.arange(split.examples), "t", 2)
+    return pack(split, np.arange(split.examples), use_of("t"), 2)
 
 
 # --- packed rows against plain padded `adapters` ----------------------------------------------------------------------
@@ -133,7 +133,10 @@ def test_logits_and_all_gradients_equal_those_of_padded_adapters(backbone: Backb
     order = np.concatenate([np.arange(units[own], units[own + 1]) for own in batch.sequences])
     expected, logits = padded_logits(plain, SPLIT, tagging)[order], batch_logits(packed, batch)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
-    wanted, found = gradients(plain, expected, batch.labels), gradients(packed, logits, batch.labels)
+    wanted, found = (
+        gradients(plain, expected, batch.targets["label"]),
+        gradients(packed, logits, batch.targets["label"]),
+    )
     assert found.keys() == wanted.keys()
     still = {own for own, gradient in wanted.items() if gradient.abs().max() < 1e-6 and "key.bias" not in own}
     # Nothing comes back through the null adapter, whose output is a bias alone.

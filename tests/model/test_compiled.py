@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task, make_place, random_split
+from support.training import Place, english_task, make_place, random_split, use_of
 from torch._dynamo.testing import CompileCounter
 
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.engine.build import build_model
-from adapter_stilts.engine.predicting import predict_labels
+from adapter_stilts.engine.predicting import predict_answers
 from adapter_stilts.engine.step import batch_logits, training_logits
 from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.compiled import compile_layers, is_compiled
@@ -28,7 +28,7 @@ def test_a_compiler_that_fails_is_left_behind(model: Any, capsys: pytest.Capture
     def failing(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no compiler\nhere")
 
-    batch = pack(random_split([9, 5]), np.arange(2), "t", 2)
+    batch = pack(random_split([9, 5]), np.arange(2), use_of("t"), 2)
     expected = batch_logits(model, batch)
     torch._dynamo.reset()
     compile_layers(model, backend=failing)  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def test_a_compiler_that_fails_is_left_behind(model: Any, capsys: pytest.Capture
 def test_layers_share_their_compilation(model: Any) -> None:
     """Two batches of the same sizes: as many compilations as one layer needs, not as many as there are layers."""
     split = random_split([9, 9, 5, 5])
-    batches = [pack(split, np.array(own), "t", 2) for own in ([0, 2], [1, 3])]
+    batches = [pack(split, np.array(own), use_of("t"), 2) for own in ([0, 2], [1, 3])]
     expected = [batch_logits(model, batch) for batch in batches]
     counter = CompileCounter()
     torch._dynamo.reset()
@@ -59,11 +59,11 @@ def test_layers_share_their_compilation(model: Any) -> None:
 def test_predictions_compile_nothing(model: Any) -> None:
     """Batches of every length come at scoring; training goes on compiled afterwards."""
     split = random_split([9, 5])
-    batch = pack(split, np.arange(2), "t", 2)
+    batch = pack(split, np.arange(2), use_of("t"), 2)
     counter = CompileCounter()
     torch._dynamo.reset()
     compile_layers(model, backend=counter)  # type: ignore[arg-type]
-    predict_labels(model, "t", split, np.arange(2))
+    predict_answers(model, use_of("t"), split, np.arange(2))
     assert counter.frame_count == 0
     training_logits(model, batch)
     assert counter.frame_count > 0

@@ -9,7 +9,7 @@ import torch
 from adapters.composition import Stack
 from support.padded import gradients, padded_logits
 from support.tiny import tiny_backbone_folder
-from support.training import random_split
+from support.training import random_split, use_of
 from torch import Tensor
 
 from adapter_stilts.engine.batches import pack
@@ -81,8 +81,8 @@ def test_logits_and_gradients_equal_those_of_padded_adapters(
     expected = padded_logits(plain, split, kind)
     logits = batch_logits(packed, batch)
     torch.testing.assert_close(logits, expected[order], atol=1e-5, rtol=1e-5)
-    labels = torch.as_tensor(split.labels).long()
-    wanted, found = gradients(plain, expected, labels), gradients(packed, logits, batch.labels)
+    labels = torch.as_tensor(split.targets["label"]).long()
+    wanted, found = gradients(plain, expected, labels), gradients(packed, logits, batch.targets["label"])
     trained = "heads.target." if method != "full" else "roberta.embeddings.word_embeddings"
     assert found.keys() == wanted.keys()
     assert any(name.startswith(trained) for name in found)
@@ -130,7 +130,7 @@ def test_mean_of_a_words_pieces(backbone: Backbone) -> None:
     """Units of one to three pieces: the head reads the plain mean of their states."""
     model = install(plain_model(backbone, "none", tagging))
     split = random_split([12, 5, 30], width=3, step=3)
-    batch = pack(split, torch.arange(3).numpy(), "target", 2)
+    batch = pack(split, torch.arange(3).numpy(), use_of("target"), 2)
     states = packed_states(model, list(torch.from_numpy(split.ids).long().split(split.lengths.tolist())))
     means = [
         states[sequence][split.starts[unit] : split.ends[unit]].mean(dim=0)
@@ -152,7 +152,7 @@ def test_padded_behaviour_of_an_installed_model_is_unchanged(backbone: Backbone,
         expected = padded_logits(plain, split, tagging)
         model = install(plain)
         assert torch.equal(padded_logits(model, split, tagging), expected)
-        batch_logits(model, pack(split, torch.arange(3).numpy(), "target", 2))
+        batch_logits(model, pack(split, torch.arange(3).numpy(), use_of("target"), 2))
         assert torch.equal(padded_logits(model, split, tagging), expected)
         with pytest.raises(IndexError):
             encode_packed(model, torch.tensor([9999]), torch.tensor([2]), PackedLayout.from_lengths([1]))

@@ -11,9 +11,9 @@ from adapter_stilts.statistics.bootstrap import (
     seed_interval,
     sentence_interval,
 )
-from adapter_stilts.tasks.metrics import TAGGING
+from adapter_stilts.tasks.metrics import TAG_METRICS
 
-accuracy, f1 = TAGGING["accuracy"].ratio, TAGGING["official_tag_f1"].ratio
+accuracy, f1 = TAG_METRICS["accuracy"].ratio, TAG_METRICS["official_tag_f1"].ratio
 
 
 def test_equal_runs_differ_by_nothing() -> None:

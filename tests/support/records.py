@@ -138,7 +138,7 @@ def _write_scores(folder: Path, record: Record, counts: Mapping[str, int]) -> No
         missing={},
     )
     (folder / SCORES).write_text(scores.model_dump_json())
-    write_predictions(folder, [_predictions(code, own) for code, own in counts.items()])
+    write_predictions(folder, [_predictions(code, own) for code, own in counts.items()], "tagging")
 
 
 def _predictions(code: str, right: int) -> Predictions:

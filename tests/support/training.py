@@ -16,7 +16,8 @@ from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.tasks.sequences import EncodedSequence
+from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.kinds.contract import EncodedSequence, HeadUse
 from adapter_stilts.training.api import execute, train
 from support.tiny import tiny_backbone_folder
 
@@ -84,6 +85,11 @@ def make_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         monkeypatch.delenv(variable, raising=False)
     backbone = load_backbone(str(tiny_backbone_folder(folder / "tiny")))
     return Place(folder, backbone, RunStore(folder / "runs"))
+
+
+def use_of(head: str, kind: str = "tagging") -> HeadUse:
+    """Batches for that head, of a task of that kind."""
+    return HeadUse(head, find_kind(kind))
 
 
 class Cut(BaseException):
@@ -204,7 +210,7 @@ def encoded_split(sequences: Sequence[EncodedSequence], labels: Sequence[Sequenc
         id_offsets=offsets(ids),
         starts=flat([own.starts for own in sequences]),
         ends=flat([own.ends for own in sequences]),
-        labels=flat(labels),
+        targets={"label": flat(labels)},
         unit_offsets=offsets([own.starts for own in sequences]),
     )
 

@@ -15,11 +15,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.tiny import tiny_backbone_folder
-from support.training import ENGLISH, english_task, make_place, write_conllu, write_task
+from support.training import ENGLISH, english_task, make_place, use_of, write_conllu, write_task
 
 from adapter_stilts.engine import predicting
 from adapter_stilts.engine.batches import Batch
-from adapter_stilts.engine.predicting import predict_labels
+from adapter_stilts.engine.predicting import predict_answers
 from adapter_stilts.errors import DataError
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.schema import Task
@@ -29,8 +29,8 @@ from adapter_stilts.tasks.data import load_split
 from adapter_stilts.tasks.encode import EncodedSplit, encode_columns, encode_split
 from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import classification, tagging
+from adapter_stilts.tasks.kinds.contract import EncodedSequence
 from adapter_stilts.tasks.scoring import score
-from adapter_stilts.tasks.sequences import EncodedSequence
 from adapter_stilts.tasks.tokenizing import tokenize_words, tokenizer_hash
 
 SPECIAL = [
@@ -161,13 +161,13 @@ def test_sentence_of_2000_words_gets_2000_predictions_in_order(
     model = torch.nn.Linear(1, 1)
     model.roberta = SimpleNamespace(encoder=SimpleNamespace(layer=[]))  # type: ignore[assignment]
     model.config = type("Config", (), {"pad_token_id": 1})  # type: ignore[assignment]
-    predicted = predict_labels(model, "tags", split, np.array([2, 1]))
+    predicted = predict_answers(model, use_of("tags"), split, np.array([2, 1]))
     read = {}
     for word in {*words, "!"}:
         texts = tokenizer.convert_ids_to_tokens(pieces_of(word, tokenizer))
         content = next(text for text in texts if text != "▁")
         read[word] = f"L{tokenizer.convert_tokens_to_ids(content)}"
-    assert predicted.labels == [[read["!"]], [read[word] for word in words]]
+    assert predicted.answers == [[read["!"]], [read[word] for word in words]]
 
 
 def test_word_pieces_by_hand(tokenizer: Any) -> None:
@@ -287,7 +287,7 @@ def test_unseen_gold_of_an_open_inventory_counts_as_wrong(tmp_path: Path, tokeni
     split = encode_split(task, "en", "validation", tokenizer, labels)
     assert labels == ("A", "B")
     assert (split.label_names, split.trained) == (("A", "B", "Z", "Y"), 2)
-    assert split.labels.tolist() == [0, 2, 3, 2]
+    assert split.targets["label"].tolist() == [0, 2, 3, 2]
     gold = split.gold(np.arange(2))
     assert gold == [["A", "Z"], ["Y", "Z"]]
     assert score("tagging", ["accuracy"], [["A", "A"], ["B", "B"]], gold) == {"accuracy": 25.0}

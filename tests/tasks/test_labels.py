@@ -180,7 +180,7 @@ def test_development_labels_that_training_cannot_know(
 def test_one_known_label_is_enough(tmp_path: Path, place: Place) -> None:
     task = task_of(tmp_path, "jsonl", train=["a", "b"], validation=["b", "c"])
     split = encode_split(task, "en", "validation", place.backbone.tokenizer, label_inventory(task, None))
-    assert (split.label_names, split.labels.tolist()) == (("a", "b", "c"), [1, 2])
+    assert (split.label_names, split.targets["label"].tolist()) == (("a", "b", "c"), [1, 2])
 
 
 def test_class_label_beside_numbers(tmp_path: Path, place: Place) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.tiny import tiny_backbone_folder
-from support.training import encoded_split, make_place, write_conllu, write_task
+from support.training import encoded_split, make_place, use_of, write_conllu, write_task
 
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.errors import UsageError
@@ -18,7 +18,7 @@ from adapter_stilts.tasks.data import load_split
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
 from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import masked_lm
-from adapter_stilts.tasks.sequences import EncodedSequence
+from adapter_stilts.tasks.kinds.contract import EncodedSequence
 
 TASK = """\
 name: text
@@ -79,10 +79,10 @@ def test_split_without_units_is_packed(tmp_path: Path, tokenizer: Any, monkeypat
     split = encode_split(task, "en", "train", tokenizer, ())
     assert (split.examples, split.label_names, split.trained) == (2, (), 0)
     assert split.gold(np.arange(2)) == [[], []]
-    batch = pack(split, np.array([1, 0]), "text", 2)
+    batch = pack(split, np.array([1, 0]), use_of("text", "masked_lm"), 2)
     texts = tokenizer.convert_ids_to_tokens(batch.input_ids.tolist())
     assert texts == ["<s>", "▁the", "▁of", "</s>", "<s>", "▁", "你", "好", "▁and", "</s>"]
-    assert (batch.labels.tolist(), batch.pieces.tolist(), batch.unit_of_piece) == ([], [], None)
+    assert (batch.targets["label"].tolist(), batch.pieces.tolist(), batch.unit_of_piece) == ([], [], None)
 
 
 def test_mirror_text_is_read_whole(hub_mirror: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from seqeval.metrics import f1_score
 from seqeval.metrics.sequence_labeling import get_entities
 
 from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.tasks.metrics import CLASSIFICATION, METRICS, TAGGING, compute
+from adapter_stilts.tasks.metrics import LABEL_METRICS, METRICS, TAG_METRICS, compute
 
 UPOS = ["ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART"]
 UPOS += ["PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"]
@@ -88,7 +88,7 @@ def test_official_f1_of_every_pair_of_ud_tags(tag):
     for neighbour in UPOS:
         gold = [[tag, tag, neighbour, neighbour, tag]]
         predicted = [[tag, neighbour, neighbour, neighbour, tag]]
-        score = TAGGING["official_tag_f1"].score(predicted, gold)
+        score = TAG_METRICS["official_tag_f1"].score(predicted, gold)
         assert score == pytest.approx(f1_of_seqeval_0_0_12(gold, predicted), abs=1e-9), neighbour
 
 
@@ -155,7 +155,7 @@ def counts_by_seqeval(predicted, gold):
 @given(tagged(ANY_SPAN_TAG))
 def test_span_counts_and_f1_are_those_of_seqeval_to_the_last_bit(pair):
     predicted, gold = pair
-    assert TAGGING["span_f1"].counts(predicted, gold).tolist() == counts_by_seqeval(predicted, gold)
+    assert TAG_METRICS["span_f1"].counts(predicted, gold).tolist() == counts_by_seqeval(predicted, gold)
     assert compute(["span_f1"], predicted, gold) == {"f1": 100 * float(f1_score(gold, predicted, zero_division=0))}
 
 
@@ -165,15 +165,15 @@ def test_span_counts_of_every_sequence_of_prefixes_are_those_of_seqeval():
     gold = [[a, b, c, d] for a in tags for b in tags for c in tags for d in tags]
     predicted = Random(0).sample(gold, len(gold))
     for side in (gold, predicted):
-        assert TAGGING["span_f1"].counts(side, gold).tolist() == counts_by_seqeval(side, gold)
-    score = TAGGING["span_f1"].score(predicted, gold)
+        assert TAG_METRICS["span_f1"].counts(side, gold).tolist() == counts_by_seqeval(side, gold)
+    score = TAG_METRICS["span_f1"].score(predicted, gold)
     assert score == 100 * float(f1_score(gold, predicted, zero_division=0))
     # To the last bit: the other way to the same F1 rounds otherwise.
     sums = np.array([[both, both + 1 + both % 7, both + 2 + both % 5] for both in range(1, 200)], float)
     by_seqeval = [100 * (2 * (b / p) * (b / g) / (b / p + b / g)) for b, p, g in sums.tolist()]
-    assert TAGGING["span_f1"].ratio(sums).tolist() == by_seqeval
-    assert TAGGING["official_tag_f1"].ratio(sums) == pytest.approx(by_seqeval, abs=1e-9)
-    assert TAGGING["official_tag_f1"].ratio(sums).tolist() != by_seqeval
+    assert TAG_METRICS["span_f1"].ratio(sums).tolist() == by_seqeval
+    assert TAG_METRICS["official_tag_f1"].ratio(sums) == pytest.approx(by_seqeval, abs=1e-9)
+    assert TAG_METRICS["official_tag_f1"].ratio(sums).tolist() != by_seqeval
 
 
 @settings(max_examples=200, deadline=None)
@@ -229,11 +229,11 @@ OTHER_TAGS = [["NOUN", "VERB", "VERB"], ["SCONJ", "SCONJ"], ["PRON"]]
 @pytest.mark.parametrize(
     ("metric", "predicted", "gold", "counts"),
     [
-        (TAGGING["span_f1"], PREDICTED, GOLD, [[1, 2, 2], [0, 1, 0], [0, 0, 0], [1, 1, 1]]),
-        (TAGGING["accuracy"], PREDICTED, GOLD, [[3, 4], [1, 2], [0, 0], [2, 2]]),
+        (TAG_METRICS["span_f1"], PREDICTED, GOLD, [[1, 2, 2], [0, 1, 0], [0, 0, 0], [1, 1, 1]]),
+        (TAG_METRICS["accuracy"], PREDICTED, GOLD, [[3, 4], [1, 2], [0, 0], [2, 2]]),
         # NOUN VERB VERB against NOUN NOUN VERB has no run in common; of SCONJ SCONJ the first is right.
-        (TAGGING["official_tag_f1"], OTHER_TAGS, TAGS, [[0, 2, 2], [1, 2, 2], [1, 1, 1]]),
-        (CLASSIFICATION["accuracy"], ["a", "b"], ["a", "c"], [[1, 1], [0, 1]]),
+        (TAG_METRICS["official_tag_f1"], OTHER_TAGS, TAGS, [[0, 2, 2], [1, 2, 2], [1, 1, 1]]),
+        (LABEL_METRICS["accuracy"], ["a", "b"], ["a", "c"], [[1, 1], [0, 1]]),
     ],
 )
 def test_counts_by_hand_and_the_score_is_the_ratio_of_their_sum(metric, predicted, gold, counts):
@@ -241,7 +241,7 @@ def test_counts_by_hand_and_the_score_is_the_ratio_of_their_sum(metric, predicte
     assert float(metric.ratio(np.array(counts, float).sum(0))) == metric.score(predicted, gold)
 
 
-@pytest.mark.parametrize("metric", [*TAGGING.values(), *CLASSIFICATION.values()])
+@pytest.mark.parametrize("metric", [*TAG_METRICS.values(), *LABEL_METRICS.values()])
 def test_a_ratio_takes_any_number_of_sums_and_is_zero_of_nothing(metric):
     # 2 right of 4, or 2 spans in both of 4 predicted and 4 gold: 50.
     sums = np.array([[[0, 0, 0], [2, 4, 4]], [[4, 4, 4], [0, 4, 4]]], float)
@@ -281,7 +281,7 @@ def test_what_does_not_pair_up_is_named(predicted, gold, message):
 @pytest.mark.parametrize(
     ("names", "gold", "message"),
     [
-        (["span_f2"], [["O"]], "unknown metric 'span_f2': did you mean 'span_f1'? known are " + ", ".join(TAGGING)),
+        (["span_f2"], [["O"]], "unknown metric 'span_f2': did you mean 'span_f1'? known are " + ", ".join(TAG_METRICS)),
         (["span_f1"], ["yes"], "metric 'span_f1' does not score classification; accepted is tagging"),
         (
             ["span_f1", "official_tag_f1"],

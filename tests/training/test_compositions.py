@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import Place, english_task, make_place
+from support.training import Place, english_task, make_place, use_of
 from torch import Tensor
 
 from adapter_stilts.engine.batches import pack
@@ -98,7 +98,7 @@ def built(job: Job) -> Any:
 def logits_of(job: Job, model: Any) -> Tensor:
     split = load_training_data(job).tasks[0].development
     assert split is not None
-    batch = pack(split, np.arange(split.examples), job.arrangement.head, 2)
+    batch = pack(split, np.arange(split.examples), use_of(job.arrangement.head), 2)
     with torch.no_grad():
         return batch_logits(model.eval(), batch)
 
@@ -393,17 +393,17 @@ def test_random_control_is_untrained(place: Place, method: str) -> None:
 def test_shuffled_control_has_the_same_inputs_and_labels_in_another_order(place: Place) -> None:
     task = task_of(place, "a")
     plain, shuffled = (load_training_data(place.job(task, control=own, seed=3)).tasks[0] for own in (None, "shuffled"))
-    labels = plain.train.labels
-    assert shuffled.train.labels.tolist() == np.random.default_rng(3).permutation(labels).tolist()
-    assert sorted(shuffled.train.labels.tolist()) == sorted(labels.tolist())
-    assert 0.2 < np.mean(shuffled.train.labels == labels) < 0.6
+    labels = plain.train.targets["label"]
+    assert shuffled.train.targets["label"].tolist() == np.random.default_rng(3).permutation(labels).tolist()
+    assert sorted(shuffled.train.targets["label"].tolist()) == sorted(labels.tolist())
+    assert 0.2 < np.mean(shuffled.train.targets["label"] == labels) < 0.6
     for array in ("example", "ids", "id_offsets", "starts", "ends", "unit_offsets"):
         assert np.array_equal(getattr(shuffled.train, array), getattr(plain.train, array)), array
     assert shuffled.train_examples.tolist() == plain.train_examples.tolist()
     assert plain.development is not None
     assert shuffled.development is not None
-    assert np.array_equal(shuffled.development.labels, plain.development.labels)
-    assert np.array_equal(shuffle_labels(plain.train, 3).labels, shuffled.train.labels)
+    assert np.array_equal(shuffled.development.targets["label"], plain.development.targets["label"])
+    assert np.array_equal(shuffle_labels(plain.train, 3).labels, shuffled.train.targets["label"])
 
 
 def test_shuffled_control_under_a_target(place: Place) -> None:

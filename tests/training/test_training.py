@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import ENGLISH, Place, draw_sentences, english_task, pairs_task
+from support.training import ENGLISH, Place, draw_sentences, english_task, pairs_task, use_of
 from torch import Tensor
 
 from adapter_stilts.engine.batches import epoch_order, pack
@@ -207,9 +207,9 @@ def test_recorded_score_is_that_of_the_stored_weights(place: Place, kind: str) -
     data = only_part(place.job(task, settings={"epochs": "4"}))
     assert data.development is not None
     model, manifest = load_bundle(run.bundle, place.backbone)
-    batch = pack(data.development, np.arange(data.development.examples), manifest.head, 2)
+    batch = pack(data.development, np.arange(data.development.examples), use_of(manifest.head), 2)
     with torch.no_grad():
-        right = batch_logits(model, batch).argmax(dim=1) == batch.labels
+        right = batch_logits(model, batch).argmax(dim=1) == batch.targets["label"]
     assert run.record.development == pytest.approx(100 * right.double().mean().item(), abs=1e-9)
     assert run.record.history[-1].scores["accuracy"] == run.record.development
     assert run.record.selected_epoch == 4

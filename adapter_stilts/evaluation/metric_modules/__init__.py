@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import datasets
 import evaluate
 
-from adapter_stilts.tasks.metrics import CLASSIFICATION, TAGGING, Metric, paired_labels, paired_sentences
+from adapter_stilts.tasks.metrics import LABEL_METRICS, TAG_METRICS, Metric, paired_labels, paired_sentences
 
 _SEQEVAL_CITATION = "Nakayama 2018, seqeval, https://github.com/chakki-works/seqeval"
 _XTREME_CITATION = "Hu et al. 2020, XTREME, https://arxiv.org/abs/2003.11080"
@@ -74,7 +74,7 @@ class _TaggingModule(_Module):
 class TaggingAccuracy(_TaggingModule):
     """Words with the right tag, in percent of all words of all sentences; {'accuracy': 0 to 100}."""
 
-    metric = TAGGING["accuracy"]
+    metric = TAG_METRICS["accuracy"]
     description = "Token accuracy in percent over all words of all sentences."
 
 
@@ -84,7 +84,7 @@ class SpanF1(_TaggingModule):
     An I- without its B- opens a span. Raises `StiltsError` for another tag than O, and B-, I-, E- or S- with a type.
     """
 
-    metric = TAGGING["span_f1"]
+    metric = TAG_METRICS["span_f1"]
     description = "Micro F1 of seqeval (default mode) over spans in IOB2 tags, in percent."
     citation = _SEQEVAL_CITATION
 
@@ -95,7 +95,7 @@ class OfficialTagF1(_TaggingModule):
     Raises `StiltsError` for an empty tag and for one with a hyphen.
     """
 
-    metric = TAGGING["official_tag_f1"]
+    metric = TAG_METRICS["official_tag_f1"]
     description = "F1 in percent over runs of equal tags: XTREME's official score of part-of-speech tagging."
     citation = _XTREME_CITATION
 
@@ -104,6 +104,6 @@ class ClassificationAccuracy(_Module):
     """Examples with the right label, in percent; predictions and references are (examples,) labels."""
 
     pair = staticmethod(paired_labels)
-    metric = CLASSIFICATION["accuracy"]
+    metric = LABEL_METRICS["accuracy"]
     feature = datasets.Value("string")
     description = "Accuracy in percent over all examples."

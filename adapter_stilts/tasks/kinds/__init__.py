@@ -1,54 +1,25 @@
-"""Kinds of task: what is encoded, which head reads it, and what its predictions mean.
+"""Kinds of task: what is encoded, which head reads it, and what its answers mean.
 
-A kind is one module with the functions of `Kind`; adding one means adding a file here and a line to `KINDS`.
+A kind is a file of this package with a `Kind` (see `contract`). Adding one means adding the file, and a line here; code
+that is not ours adds its own to `KINDS` before it names it in a task's YAML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 from adapter_stilts.errors import UsageError
-from adapter_stilts.tasks.kinds import classification, masked_lm, tagging
-from adapter_stilts.tasks.metrics import CLASSIFICATION, TAGGING, Metric
+from adapter_stilts.tasks.kinds.classification import CLASSIFICATION_KIND
+from adapter_stilts.tasks.kinds.contract import HeadSpec, Kind
+from adapter_stilts.tasks.kinds.masked_lm import MASKED_LM_KIND
+from adapter_stilts.tasks.kinds.multiple_choice import MULTIPLE_CHOICE_KIND
+from adapter_stilts.tasks.kinds.tagging import TAGGING_KIND
 
-
-@dataclass(frozen=True)
-class Kind:
-    """What a kind of task is made of.
-
-    `columns`: required column roles of its data; `optional`: those it can do without; `labels_column`: the role that
-    holds the labels, None for a kind without labels;
-    `encode(columns, tokenizer, word_piece)`: sequences with the places whose states are classified;
-    `add_head(model, name, labels, dropout)`: puts the prediction head on an `adapters` model;
-    `metrics`: those that its tasks may name.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    optional: tuple[str, ...]
-    labels_column: str | None
-    encode: Callable[..., Any]
-    add_head: Callable[..., None]
-    per_word: bool
-    metrics: Mapping[str, Metric]
-
+__all__ = ["KINDS", "MIXED_IN", "HeadSpec", "Kind", "find_kind", "kind_of_head"]
 
 KINDS: dict[str, Kind] = {
-    "tagging": Kind("tagging", ("tokens", "labels"), (), "labels", tagging.encode, tagging.add_head, True, TAGGING),
-    "classification": Kind(
-        "classification",
-        ("text", "label"),
-        ("text_pair",),
-        "label",
-        classification.encode,
-        classification.add_head,
-        False,
-        CLASSIFICATION,
-    ),
-    "masked_lm": Kind("masked_lm", ("text",), (), None, masked_lm.encode, masked_lm.add_head, False, CLASSIFICATION),
+    kind.name: kind for kind in (TAGGING_KIND, CLASSIFICATION_KIND, MULTIPLE_CHOICE_KIND, MASKED_LM_KIND)
 }
+# What a recipe's `mlm_share` mixes in.
+MIXED_IN = MASKED_LM_KIND
 
 
 def find_kind(name: str) -> Kind:
@@ -56,3 +27,8 @@ def find_kind(name: str) -> Kind:
     if name not in KINDS:
         raise UsageError(f"kind: found {name!r}, accepted: {', '.join(KINDS)}")
     return KINDS[name]
+
+
+def kind_of_head(head_type: str) -> Kind | None:
+    """The first kind whose heads are of this type of `adapters`; None where no kind has such heads."""
+    return next((kind for kind in KINDS.values() if kind.head_type == head_type), None)

@@ -1,21 +1,63 @@
-"""Masked language modelling: text without labels, of which training hides pieces and asks for them."""
+"""Masked language modelling: text without labels, of which training hides pieces and asks for them.
+
+Which pieces are hidden, and what stands in their place, is drawn anew for each batch: Devlin et al. 2019,
+https://arxiv.org/abs/1810.04805, section 3.1, as RoBERTa draws it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from adapter_stilts.errors import UsageError
-from adapter_stilts.tasks.sequences import MAX_PIECES, EncodedSequence
+import numpy as np
+
+from adapter_stilts.errors import DataError
+from adapter_stilts.tasks.kinds import labelled
+from adapter_stilts.tasks.kinds.contract import (
+    Columns,
+    EncodedSequence,
+    HeadSpec,
+    Inventory,
+    Kind,
+    PlaceOf,
+    WordPieceOptions,
+)
+from adapter_stilts.tasks.metrics import Array, Metric, percent_right
+from adapter_stilts.tasks.sequences import MAX_PIECES, PORTION
 from adapter_stilts.tasks.tokenizing import tokenize_texts
 
-# Texts go to the tokenizer in portions, so that a large split never stands in memory twice.
-_PORTION = 2_000
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adapter_stilts.engine.batches import Batch
+    from adapter_stilts.model.backbone import Backbone
+    from adapter_stilts.tasks.encode import EncodedSplit
+
+MASKED_SHARE = 0.15
+# Of the pieces that are asked for: `<mask>`, another piece, and the rest as they are, so that the encoder cannot tell
+# by `<mask>` alone which states are read.
+HIDDEN_SHARE, REPLACED_SHARE = 0.8, 0.1
+
+
+# --- the data -------------------------------------------------------------------------------------------------------
+
+
+def take(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf) -> list[int]:
+    """Every row. Raises DataError for one with a list where a text belongs."""
+    labelled.require_texts(columns, names, place_of)
+    return list(range(len(columns["text"])))
+
+
+def check(columns: Columns, place_of: PlaceOf) -> None:
+    """Raise DataError where every text is blank."""
+    if not any(text.strip() for text in columns["text"]):
+        raise DataError(f"{place_of(0, None)}: found nothing but blank texts, accepted texts")
 
 
 def encode(
-    columns: dict[str, list[Any]], tokenizer: Any, word_piece: str = "first_content"
+    columns: Columns, tokenizer: Any, options: WordPieceOptions, inventory: Inventory | None = None
 ) -> Iterator[EncodedSequence]:
     """Sequences `<s> text </s>` of all texts, in order; a text over 510 pieces becomes the fewest windows, of about
     equal length, that hold all its pieces.
@@ -24,8 +66,8 @@ def encode(
     altogether is read as `<unk>`. `word_piece` decides nothing here.
     """
     texts = columns["text"]
-    for first in range(0, len(texts), _PORTION):
-        for offset, pieces in enumerate(tokenize_texts(tokenizer, texts[first : first + _PORTION])):
+    for first in range(0, len(texts), PORTION):
+        for offset, pieces in enumerate(tokenize_texts(tokenizer, texts[first : first + PORTION])):
             for window in _windows(pieces or [tokenizer.unk_token_id]):
                 ids = [tokenizer.bos_token_id, *window, tokenizer.eos_token_id]
                 yield EncodedSequence(first + offset, ids, [], [])
@@ -38,6 +80,110 @@ def _windows(pieces: Sequence[int]) -> Iterator[Sequence[int]]:
         yield pieces[begin:end]
 
 
-def add_head(model: Any, name: str, labels: Sequence[str], dropout: float) -> NoReturn:
-    """Always a UsageError: a head of labels is nothing that this kind has (see `model.masked_lm_head`)."""
-    raise UsageError(f"task {name}: found kind masked_lm, which has no labels to train a head on, accepted mlm_share")
+# --- drawing --------------------------------------------------------------------------------------------------------
+
+
+def candidate_ids(split: EncodedSplit, tokenizer: Any, examples: np.ndarray | None = None) -> np.ndarray:
+    """Sorted ids (C,) of all pieces of the split's examples (None: all) but the tokenizer's special ones (`<unk>`
+    too)."""
+    ids = split.ids
+    if examples is not None:
+        used = np.isin(np.arange(len(split.lengths)), split.sequences_of(examples))
+        ids = ids[np.repeat(used, split.lengths)]
+    return np.setdiff1d(ids, tokenizer.all_special_ids).astype(np.int64)
+
+
+def prepare(split: EncodedSplit, tokenizer: Any, examples: np.ndarray) -> np.ndarray:
+    """`candidate_ids` of the training examples: what is hidden, and what the head chooses among.
+
+    Raises DataError where there are none."""
+    candidates = candidate_ids(split, tokenizer, examples)
+    if not len(candidates):
+        raise DataError(f"{split.source}: found no piece that the backbone knows, accepted text to hide pieces of")
+    return candidates
+
+
+def draw(batch: Batch, prepared: np.ndarray, tokenizer: Any, rng: np.random.Generator) -> Batch:
+    """The batch with 15% of its pieces asked for, each drawn on its own and at least one: of these 80% become `<mask>`,
+    10% a random candidate, 10% stay.
+
+    `pieces` (U,) are their positions and `targets["label"]` (U,) their indices in `prepared`, the candidates (sorted
+    ids). The first and the last piece of a sequence, and pieces that are no candidates, are never drawn; U is 0 where
+    there is no other. The same `rng` gives the same batch on every device.
+    """
+    import torch
+
+    ids = batch.input_ids.cpu().numpy().copy()
+    eligible = np.isin(ids, prepared)
+    ends = np.cumsum(batch.layout.lengths)
+    eligible[ends - np.asarray(batch.layout.lengths)] = False
+    eligible[ends - 1] = False
+    positions = _draw_positions(np.flatnonzero(eligible), rng)
+    labels = np.searchsorted(prepared, ids[positions])
+    fate = rng.random(len(positions))
+    others = rng.choice(prepared, len(positions))
+    hidden = fate < HIDDEN_SHARE
+    replaced = ~hidden & (fate < HIDDEN_SHARE + REPLACED_SHARE)
+    ids[positions[hidden]] = tokenizer.mask_token_id
+    ids[positions[replaced]] = others[replaced]
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array.astype(np.int64)).to(batch.input_ids.device)
+
+    return replace(
+        batch,
+        input_ids=tensor(ids),
+        pieces=tensor(positions),
+        unit_of_piece=None,
+        pieces_of_unit=None,
+        targets={"label": tensor(labels)},
+        terms=len(labels),
+    )
+
+
+def _draw_positions(eligible: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each with the share's probability; one of them at random where that leaves none."""
+    drawn = eligible[rng.random(len(eligible)) < MASKED_SHARE]
+    return drawn if len(drawn) or not len(eligible) else rng.choice(eligible, 1)
+
+
+# --- head and answers -----------------------------------------------------------------------------------------------
+
+
+def pretrained(backbone: Backbone) -> Mapping[str, Any] | None:
+    """The checkpoint's own head; None where it has none."""
+    from adapter_stilts.model.masked_lm_head import pretrained_head
+
+    return pretrained_head(backbone)
+
+
+def add_head(model: Any, name: str, spec: HeadSpec) -> None:
+    """RoBERTa's head over the candidates, of the given weights or a fresh one."""
+    from adapter_stilts.model.masked_lm_head import MaskedLMHead
+
+    model.heads[name] = MaskedLMHead.build(model, spec.prepared, spec.weights)
+
+
+def _right_pieces(predictions: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> Array:
+    """(batches, 2): hidden pieces that were guessed, hidden pieces."""
+    pairs = zip(predictions, answers, strict=True)
+    return np.array([(int((guessed == right).sum()), len(right)) for guessed, right in pairs], float)
+
+
+MASKED_LM_KIND = Kind(
+    name="masked_lm",
+    options=WordPieceOptions,
+    columns={"text": "text"},
+    text_roles=("text",),
+    take=take,
+    check=check,
+    encode=encode,
+    prepare=prepare,
+    draw=draw,
+    pretrained=pretrained,
+    with_others=False,
+    add_head=add_head,
+    loss=labelled.loss,
+    decode=labelled.decode,
+    metrics={"accuracy": Metric("accuracy", "1", _right_pieces, percent_right)},
+)

@@ -12,9 +12,11 @@ from adapter_stilts.tasks.readers.rows import (
     FileLines,
     Rows,
     as_text,
+    inside,
     numbered_lines,
     refuse_other_than_text,
     require_columns,
+    value_inside,
 )
 from adapter_stilts.trust import first_twin
 
@@ -34,7 +36,8 @@ def read_jsonl(path: Path, columns: Sequence[Column]) -> Rows:
         require_columns(columns, list(item), f"{path}:{number}")
         try:
             for name in columns:
-                values[name].append(as_text(item[str(name)]))
+                column, keys = inside(name, item)
+                values[name].append(as_text(value_inside(item[column], keys, name, f"{path}:{number}")))
         except RecursionError:
             raise DataError(f"{path}:{number}: {name}: found lists nested too deeply, accepted text") from None
         lines.append(number)

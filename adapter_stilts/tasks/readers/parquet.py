@@ -17,8 +17,10 @@ from adapter_stilts.tasks.readers.rows import (
     FileLines,
     Rows,
     as_text,
+    inside,
     refuse_other_than_text,
     require_columns,
+    value_inside,
 )
 
 _METADATA = b"huggingface"
@@ -34,16 +36,26 @@ def read_parquet(path: Path, columns: Sequence[Column]) -> Rows:
             require_columns(columns, schema.names, str(path))
             if file.metadata.num_rows > MOST_ROWS:
                 raise DataError(f"{path}: found {file.metadata.num_rows:,} rows, accepted up to {MOST_ROWS:,}")
-            table = file.read(columns=[str(name) for name in columns])
-        values = {name: table.column(str(name)).to_pylist() for name in columns}
+            parts = {name: inside(name, schema.names) for name in columns}
+            table = file.read(columns=list(dict.fromkeys(column for column, _ in parts.values())))
+        values = {name: _values(path, table, name, *part) for name, part in parts.items()}
     # Invalid UTF-8 and dates that Python does not have are a ValueError or an OverflowError.
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _damaged(path, error) from None
-    names = {name: _class_names(path, schema, str(name)) for name in columns}
+    plain = [name for name, (_, keys) in parts.items() if not keys]
+    names = {name: _class_names(path, schema, str(name)) for name in plain}
     declared = {name: own for name, own in names.items() if own is not None}
     rows = Rows(FileLines(path), {name: _decode(values[name], declared.get(name)) for name in columns}, declared)
-    refuse_other_than_text(rows, [name for name in columns if not _all_text(table.column(str(name)), name in declared)])
+    texts = {name for name in plain if _all_text(table.column(str(name)), name in declared)}
+    refuse_other_than_text(rows, [name for name in columns if name not in texts])
     return rows
+
+
+def _values(path: Path, table: pa.Table, name: Column, column: str, keys: Sequence[str]) -> list[Any]:
+    values = table.column(column).to_pylist()
+    if not keys:
+        return values
+    return [value_inside(value, keys, name, f"{path}: row {row}") for row, value in enumerate(values, 1)]
 
 
 def parquet_label_names(path: Path, column: str) -> tuple[str, ...] | None:

@@ -1,7 +1,7 @@
 """What a reader returns, and what all readers share."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,13 +103,35 @@ _MOST_NAMED = 50
 
 def require_columns(columns: Sequence[Column], present: Sequence[str], place: str) -> None:
     """Raises `DataError` where a wanted column is absent, or stands there twice."""
-    for name in columns:
+    for wanted in columns:
+        column, keys = inside(wanted, present)
+        name = column if keys else wanted  # a column's number stays one
         if name not in present:
             more = f" and {len(present) - _MOST_NAMED} more" if len(present) > _MOST_NAMED else ""
             listed = ", ".join(own[:60] for own in present[:_MOST_NAMED])
             raise DataError(f"{place}: found no column '{name}', accepted one of {listed}{more}")
         if present.count(str(name)) > 1:
             raise DataError(f"{place}: found the column '{name}' twice, accepted each wanted column once")
+
+
+def inside(name: Column, present: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """The column that holds what `name` names, and the keys within its values: `choices.text` is the key `text` of
+    `choices`, where there is no column of the whole name."""
+    text = str(name)
+    column, *keys = text.split(".")
+    return (text, ()) if text in present or column not in present else (column, tuple(keys))
+
+
+def value_inside(value: Any, keys: Sequence[str], name: Column, place: str) -> Any:
+    """The value under the keys, of a list that of each element. Raises `DataError` where a key is not there."""
+    if not keys:
+        return value
+    if isinstance(value, list):
+        return [value_inside(element, keys, name, place) for element in value]
+    if not isinstance(value, dict) or keys[0] not in value:
+        has = ", ".join(map(str, value)) if isinstance(value, dict) else _shown(value)
+        raise DataError(f"{place}: {name}: found {has}, accepted an object with the key {keys[0]!r}")
+    return value_inside(value[keys[0]], keys[1:], name, place)
 
 
 def same_width(fields: list[str], accepted: int, path: Path, number: int, like: str) -> list[str]:

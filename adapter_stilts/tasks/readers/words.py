@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.schema import CONLLU_COLUMNS
-from adapter_stilts.tasks.conllu import Row, misc_key, misc_values, read_sentences
+from adapter_stilts.tasks.conllu import CONLLU_COLUMNS, Row, misc_key, misc_values, read_sentences
 from adapter_stilts.tasks.labels import has_span_tags, is_tag
 from adapter_stilts.tasks.readers.rows import Column, FileLines, Rows, numbered_lines, same_width
 

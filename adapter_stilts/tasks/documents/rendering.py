@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from adapter_stilts.errors import DataError
 from adapter_stilts.plain_text import json_text, printable
-from adapter_stilts.schema import CONLLU_COLUMNS
-from adapter_stilts.tasks.conllu import misc_key
+from adapter_stilts.tasks.conllu import CONLLU_COLUMNS, misc_key
 from adapter_stilts.tasks.formats import GLOBAL_COLUMNS, Line
 
 Labels = Sequence[Sequence[str]]
@@ -138,10 +137,10 @@ def _with_column(text: str, index: int | None, label: str) -> str:
 # --- rows with names ----------------------------------------------------------------------------------------------
 
 
-def render_tsv(lines: Sequence[Line], numbers: Sequence[int], column: str, labels: Labels) -> bytes:
+def render_tsv(lines: Sequence[Line], numbers: Sequence[int], column: str, labels: Sequence[str]) -> bytes:
     """Each row's label in the column that the header names so, else as one more column."""
     header = lines[0].text.split("\t")
-    own = {number: label for number, (label,) in zip(numbers, labels, strict=True)}
+    own = dict(zip(numbers, labels, strict=True))
     replaced: dict[int, str] = {}
     if column not in header:
         replaced[lines[0].number] = f"{lines[0].text}\t{column}"
@@ -165,10 +164,10 @@ def render_jsonl(lines: Sequence[Line], numbers: Sequence[int], key: str, values
     return _written(lines, replaced)
 
 
-def render_parquet(path: Path, column: str, values: Sequence[Any], per_word: bool) -> bytes:
-    """The file with the labels as texts in the column, new or in the place of one of that name."""
+def render_parquet(path: Path, column: str, values: Sequence[Any], type_: pa.DataType) -> bytes:
+    """The file with the answers, of that type, in the column, new or in the place of one of that name."""
     table = pq.read_table(path)
-    array = pa.array(values, pa.list_(pa.string()) if per_word else pa.string())
+    array = pa.array(values, type_)
     if column in table.column_names:
         table = table.set_column(table.column_names.index(column), column, array)
     else:

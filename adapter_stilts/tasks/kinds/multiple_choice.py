@@ -1,0 +1,262 @@
+"""Multiple choice: which of an example's texts answers its question; each is read with it, and all compete.
+
+An example of n choices is n sequences `<s> context question </s></s> choice </s>`, scored at `<s>` by one number each;
+the softmax goes over the example's sequences, which no batch takes apart. As in XTREME-R's XCOPA and jiant.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from adapter_stilts.errors import DataError
+from adapter_stilts.tasks.kinds.classification import set_dropout
+from adapter_stilts.tasks.kinds.contract import (
+    Columns,
+    EncodedSequence,
+    HeadSpec,
+    Inventory,
+    Kind,
+    Options,
+    PlaceOf,
+)
+from adapter_stilts.tasks.metrics import Array, Metric, paired_numbers, percent_right
+from adapter_stilts.tasks.sequences import MAX_PIECES, PORTION
+from adapter_stilts.tasks.tokenizing import tokenize_examples
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adapter_stilts.engine.batches import Batch
+    from adapter_stilts.tasks.documents.document import Document
+    from adapter_stilts.tasks.encode import EncodedSplit
+
+
+class MultipleChoiceOptions(Options):
+    """`questions`: what stands for a value of the question's column, such as `cause: What was the cause?`; empty: the
+    column's own text is read. `first_answer`: the number of the first choice, where answers are numbers."""
+
+    questions: dict[str, str] = Field(default_factory=dict)
+    first_answer: int = Field(default=0, ge=0, le=1)
+
+
+# --- the data -------------------------------------------------------------------------------------------------------
+
+
+def take(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf) -> list[int]:
+    """Every row. Raises DataError for a row without two choices or more, with a blank one, or with lists and texts in
+    each other's place."""
+    for row, choices in enumerate(columns["choices"]):
+        where = f"{place_of(row, None)}: {shown(names['choices'])}"
+        if not isinstance(choices, list):
+            raise DataError(f"{where}: found one text, accepted a list of choices")
+        if len(choices) < 2:
+            raise DataError(f"{where}: found {_counted(choices)}, accepted two or more")
+        for number, choice in enumerate(choices, 1):
+            if isinstance(choice, list) or not choice.strip():
+                found = "a list" if isinstance(choice, list) else "a blank text"
+                raise DataError(f"{where}: found {found} for choice {number}, accepted a text")
+    for role in ("question", "context", "answer"):
+        for row, value in enumerate(columns.get(role, ())):
+            if isinstance(value, list):
+                found = f"a list of {len(value)}"
+                raise DataError(f"{place_of(row, None)}: {shown(names[role])}: found {found}, accepted one text a row")
+    for row, keys in enumerate(columns.get("keys", ())):
+        choices = columns["choices"][row]
+        if not isinstance(keys, list) or len(keys) != len(choices) or len(set(keys)) < len(keys):
+            found = f"{len(keys)} keys" if isinstance(keys, list) else "one text"
+            accepted = f"a key of its own for each of {len(choices)} choices"
+            raise DataError(f"{place_of(row, None)}: {shown(names['keys'])}: found {found}, accepted {accepted}")
+    return list(range(len(columns["choices"])))
+
+
+def _counted(choices: Sequence[str]) -> str:
+    return "one choice" if choices else "no choice"
+
+
+def shown(name: Any) -> str:
+    """What a message calls a column, or several that make one list."""
+    return ", ".join(name) if isinstance(name, (list, tuple)) else str(name)
+
+
+def read(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf, options: MultipleChoiceOptions) -> Columns:
+    """The columns with `answer` as the number of the right choice, counted from 0, and the question's text in place of
+    its value. Raises DataError for an answer that is no choice, and for a value that `questions` does not have."""
+    made = dict(columns)
+    if options.questions and "question" in columns:
+        made["question"] = [
+            _question(value, options, f"{place_of(row, None)}: {shown(names['question'])}")
+            for row, value in enumerate(columns["question"])
+        ]
+    if "answer" in columns:
+        made["answer"] = [
+            _answer(columns, names, row, options, f"{place_of(row, None)}: {shown(names['answer'])}")
+            for row in range(len(columns["answer"]))
+        ]
+    return made
+
+
+def _question(value: str, options: MultipleChoiceOptions, where: str) -> str:
+    if value not in options.questions:
+        raise DataError(f"{where}: found {value[:60]!r}, accepted {', '.join(options.questions)} (`questions`)")
+    return options.questions[value]
+
+
+def _answer(columns: Columns, names: Mapping[str, Any], row: int, options: MultipleChoiceOptions, where: str) -> int:
+    """By the choice's key, the name of its column, or its number."""
+    answer, count = columns["answer"][row].strip(), len(columns["choices"][row])
+    if "keys" in columns:
+        keys = columns["keys"][row]
+        if answer not in keys:
+            raise DataError(f"{where}: found {answer[:60]!r}, accepted {', '.join(keys)}")
+        return keys.index(answer)
+    named = names["choices"]
+    if isinstance(named, (list, tuple)) and answer in named:
+        return list(named).index(answer)
+    first, last = options.first_answer, options.first_answer + count - 1
+    number = int(answer) if answer.isascii() and answer.isdecimal() and len(answer) < 9 else None
+    if number is None or not first <= number <= last:
+        raise DataError(f"{where}: found {answer[:60]!r}, accepted the number of a choice, {first} to {last}")
+    return number - first
+
+
+def inventory(columns: Columns) -> tuple[str, ...]:
+    """Numbers of the choices, as many as an example of the training data has at most."""
+    return tuple(str(number) for number in range(max(map(len, columns["choices"]))))
+
+
+# --- sequences ------------------------------------------------------------------------------------------------------
+
+
+def encode(
+    columns: Columns, tokenizer: Any, options: MultipleChoiceOptions, numbers: Inventory | None = None
+) -> Iterator[EncodedSequence]:
+    """A sequence for each choice of each example, in order, its unit `<s>`, its target 1 for the right choice, else 0.
+
+    Context and question are one text, the choice the other; the longer one is cut where both exceed 512 pieces.
+    """
+    choices = columns["choices"]
+    for first in range(0, len(choices), PORTION):
+        texts, pairs, rows = [], [], []
+        for row in range(first, min(first + PORTION, len(choices))):
+            asked = " ".join(columns[role][row].strip() for role in ("context", "question") if role in columns)
+            for number, choice in enumerate(choices[row]):
+                texts.append(asked)
+                pairs.append(choice)
+                rows.append((row, number))
+        for (row, number), ids in zip(rows, tokenize_examples(tokenizer, texts, pairs, MAX_PIECES + 2), strict=True):
+            targets = {} if numbers is None else {"right": [int(columns["answer"][row] == number)]}
+            yield EncodedSequence(row, ids, [0], [1], targets)
+
+
+def shuffle(split: EncodedSplit, seed: int) -> dict[str, np.ndarray]:
+    """The right choice of each example drawn anew: nothing to learn of them."""
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(split.example, minlength=split.examples)
+    right = (rng.random(split.examples) * counts).astype(np.int64)
+    first = np.cumsum(counts) - counts
+    targets = np.zeros_like(split.targets["right"])
+    targets[(first + right)[counts > 0]] = 1
+    return {"right": targets}
+
+
+# --- head and answers -----------------------------------------------------------------------------------------------
+
+
+def add_head(model: Any, name: str, spec: HeadSpec) -> None:
+    """Dense, tanh and a linear layer to one number over the state of `<s>`; `adapters` has it as multiple choice."""
+    id2label = dict(enumerate(spec.labels))
+    model.add_multiple_choice_head(name, num_choices=len(spec.labels), layers=2, id2label=id2label)
+    set_dropout(model.heads[name], spec.dropout)
+
+
+def loss(scores: Tensor, batch: Batch) -> Tensor:
+    """-log softmax of the right choice among its example's: scores (U, 1)."""
+    from adapter_stilts.tasks.kinds.losses import segment_loss
+
+    assert batch.segment is not None
+    return segment_loss(scores.squeeze(1), batch.segment, batch.targets["right"])
+
+
+def decode(scores: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+    """The score of each choice, (U,)."""
+    return {"score": scores.squeeze(1).float()}
+
+
+def join(decoded: Mapping[str, np.ndarray], split: EncodedSplit, examples: np.ndarray) -> list[int]:
+    """The choice with the highest score of each example, the first among equals."""
+    return _best_choices(decoded["score"], split, examples)
+
+
+def gold(split: EncodedSplit, examples: np.ndarray) -> list[int]:
+    """The right choice of each example."""
+    return _best_choices(split.targets["right"], split, examples)
+
+
+def _best_choices(values: np.ndarray, split: EncodedSplit, examples: np.ndarray) -> list[int]:
+    counts = np.bincount(split.example, minlength=split.examples)
+    first = np.cumsum(counts) - counts
+    return [int(values[first[row] : first[row] + counts[row]].argmax()) for row in examples.tolist()]
+
+
+def labels_of(answer: int) -> Iterable[int]:
+    """The number of the choice."""
+    return (answer,)
+
+
+def floor(answers: Sequence[int]) -> list[int]:
+    """Always the choice that is right most often."""
+    return [Counter(answers).most_common(1)[0][0]] * len(answers)
+
+
+def _right_choices(predictions: Sequence[int], answers: Sequence[int]) -> Array:
+    """(examples, 2): 1 where the choice is right, and 1."""
+    predictions, answers = paired_numbers(predictions, answers)
+    return np.array([(chosen == right, 1) for chosen, right in zip(predictions, answers, strict=True)], float)
+
+
+def write_official(answers: Sequence[int], path: Path) -> None:
+    """A JSON object a line with the choice's number as `label`."""
+    path.write_text("".join(f'{{"label": {answer}}}\n' for answer in answers), encoding="utf-8")
+
+
+def read_choices(*arguments: Any) -> Document:
+    """A user's file of questions with their choices: see `tasks.documents.choices`."""
+    from adapter_stilts.tasks.documents.choices import read as read_file
+
+    return read_file(*arguments)
+
+
+MULTIPLE_CHOICE_KIND = Kind(
+    name="multiple_choice",
+    options=MultipleChoiceOptions,
+    columns={"question": "text", "choices": "texts", "answer": "text"},
+    optional={"context": "text", "keys": "texts"},
+    answer_role="answer",
+    text_roles=("context", "question", "choices"),
+    rows="question",
+    inventory=inventory,
+    take=take,
+    read=read,
+    encode=encode,
+    targets=("right",),
+    together="example",
+    head_type="multiple_choice",
+    add_head=add_head,
+    loss=loss,
+    shuffle=shuffle,
+    decode=decode,
+    join=join,
+    gold=gold,
+    metrics={"accuracy": Metric("accuracy", "1", _right_choices, percent_right)},
+    labels_of=labels_of,
+    floor=floor,
+    answer="number",
+    write_official=write_official,
+    documents=read_choices,
+)
