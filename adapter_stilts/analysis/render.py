@@ -60,9 +60,11 @@ def conditions(table: Table) -> str:
     tested = "all sentences" if table.test_examples is None else f"at most {table.test_examples} sentences a language"
     missing = f"; missing: {', '.join(table.missing)}" if table.missing else "; none missing"
     few = "" if len(table.seeds) >= SEEDS else " (under three seeds: no ranking follows)"
+    # Only kinds that read words have a piece of a word that is read.
+    labelled = f", labels on {table.labelling}" if table.labelling else ""
     scored = "" if table.precisions == ("float32",) else f", predicted in {' and '.join(table.precisions)}"
     return (
-        f"{table.metric} in percent, backbone {table.backbone}, labels on {table.labelling}{scored}, "
+        f"{table.metric} in percent, backbone {table.backbone}{labelled}{scored}, "
         f"{table.train_examples:,} training examples in {_named(table.trained_languages)}, {table.split}: {tested}, "
         f"{len(table.languages)} languages{missing}; seeds: {', '.join(map(str, table.seeds))}{few}. "
         f"Deltas are points of the mean {table.without}, {intervals(table)}. "

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def check_repository_split(split: RepositorySplit, mirror: Path | None, say: Say
     )
     own = lambda line, code, message: say(named, line, code, message, "row")  # noqa: E731
     source = Source(named, "", {"tokens" if kind.roles.get("tokens") else "text": ""}, split.split)
-    return _checked(named, examples, labels, own, loaded.source, (), source, "row")
+    return replace(_checked(named, examples, labels, own, loaded.source, (), source, "row"), rows=kind.rows)
 
 
 def _checked(

@@ -39,7 +39,7 @@ def stated(report: Report) -> Cells:
         [
             name,
             f"{table.metric}, {table.split}",
-            table.labelling,
+            table.labelling or "-",
             ", ".join(table.missing) or "none",
             ", ".join(table.trained_languages),
             f"{table.train_examples:,}",
