@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What asks the Hub is skipped, unless it is asked for."""
+    if "network" not in config.getoption("markexpr"):
+        skip = pytest.mark.skip(reason="asks the Hub; run with -m network")
+        for item in items:
+            if item.get_closest_marker("network") is not None:
+                item.add_marker(skip)
+
+
 @pytest.fixture(scope="session")
 def hub_mirror() -> Path:
     """Folder with real data laid out like Hub repositories; tests that need it skip where there is none."""
