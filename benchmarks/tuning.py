@@ -31,8 +31,10 @@ from benchmarks.machine import describe_machine
 
 def described(tuned: Tuned, limit: int | None, match_tokens: int | None) -> dict[str, Any]:
     """A search as it is written: its trials, and the recipe that it chose."""
+    about = {"task": tuned.task, "method": tuned.method, "backbone": tuned.backbone}
+    trials = [asdict(trial) for trial in tuned.trials]
     recipe = tuned.recipe.model_dump(mode="json")
-    return {**asdict(tuned), "recipe": recipe, "limit": limit, "match_tokens": match_tokens}
+    return {**about, "recipe": recipe, "trials": trials, "limit": limit, "match_tokens": match_tokens}
 
 
 def done_before(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from adapter_stilts import backbone_names
 from adapter_stilts.errors import Complaint, ConfigError, UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS
-from adapter_stilts.paths import is_file, user_path
+from adapter_stilts.paths import is_file, shipped_configs, user_path
 from adapter_stilts.schema import Recipe, override, setting_text
 from adapter_stilts.strict_yaml import Complaints, complaint, line_of, load_yaml
 from adapter_stilts.studies.grid import GROUPED, expand, override_uses, selects_cell, tasks_of
@@ -39,9 +39,7 @@ def find_study(name_or_path: str | Path, targets: Sequence[str] = ()) -> Study:
 
 def shipped_studies() -> list[Path]:
     """Files of the shipped studies."""
-    package = Path(__file__).resolve().parents[1]
-    folders = (package / "task_configs", package.parent / "task_configs")
-    return sorted((next((own for own in folders if own.is_dir()), package) / "studies").glob("*.yaml"))
+    return sorted((shipped_configs() / "studies").glob("*.yaml"))
 
 
 def read_study(path: Path, targets: Sequence[str] = ()) -> Study:
