@@ -25,7 +25,7 @@ from adapter_stilts.progress import say
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training.tune import Tuned, tune
-from benchmarks.cells import command_of
+from benchmarks.command import command_of
 from benchmarks.machine import describe_machine
 
 

@@ -86,13 +86,15 @@ def _labelled(run: Run, cell: Cell) -> Run:
     """The run with a record that calls what it stands on as the study does, and tells what the study sets otherwise for
     it: two intermediates of one task are two."""
     arrangement = cell.arrangement.set if cell.arrangement else {}
-    plain = all(one.label == one.task for one in cell.intermediates)
-    if not cell.intermediates or (plain and not arrangement):
+    special = any(one.label != one.task for one in cell.intermediates)
+    if not special and not arrangement:
         return run
-    over = tuple(
-        under.model_copy(update={"task": intermediate_title(one), "label": _with_settings(under.label, one.set)})
-        for under, one in zip(run.record.over, cell.intermediates, strict=True)
-    )
+    over = run.record.over
+    if special:
+        over = tuple(
+            under.model_copy(update={"task": intermediate_title(one), "label": _with_settings(under.label, one.set)})
+            for under, one in zip(over, cell.intermediates, strict=True)
+        )
     variant = ", ".join(part for part in (run.record.variant, *_untold(arrangement)) if part)
     return Run(run.folder, run.record.model_copy(update={"over": over, "variant": variant}))
 

@@ -251,15 +251,15 @@ def override_uses(study: Study, own: Override, cells: Sequence[Cell]) -> bool:
 
 
 def intermediate_uses(one: Intermediate, cells: Sequence[Cell]) -> bool:
-    """Whether what an intermediate sets decides something in some training of the cells."""
+    """Whether what an intermediate sets decides something in some training of the cells; so it is where none has it."""
     methods = {cell.method for cell in cells if one.label in cell.over}
-    return any(set(one.set) - _unused(one.task, method, "none") for method in methods)
+    return not methods or any(set(one.set) - _unused(one.task, method, "none") for method in methods)
 
 
 def arrangement_uses(one: Arrangement, cells: Sequence[Cell]) -> bool:
-    """Whether what a composition sets decides something in some training of the cells."""
+    """Whether what a composition sets decides something in some training of the cells; so it is where none has it."""
     pairs = {(cell.target, cell.method) for cell in cells if cell.arrangement == one}
-    return any(set(one.set) - _unused(target, method, one.composition) for target, method in pairs)
+    return not pairs or any(set(one.set) - _unused(target, method, one.composition) for target, method in pairs)
 
 
 def _own_method(method: str) -> str:
