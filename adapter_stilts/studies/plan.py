@@ -15,7 +15,7 @@ from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.remembered import Remembered
 from adapter_stilts.jobs.request import check_request, make_job, present_languages
-from adapter_stilts.model.backbone import Backbone, find_backbone
+from adapter_stilts.model.backbone import Backbone, find_backbone, has_masked_lm_head
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.runs.manifest import stored_backbone
@@ -188,8 +188,6 @@ class _Maker:
         is no such text, or the checkpoint has a head."""
         if masked_lm is None:
             return ()
-        from adapter_stilts.model.masked_lm_head import has_masked_lm_head
-
         if self._known(has_masked_lm_head, self.backbone):
             return ()
         languages = self._known(present_languages, masked_lm, self.mirror)

@@ -196,7 +196,7 @@ def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(place
 
 
 def test_a_backbone_with_a_head_needs_no_run_for_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapter_stilts.model.masked_lm_head.has_masked_lm_head", lambda backbone: True)
+    monkeypatch.setattr("adapter_stilts.studies.plan.has_masked_lm_head", lambda backbone: True)
     plan = plan_of(place, STUDY)
     assert len(plan.nodes) == len(LABELS) + 6
     mixed = next(node for node in plan.nodes.values() if node.job.masked_lm is not None)
