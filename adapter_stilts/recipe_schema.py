@@ -6,6 +6,7 @@ chosen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -119,7 +120,7 @@ class RecipeFile(Strict):
     @property
     def by_method(self) -> Recipes:
         """The whole recipes by method and backbone."""
-        return by_method(self.recipes)
+        return {method: whole(backbones) for method, backbones in self.recipes.items()}
 
 
 class DefaultRecipes(Strict):
@@ -129,9 +130,9 @@ class DefaultRecipes(Strict):
     kinds: dict[str, StoredRecipes] = Field(default_factory=dict)
 
 
-def by_method(stored: StoredRecipes) -> Recipes:
-    """The whole recipes by method and backbone."""
-    return {method: {key: own.recipe for key, own in backbones.items()} for method, backbones in stored.items()}
+def whole(stored: Mapping[str, StoredRecipe]) -> dict[str, Recipe]:
+    """The whole recipes of one method by backbone."""
+    return {key: one.recipe for key, one in stored.items()}
 
 
 def fields_said(recipe: Recipe) -> dict[str, Any]:

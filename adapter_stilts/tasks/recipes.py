@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from adapter_stilts import backbone_names
 from adapter_stilts.paths import shipped_configs
-from adapter_stilts.recipe_schema import DefaultRecipes, by_method
+from adapter_stilts.recipe_schema import DefaultRecipes, whole
 from adapter_stilts.schema import MethodName, Recipe, Task
 from adapter_stilts.strict_yaml import load_yaml
 
@@ -23,11 +23,10 @@ def recipe_for(task: Task, method: MethodName, backbone_id: str) -> Recipe:
     """The task's recipe for the method on the backbone; else the task's `default`; else the package's: for the task's
     kind on the backbone, for any kind on the backbone, for any backbone."""
     package = default_recipes()
-    of_kind = by_method(package.kinds.get(task.kind, {})).get(method, {})
     candidates = (
         (task.recipes.get(method, {}), True),
-        (of_kind, False),
-        (by_method(package.recipes)[method], True),
+        (whole(package.kinds.get(task.kind, {}).get(method, {})), False),
+        (whole(package.recipes[method]), True),
     )
     for recipes, with_default in candidates:
         for key, recipe in recipes.items():
