@@ -16,6 +16,7 @@ from adapter_stilts.strict_yaml import Complaints, complaint, load_yaml
 from adapter_stilts.tasks.conllu import misc_key
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.recipe_files import check_backbone_key, recipe_path, with_stored_recipes
+from adapter_stilts.trust import is_language_code
 from adapter_stilts.yaml_complaints import Location, did_you_mean
 
 __all__ = ["Named", "Task", "all_tasks", "find_task", "find_tasks"]
@@ -159,6 +160,8 @@ def _check_language(task: Task, code: str, source: LanguageSource, complaints: C
 def _check_code(task: Task, code: str) -> None:
     # Results are told by language, family and script; texts without labels have none, and may be in any language.
     if find_kind(task.kind).labels_column is None:
+        if not is_language_code(code):
+            _refuse(task, ("data", "languages", code), repr(code), "the code of a language, such as en")
         return
     try:
         language(code)

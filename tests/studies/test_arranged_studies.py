@@ -35,7 +35,7 @@ data:
   columns: {text: words}
   languages:
     en: {train: train.tsv}
-    de: {train: train.tsv}
+    eo: {train: train.tsv}
 """
 STUDY = """\
 targets: [tags/tags.yaml]
@@ -147,7 +147,7 @@ def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(place
     assert sorted(below) == ["both", "other", "slow", "text", "third", "two (in de)", "with_mlm"]
     assert len(plan.nodes) == len(LABELS) + len(below)
     head = plan.nodes[below["text"]]
-    assert (head.job.method, head.job.languages) == ("head", ("en", "de"))
+    assert (head.job.method, head.job.languages) == ("head", ("en", "eo"))
     assert plan.nodes[below["with_mlm"]].over == (head.name,)
     assert plan.nodes[below["with_mlm"]].job.intermediates == ()
     dot = as_dot(plan)
