@@ -141,23 +141,23 @@ def _underneath(
         yield tuple(label for label in labels if known[label].task != target), group
 
 
-def selects_cell(own: Exclusion, cell: Cell) -> bool:
+def selects_cell(exclusion: Exclusion, cell: Cell) -> bool:
     """Whether a cell agrees with every field that is given. A group is selected by an intermediate in it."""
     pairs: list[tuple[Sequence[Any] | None, Any]] = [
-        (own.target, cell.target),
-        (own.group, cell.group),
-        (own.method, cell.method),
-        (own.control, cell.control or "none"),
-        (own.layers, cell.layers),
-        (own.seed, cell.seed),
+        (exclusion.target, cell.target),
+        (exclusion.group, cell.group),
+        (exclusion.method, cell.method),
+        (exclusion.control, cell.control or "none"),
+        (exclusion.layers, cell.layers),
+        (exclusion.seed, cell.seed),
     ]
     if any(accepted is not None and value not in accepted for accepted, value in pairs):
         return False
-    if own.control is not None and not cell.over:
+    if exclusion.control is not None and not cell.over:
         return False
-    if own.composition is not None and not {cell.composition, cell.how} & set(own.composition):
+    if exclusion.composition is not None and not {cell.composition, cell.how} & set(exclusion.composition):
         return False
-    return own.intermediate is None or bool(set(own.intermediate) & set(cell.over))
+    return exclusion.intermediate is None or bool(set(exclusion.intermediate) & set(cell.over))
 
 
 # --- what a cell trains ---------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def _settings(
     if cell.layers != ALL_LAYERS:
         chosen["layers"] = cell.layers
     unused = _unused(task, cell.method, composition)
-    given = [own.set for own in study.overrides if _selects_training(own, cell, target, intermediate)]
+    given = [each.set for each in study.overrides if _selects_training(each, cell, target, intermediate)]
     if intermediate is not None:
         given.append(study.by_label[intermediate].set)
     elif cell.arrangement is not None:
@@ -217,16 +217,16 @@ def _settings(
     return tuple(sorted(chosen.items()))
 
 
-def _selects_training(own: Override, cell: Cell, target: str | None, intermediate: str | None) -> bool:
+def _selects_training(override: Override, cell: Cell, target: str | None, intermediate: str | None) -> bool:
     """Whether an override is about the training of a cell's target, or of that intermediate of it."""
-    if own.method is not None and cell.method not in own.method:
+    if override.method is not None and cell.method not in override.method:
         return False
     if target is None:
-        elsewhere = own.target is not None or own.composition is not None
-        return not elsewhere and (own.intermediate is None or intermediate in own.intermediate)
-    if own.intermediate is not None or (own.target is not None and target not in own.target):
+        elsewhere = override.target is not None or override.composition is not None
+        return not elsewhere and (override.intermediate is None or intermediate in override.intermediate)
+    if override.intermediate is not None or (override.target is not None and target not in override.target):
         return False
-    return own.composition is None or bool({cell.composition, cell.how} & set(own.composition))
+    return override.composition is None or bool({cell.composition, cell.how} & set(override.composition))
 
 
 @lru_cache(maxsize=4096)
@@ -236,14 +236,14 @@ def _unused(name: str, method: str, composition: str) -> frozenset[str]:
     return frozenset({*unused_fields(_own_method(method), composition), *mixed})
 
 
-def override_uses(study: Study, own: Override, cells: Sequence[Cell]) -> bool:
+def override_uses(study: Study, override: Override, cells: Sequence[Cell]) -> bool:
     """Whether an override sets each of its fields in some training of the cells."""
-    known, left = study.by_label, set(own.set)
+    known, left = study.by_label, set(override.set)
     for cell in cells:
-        if _selects_training(own, cell, cell.target, None):
+        if _selects_training(override, cell, cell.target, None):
             left &= _unused(cell.target, cell.method, cell.composition)
         for label in cell.over:
-            if _selects_training(own, cell, None, label):
+            if _selects_training(override, cell, None, label):
                 left &= _unused(known[label].task, cell.method, "none")
         if not left:
             return True

@@ -104,7 +104,8 @@ def _resolved(path: Path, key: str, value: Any) -> Any:
         return tuple(_intermediate(path, one) for one in value)
     if key == "compositions":
         entries = (
-            own if isinstance(own, str) else own.model_copy(update={"set": _fields(path, own.set)}) for own in value
+            entry if isinstance(entry, str) else entry.model_copy(update={"set": _fields(path, entry.set)})
+            for entry in value
         )
         return tuple(entries)
     if key == "groups":
@@ -185,9 +186,9 @@ def _check_intermediate(study: Study, location: Location, one: Intermediate | st
 
 
 def _check_language(study: Study, location: Location, task: str, code: str) -> None:
-    for own in tasks_of(task):
-        if code not in own.data.languages:
-            _refuse_key(study, location, repr(code), f"of {own.name}: {', '.join(own.data.languages)}")
+    for each in tasks_of(task):
+        if code not in each.data.languages:
+            _refuse_key(study, location, repr(code), f"of {each.name}: {', '.join(each.data.languages)}")
 
 
 def _check_targets(study: Study) -> None:
@@ -229,7 +230,7 @@ def _check_member(study: Study, group: str, number: int) -> None:
     name = names[number]
     if name not in study.by_label:
         accepted = ", ".join(study.by_label) or "none: `intermediates` is empty"
-        hint = did_you_mean(name, (Path(own).name for own in study.by_label))
+        hint = did_you_mean(name, (Path(label).name for label in study.by_label))
         _refuse_key(study, ("groups", group, number), f"{name!r}{hint}", f"intermediates: {accepted}")
     if name in names[:number]:
         _refuse_key(study, ("groups", group, number), f"{name!r} twice", "each intermediate once")
@@ -239,7 +240,7 @@ def _check_compositions(study: Study, complaints: Complaints) -> None:
     """Each composition and each method has a use; a grid axis without one is a mistake."""
     rules = {own: COMPOSITIONS["bottleneck" if own in BOTTLENECK_NAMES else own] for own in study.methods}  # type: ignore[index]
     entries = list(study.arrangements.values())
-    names = [own.composition for own in entries]
+    names = [entry.composition for entry in entries]
     for number, entry in enumerate(entries):
         complaints.gather(_check_composition, study, rules, number, entry.composition)
         _check_settings(study, ("compositions", number), entry.set, complaints)
@@ -271,7 +272,7 @@ def _check_selector(study: Study, location: Location, selector: Any, complaints:
         "intermediate": tuple(study.by_label),
         "group": tuple(study.groups) or ("all",),
         "method": study.methods,
-        "composition": tuple(dict.fromkeys((*(own.composition for own in entries.values()), *entries))),
+        "composition": tuple(dict.fromkeys((*(entry.composition for entry in entries.values()), *entries))),
         "control": study.controls,
         "layers": study.layers,
         "seed": study.seeds,
@@ -310,7 +311,7 @@ def _check_uses(study: Study, complaints: Complaints) -> None:
         complaints.gather(_refuse_key, study, ("exclude",), "exclusions of every cell", "fewer")
         return
     useless: list[Location] = [
-        ("overrides", number) for number, own in enumerate(study.overrides) if not override_uses(study, own, left)
+        ("overrides", number) for number, each in enumerate(study.overrides) if not override_uses(study, each, left)
     ]
     for number, one in enumerate(study.intermediates):
         if isinstance(one, Intermediate) and one.set and not intermediate_uses(one, left):

@@ -126,7 +126,7 @@ def write_recipe(task: Task, method: MethodName, backbone: str, recipe: StoredRe
             stored = read_recipes(source, task.name)
             key = backbone_names.recipe_key(backbone)
             backbones = stored.recipes.get(method, {})
-            key = next((own for own in backbones if backbone_names.same_backbone(own, key)), key)
+            key = next((name for name in backbones if backbone_names.same_backbone(name, key)), key)
             recipes = {**stored.recipes, method: {**backbones, key: recipe}}
             atomic_write_text(path, text_of(stored.model_copy(update={"recipes": recipes})))
     except OSError as error:
@@ -137,7 +137,8 @@ def write_recipe(task: Task, method: MethodName, backbone: str, recipe: StoredRe
 def text_of(stored: RecipeFile) -> str:
     """The file's text: YAML that reads back as the same recipes."""
     recipes = {
-        method: {key: own.as_yaml() for key, own in backbones.items()} for method, backbones in stored.recipes.items()
+        method: {key: recipe.as_yaml() for key, recipe in backbones.items()}
+        for method, backbones in stored.recipes.items()
     }
     content = {"task": stored.task, "recipes": recipes}
     return _HEAD + yaml.dump(
@@ -159,7 +160,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _same_key(recipes: Recipes, method: MethodName, key: str) -> str | None:
     """The key under which recipes have one for that method and backbone."""
-    return next((own for own in recipes.get(method, {}) if backbone_names.same_backbone(own, key)), None)
+    return next((name for name in recipes.get(method, {}) if backbone_names.same_backbone(name, key)), None)
 
 
 @contextmanager

@@ -99,7 +99,7 @@ class Trial:
     def stored(self) -> StoredTrial:
         """What a recipe file keeps of the trial."""
         values = {key: parse_value(text) for key, text in self.settings.items()}
-        return StoredTrial(set=values, development=tuple(round(own.development, 3) for own in self.attempts))
+        return StoredTrial(set=values, development=tuple(round(attempt.development, 3) for attempt in self.attempts))
 
 
 @dataclass(frozen=True)
