@@ -63,6 +63,13 @@ def check_folder(folder: Path, source: str) -> None:
         raise UsageError(f"{source}: {folder} cannot be written ({error.strerror}), {accepted}") from None
 
 
+def shipped_configs() -> Path:
+    """The folder `task_configs`: inside of an installed package, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    folders = (package / "task_configs", package.parent / "task_configs")
+    return next((folder for folder in folders if folder.is_dir()), package)
+
+
 def cache_dir() -> Path:
     """Folder for what can be rebuilt: $ADAPTER_STILTS_CACHE, else under $XDG_CACHE_HOME, else under ~/.cache.
 

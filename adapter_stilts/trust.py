@@ -34,6 +34,7 @@ _MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,254}")
 _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(\+[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LANGUAGE = re.compile(r"[A-Za-z0-9]{2,8}([_-][A-Za-z0-9]{1,8})*")
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -43,6 +44,11 @@ def is_name(text: str) -> bool:
     """Whether a text can be the name of one file or folder: it begins with a letter, digit or _, and has no separator,
     control character or change of direction."""
     return _NAME.fullmatch(text) is not None and len(text.encode("utf-8", "replace")) <= LONGEST_NAME
+
+
+def is_language_code(text: str) -> bool:
+    """Whether a text has the form of a language's code, such as en, zh-Hant or pt_BR."""
+    return _LANGUAGE.fullmatch(text) is not None
 
 
 def is_repository(text: str) -> bool:
@@ -68,6 +74,8 @@ Name = Annotated[str, _checked(is_name, "a name without separators that begins w
 TaskName = Annotated[str, _checked(_TASK.fullmatch, "names of letters, digits and _.- with + between")]
 ModuleName = Annotated[str, _checked(_MODULE.fullmatch, "a name of letters, digits, _ and -")]
 LanguageCode = Annotated[str, _checked(LANGUAGES.__contains__, "the code of a language, such as en")]
+# Texts without labels may be in a language of which no table tells.
+TextLanguage = Annotated[str, _checked(_LANGUAGE.fullmatch, "the code of a language, such as en")]
 RelativePath = Annotated[str, _checked(_is_relative, "a path inside the folder, parts with / between")]
 Sha256 = Annotated[str, _checked(_SHA256.fullmatch, "64 hexadecimal digits")]
 Count = Annotated[int, Field(ge=0, le=2**62)]

@@ -34,7 +34,7 @@ from adapter_stilts.progress import say
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training.api import train
-from benchmarks.cells import command_of
+from benchmarks.command import command_of
 from benchmarks.machine import describe_machine
 
 TASKS = Path(__file__).parent / "task_configs"

@@ -25,14 +25,16 @@ from adapter_stilts.progress import say
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training.tune import Tuned, tune
-from benchmarks.cells import command_of
+from benchmarks.command import command_of
 from benchmarks.machine import describe_machine
 
 
 def described(tuned: Tuned, limit: int | None, match_tokens: int | None) -> dict[str, Any]:
     """A search as it is written: its trials, and the recipe that it chose."""
+    about = {"task": tuned.task, "method": tuned.method, "backbone": tuned.backbone}
+    trials = [asdict(trial) for trial in tuned.trials]
     recipe = tuned.recipe.model_dump(mode="json")
-    return {**asdict(tuned), "recipe": recipe, "limit": limit, "match_tokens": match_tokens}
+    return {**about, "recipe": recipe, "trials": trials, "limit": limit, "match_tokens": match_tokens}
 
 
 def done_before(path: Path) -> list[dict[str, Any]]:

@@ -17,6 +17,20 @@ from adapter_stilts.studies.execute import execute
 
 HEAVY = ("torch", "transformers", "adapters", "peft", "datasets")
 STUDY = "targets: [tags/tags.yaml]\nintermediates: [other/other.yaml]\ncompositions: [none, stack]\n"
+TEXT = """\
+name: text
+version: 1
+kind: masked_lm
+role: intermediate
+knowledge: none
+granularity: token
+description: texts
+licence: none
+citation: none
+metrics: [accuracy]
+selection_metric: accuracy
+data: {format: tsv, columns: {text: words}, languages: {en: {train: text.tsv, validation: text.tsv}}}
+"""
 # A command, and then on standard error which of the libraries were loaded for it.
 COMMAND = f"""\
 import sys
@@ -99,6 +113,24 @@ def test_plan_and_report_of_a_study_that_has_run(tmp_path: Path, monkeypatch: py
     out = place.folder / "out"
     _, heavy = run("study", "report", write_study(place, STUDY), *options, "--out", out)
     assert "All 2 target runs are in this report." in (out / "index.html").read_text(encoding="utf-8")
+    assert heavy == "[]"
+
+
+def test_a_plan_with_masked_language_modelling_looks_for_a_head_without_reading_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_study_place(tmp_path, monkeypatch)
+    text = place.folder / "text.yaml"
+    (place.folder / "text.tsv").write_text("words\nthe dog\n", encoding="utf-8")
+    text.write_text(TEXT, encoding="utf-8")
+    study = STUDY.replace(
+        "[other/other.yaml]", f"[{{task: other/other.yaml, set: {{mlm_share: 0.5, mlm_task: {text}}}}}]"
+    )
+    made = plan_of(place, study)
+    assert sum(node.job.method == "head" for node in made.nodes.values()) == 1
+    options = ("--backbone", place.backbone.id, "--runs", place.store.folder, "--device", "cpu")
+    printed, heavy = run("study", "plan", write_study(place, study), *options, "--json")
+    assert [own["run"] for own in json.loads(printed)["nodes"]] == list(made.nodes)
     assert heavy == "[]"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,10 +15,14 @@ from adapter_stilts.analysis.rows import RowKey, full_references, none_reference
 from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.scores import read_scores
+from adapter_stilts.model.composition import USED_BY_METHOD
 from adapter_stilts.runs.record import Record
+from adapter_stilts.runs.store import Run
+from adapter_stilts.schema import setting_text
 from adapter_stilts.statistics.effects import Effects, fit_effects
 from adapter_stilts.statistics.observations import CELLS, Observation
 from adapter_stilts.statistics.resample import RESAMPLES
+from adapter_stilts.studies.grid import Cell, intermediate_title
 from adapter_stilts.studies.plan import StudyRun
 
 Reference = Literal["none", "full", "random"]
@@ -28,6 +32,12 @@ MEANING = {
     "none": "no intermediate task",
     "full": "full STILTs over the same intermediate task",
     "random": "an intermediate that was never trained",
+}
+# Fields of a recipe that a record's variant tells of where they are set.
+_TOLD = {
+    *USED_BY_METHOD,
+    *("mixing", "mixing_cap", "mixing_temperature", "mlm_share", "mlm_task"),
+    *("fusion", "fusion_null", "merge", "merge_then", "merge_weights"),
 }
 
 
@@ -66,9 +76,38 @@ def scored_runs(runs: Iterable[StudyRun], known: Mapping[str, Scored] | None = N
         if own.run is None or own.evaluation is None or own.name in found:
             continue
         before = (known or {}).get(own.name)
-        whole = before is not None and before.folder == own.evaluation
-        found[own.name] = before if whole else Scored(own.run, read_scores(own.evaluation, own.run), own.evaluation)  # type: ignore[assignment]
+        if before is None or before.folder != own.evaluation:
+            before = Scored(_labelled(own.run, own.cell), read_scores(own.evaluation, own.run), own.evaluation)
+        found[own.name] = before
     return found
+
+
+def _labelled(run: Run, cell: Cell) -> Run:
+    """The run with a record that calls what it stands on as the study does, and tells what the study sets otherwise for
+    it: two intermediates of one task are two."""
+    arrangement = cell.arrangement.set if cell.arrangement else {}
+    special = any(one.label != one.task for one in cell.intermediates)
+    if not special and not arrangement:
+        return run
+    over = run.record.over
+    if special:
+        over = tuple(
+            under.model_copy(update={"task": intermediate_title(one), "label": _with_settings(under.label, one.set)})
+            for under, one in zip(over, cell.intermediates, strict=True)
+        )
+    variant = ", ".join(part for part in (run.record.variant, *_untold(arrangement)) if part)
+    return Run(run.folder, run.record.model_copy(update={"over": over, "variant": variant}))
+
+
+def _with_settings(label: str, settings: Mapping[str, Any]) -> str:
+    """`a (shuffled)` as `a (shuffled, epochs=3)`."""
+    about = [*_about(label), *_untold(settings)]
+    return label.partition(" (")[0] + (f" ({', '.join(about)})" if about else "")
+
+
+def _untold(settings: Mapping[str, Any]) -> list[str]:
+    """What a record's own variant does not say."""
+    return [f"{key}={setting_text(value)}" for key, value in settings.items() if key not in _TOLD]
 
 
 def pairs(scored: Iterable[Scored], reference: Reference) -> Iterator[tuple[Scored, Scored | None]]:

@@ -95,7 +95,7 @@ def study_on(names: Sequence[str], mirror: Path | None) -> Study:
     if not any(map(_reads_repository, targets)):
         return find_study(EMBEDDED, names)
     study, folder = find_study(MIRROR, names), mirror_dir(mirror)
-    offline = [str(find_task(name).data.dataset) for name in study.intermediates]
+    offline = [str(find_task(name).data.dataset) for name in study.by_label]
     there = folder is not None and all((folder / own).is_dir() for own in offline if own.startswith(OFFLINE))
     return study if there else find_study(HUB, names)
 

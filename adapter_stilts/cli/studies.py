@@ -155,11 +155,13 @@ def _show_plan(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate], 
 def _table(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate]) -> Table:
     """Runs by task, method and composition."""
     from adapter_stilts.studies.estimate import duration
+    from adapter_stilts.studies.plan import titles_of
 
+    titles = titles_of(made)
     rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, node in made.nodes.items():
         role = "target" if node.cells else "intermediate"
-        rows[role, node.job.title, node.job.method, _how(node)].append(name)
+        rows[role, titles[name], node.job.method, _how(node)].append(name)
     table = Table("", "task", "method", "composition", title=f"{made.study.name}: {made.study.question}".rstrip(": "))
     for column in ("runs", "done", "to do", "time"):
         table.add_column(column, justify="right")
@@ -174,7 +176,8 @@ def _table(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate]) -> T
 
 def _how(node: Any) -> str:
     control = node.job.control or next((own.control for own in node.cells if own.control), None)
-    return f"{node.job.composition} ({control})" if control else node.job.composition
+    how = node.cells[0].how if node.cells else node.job.composition
+    return f"{how} ({control})" if control else how
 
 
 def _sums(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate], workers: int) -> list[str]:

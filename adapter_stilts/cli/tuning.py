@@ -1,11 +1,9 @@
-"""`tune`: search a recipe and write it into a task's YAML."""
+"""`tune`: search a recipe and write it into a task's recipe file."""
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from adapter_stilts.backbone_names import recipe_key
+from adapter_stilts.backbone_names import portable_name, recipe_key
 from adapter_stilts.cli.options import (
     DEFAULT_BACKBONE,
     METHODS,
@@ -35,14 +33,15 @@ from adapter_stilts.cli.options import (
 )
 from adapter_stilts.errors import UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
-from adapter_stilts.paths import user_path
+from adapter_stilts.paths import check_folder, user_path
 from adapter_stilts.progress import quiet_libraries, show, show_values
-from adapter_stilts.tasks.catalog import all_tasks, find_task
-from adapter_stilts.tasks.recipe_file import write_recipe
-from adapter_stilts.tasks.recipes import recipe_for
+from adapter_stilts.recipe_schema import StoredRecipe
+from adapter_stilts.schema import EMBEDDED_PREFIX
+from adapter_stilts.tasks.catalog import SPLITS, all_tasks, find_task
+from adapter_stilts.tasks.recipe_files import check_room, read_recipes, recipe_path, write_recipe
 
 if TYPE_CHECKING:
-    from adapter_stilts.schema import Task
+    from adapter_stilts.schema import MethodName, Task
     from adapter_stilts.training.tune import Tuned
 
 
@@ -68,7 +67,8 @@ SeedsOption = Annotated[
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        help="YAML file that gets the recipe: new, or of the same task.",
+        help="The task's YAML file whose recipe file (X.recipes.yaml beside X.yaml) gets the recipe: of the same task, "
+        "or a new one, which becomes a copy of it.",
         show_default="the task's own file; for a shipped task a copy, ./TASK.yaml",
     ),
 ]
@@ -94,7 +94,7 @@ def tune(
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search a method's recipe on English development data with Optuna, and write it into the task's YAML.
+    """Search a method's recipe on English development data with Optuna, and write it into the task's recipe file.
 
     Test data are never read. Trials are runs: an interrupted search goes on where it stopped.
 
@@ -105,7 +105,7 @@ def tune(
     spaces = assignments("--search", search, "KEY=LOW:HIGH or KEY=A,B,C")
     wanted = find_task(task)
     file = user_path(out) if out is not None else _own_file(task, wanted)
-    key = "bottleneck" if method in BOTTLENECK_NAMES else method
+    key: MethodName = "bottleneck" if method in BOTTLENECK_NAMES else method  # type: ignore[assignment]
     with quiet_libraries():
         from adapter_stilts.model.backbone import load_backbone
         from adapter_stilts.training.tune import tune as tune_recipe
@@ -128,19 +128,37 @@ def tune(
             device=usable_device(device),
             threads=threads,
         )
-    # Looked at again: another search may have put its recipe there in the meantime.
-    write_recipe(_template(wanted, file), key, base.id, tuned.recipe, file)
-    words = ["adapter-stilts", "train", str(file), "--method", method, "--backbone", backbone]
-    for option, folder in (("--runs", runs), ("--hub-mirror", hub_mirror)):
-        words += [option, str(folder)] if folder is not None else []
-    command = shlex.join(words)
+    amounts = {"--limit": limit, "--development-limit": development_limit, "--match-tokens": match_tokens}
+    searched = {"--trials": trials, "--search": _assigned(spaces), "--seed": seeds or (), "--set": _assigned(chosen)}
+    # Without the folders of this machine.
+    common = {"--method": method, "--backbone": portable_name(backbone)}
+    repeat = _command("tune", wanted.name, {**common, **searched, **amounts})
+    fields = tuned.recipe.model_copy(update={"tuning": None})
+    stored = StoredRecipe(set=fields, tuning=tuned.search.model_copy(update={"command": repeat}))
+    # Looked at again: the file may have changed in the meantime.
+    recipes = write_recipe(_template(wanted, file), key, base.id, stored, file)
+    options = {"--method": method, "--backbone": backbone, "--runs": runs, "--hub-mirror": hub_mirror}
+    command = _command("train", str(file), options)
     if as_json:
-        print_json({**_described(tuned), "file": str(file), "command": command})
+        print_json({**_described(tuned), "file": str(file), "recipes": str(recipes), "command": command})
         return
     show(_table(tuned, wanted.selection_metric))
     print()
-    written = f"{file}, recipes: {key}: {recipe_key(base.id)}"
+    written = f"{recipes}, recipes: {key}: {recipe_key(base.id)}"
     show_values("tuned", {"tuning": tuned.recipe.tuning or "", "recipe": written, "use": command})
+
+
+def _command(name: str, task: str, options: Mapping[str, Any]) -> str:
+    """A command as one types it; an option of None is left out, one of several values is repeated."""
+    words = ["adapter-stilts", name, task]
+    for option, value in options.items():
+        values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        words += [word for one in values for word in (option, str(one))]
+    return shlex.join(words)
+
+
+def _assigned(values: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
 
 
 def _own_file(text: str, task: Task) -> Path:
@@ -150,7 +168,7 @@ def _own_file(text: str, task: Task) -> Path:
 
 
 def _template(task: Task, file: Path) -> Task:
-    """The task whose YAML, with the recipe, becomes the content of `file`: what stands there, else the task's own.
+    """The task that `file` will hold: the one that stands there, else `task`, of which it becomes a copy.
 
     Raises UsageError where something else stands there.
     """
@@ -163,37 +181,43 @@ def _template(task: Task, file: Path) -> Task:
         there = find_task(str(file.resolve()))
     except UsageError as error:
         raise UsageError(f"--out: found a file that is no task ({error}), accepted {accepted}") from None
-    ours, theirs = (own.model_dump(exclude={"recipes"}) for own in (task, there))
+    ours, theirs = (one.model_dump(exclude={"recipes"}) for one in (task, there))
     different = [key for key in ours if ours[key] != theirs[key]]
     if different:
         raise UsageError(f"--out: found in {file} a task of another {', '.join(different)}, accepted {accepted}")
     return there
 
 
-def _check_file(task: Task, method: str, backbone: str, file: Path) -> None:
-    """Raise UsageError where a recipe could not be written into `file`: known before the first trial trains."""
-    templates = {own.path: own for own in (task, _template(task, file))}
-    for own in templates.values():
-        with _beside(file) as trial:
-            write_recipe(own, method, backbone, recipe_for(own, method, backbone), trial)  # type: ignore[arg-type]
+def _check_file(task: Task, method: MethodName, backbone: str, file: Path) -> None:
+    """Raise UsageError where a recipe could not be written beside `file`: known before the first trial trains."""
+    there = _template(task, file)
+    if not file.exists():
+        _refuse_other_folder(task, file)
+    check_folder(file.resolve().parent, "--out")
+    check_room(there.path, method, backbone)
+    read_recipes(recipe_path(file.resolve()), task.name)
 
 
-@contextmanager
-def _beside(file: Path) -> Iterator[Path]:
-    """A file beside `file` for the time of the block; what is wrong with it is told of `file`."""
-    trial = file.resolve().with_name(f".{file.name}.{os.getpid()}")
-    try:
-        yield trial
-    except UsageError as error:
-        raise UsageError(str(error).replace(str(trial), str(file))) from None
-    finally:
-        with suppress(OSError):
-            trial.unlink()
+def _refuse_other_folder(task: Task, file: Path) -> None:
+    """Raise UsageError where a copy of the task in `file` would not find its data."""
+    folder = task.path.resolve().parent
+    if file.resolve().parent == folder:
+        return
+    for code, source in task.data.languages.items():
+        for split in SPLITS:
+            value = getattr(source, split)
+            if value is None or value.startswith(EMBEDDED_PREFIX) or user_path(value).is_absolute():
+                continue
+            raise UsageError(
+                f"--out: found {file}, accepted a file in {folder}: data.languages.{code}.{split} is relative to the"
+                " task's file, so the copy must lie beside the original"
+            )
 
 
 def _described(tuned: Tuned) -> dict[str, Any]:
-    described = asdict(tuned)
-    return {**described, "recipe": tuned.recipe.model_dump(mode="json"), "best": asdict(tuned.best)}
+    described = {key: value for key, value in vars(tuned).items() if key not in ("trials", "search")}
+    trials = [asdict(trial) for trial in tuned.trials]
+    return {**described, "recipe": tuned.recipe.model_dump(mode="json"), "trials": trials, "best": asdict(tuned.best)}
 
 
 def _table(tuned: Tuned, metric: str) -> Table:

@@ -34,6 +34,7 @@ from adapter_stilts.model.backbone_files import (
     hub_file,
     one_line,
     weight_files,
+    weight_places,
 )
 from adapter_stilts.model.embedded import build_embedded, embedded_sha256
 from adapter_stilts.paths import (
@@ -184,6 +185,17 @@ def fetch_weights(backbone: Backbone) -> None:
     if backbone.revision is not None:
         download_weights(backbone.id, backbone.revision)
     weight_files(backbone.folder)
+
+
+def has_masked_lm_head(backbone: Backbone) -> bool:
+    """Whether the checkpoint has a masked LM head whose decoder is the word embedding; the embedded one has none.
+
+    Reads no weights, but asks the Hub for them if need be (and raises what `fetch_weights` raises). Raises DataError
+    for files that cannot be read.
+    """
+    fetch_weights(backbone)
+    tied = read_json(regular_file(backbone.folder / CONFIG, backbone.folder)).get("tie_word_embeddings", True)
+    return bool(tied) and any(name.startswith("lm_head.") for name in weight_places(backbone.folder))
 
 
 # --- where it lies ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download, model_info
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.paths import remembered_sha256
@@ -52,6 +53,19 @@ def weight_map(index: Path) -> dict[str, str]:
         reason = str(error).removeprefix(f"{index}: ")
         raise UsageError(f"{index}: no readable weight_map ({reason})") from error
     return {str(key): str(name) for key, name in found.items()}
+
+
+def weight_places(folder: Path) -> dict[str, Path]:
+    """Which file of the checkpoint holds each weight, by name; reads no weight. Raises DataError for files that cannot
+    be read."""
+    single = folder / WEIGHTS
+    try:
+        if not single.is_file():
+            return {name: folder / file for name, file in weight_map(folder / WEIGHTS_INDEX).items()}
+        with safe_open(single, framework="numpy") as file:
+            return dict.fromkeys(file.keys(), single)
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        raise DataError(f"{folder}: found no readable weights ({one_line(error)}), accepted {WEIGHTS}") from None
 
 
 def folder_sha256(folder: Path) -> str:

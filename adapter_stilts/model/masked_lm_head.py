@@ -6,7 +6,7 @@ same question of fewer answers. Liu et al. 2019, https://arxiv.org/abs/1907.1169
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.model.backbone import Backbone, fetch_weights
-from adapter_stilts.model.backbone_files import WEIGHTS, WEIGHTS_INDEX, weight_map
+from adapter_stilts.model.backbone import Backbone, has_masked_lm_head
+from adapter_stilts.model.backbone_files import weight_places
 
 # Names of the head's weights, and where a checkpoint has them. Saved with an untied copy, the bias is the decoder's.
 CHECKPOINT_NAMES: dict[str, tuple[str, ...]] = {
@@ -86,48 +86,20 @@ class MaskedLMHead(nn.Module):
         return {name: weight.detach().cpu().clone() for name, weight in self.state_dict().items()}
 
 
-def has_masked_lm_head(backbone: Backbone) -> bool:
-    """Whether the checkpoint has a masked LM head whose decoder is the word embedding; the embedded one has none.
-
-    Weights that the Hub has still to be asked for are fetched (and what `fetch_weights` raises is raised). Raises
-    DataError for files that cannot be read.
-    """
-    return _is_used(backbone, _weights_by_file(backbone))
-
-
 def pretrained_head(backbone: Backbone) -> dict[str, Tensor] | None:
     """The checkpoint's masked LM head by the names of `MaskedLMHead`, float32; None where `has_masked_lm_head` says no.
 
     Raises DataError for a head that lacks a part, and for files that cannot be read.
     """
-    places = _weights_by_file(backbone)
-    if not _is_used(backbone, places):
+    if not has_masked_lm_head(backbone):
         return None
-    weights = {}
+    places, weights = weight_places(backbone.folder), {}
     for ours, theirs in CHECKPOINT_NAMES.items():
         name = next((name for name in theirs if name in places), None)
         if name is None:
             raise DataError(f"{backbone.folder}: found a masked LM head without {theirs[0]}, accepted a whole one")
         weights[ours] = _read(places[name], name)
     return weights
-
-
-def _is_used(backbone: Backbone, names: Iterable[str]) -> bool:
-    return backbone.config.tie_word_embeddings and any(name.startswith("lm_head.") for name in names)
-
-
-def _weights_by_file(backbone: Backbone) -> dict[str, Path]:
-    """Which file of the checkpoint holds each weight."""
-    fetch_weights(backbone)
-    folder, single = backbone.folder, backbone.folder / WEIGHTS
-    try:
-        if not single.is_file():
-            return {name: folder / file for name, file in weight_map(folder / WEIGHTS_INDEX).items()}
-        with safe_open(single, framework="pt") as file:
-            return dict.fromkeys(file.keys(), single)
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{folder}: found no readable weights ({reason}), accepted {WEIGHTS}") from None
 
 
 def _read(path: Path, name: str) -> Tensor:

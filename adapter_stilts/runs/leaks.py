@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from adapter_stilts.runs.stored import Stored
 from adapter_stilts.schema import SplitName
-from adapter_stilts.trust import Count, LanguageCode, TaskName
+from adapter_stilts.trust import Count, TaskName, TextLanguage
 
 
 class Leak(Stored):
@@ -14,7 +14,7 @@ class Leak(Stored):
     enough to be told from chance). `identical`: the split's rows are those of the training data, byte for byte."""
 
     task: TaskName
-    language: LanguageCode
+    language: TextLanguage
     split: SplitName
     texts: Count
     shared: Count

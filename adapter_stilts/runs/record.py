@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from adapter_stilts.languages import LANGUAGES
 from adapter_stilts.model.composition import Composition
 from adapter_stilts.runs.leaks import Leak
 from adapter_stilts.runs.manifest import MULTI_TASK, StoredBackbone
@@ -17,7 +18,7 @@ from adapter_stilts.runs.stored import Sealed, Stored, first_problem, read_store
 from adapter_stilts.schema import MethodName, Recipe
 from adapter_stilts.tasks.kinds import KINDS
 from adapter_stilts.tasks.metrics import Metric
-from adapter_stilts.trust import Amount, Count, LanguageCode, Name, Percent, Sha256, TaskName, check_tree
+from adapter_stilts.trust import Amount, Count, Name, Percent, Sha256, TaskName, TextLanguage, check_tree
 
 Control = Literal["random", "shuffled"]
 RECORD = "record.json"
@@ -149,8 +150,8 @@ class _Rows(Loose):
 
 class _IdentityTask(Loose):
     name: TaskName
-    train: Annotated[dict[LanguageCode, _Rows], Field(min_length=1)]
-    development: dict[LanguageCode, _Rows]
+    train: Annotated[dict[TextLanguage, _Rows], Field(min_length=1)]
+    development: dict[TextLanguage, _Rows]
 
 
 class _Identity(Loose):
@@ -166,6 +167,11 @@ def known_metrics(kind: str) -> Mapping[str, Metric]:
     if kind not in KINDS:
         raise ValueError(f"task.kind: found {kind[:80]!r}, accepted {', '.join([*KINDS, MULTI_TASK])}")
     return KINDS[kind].metrics
+
+
+def _has_labels(kind: str) -> bool:
+    """Whether results of a kind are told by language; texts without labels may be in any language."""
+    return kind == MULTI_TASK or KINDS[kind].labels_column is not None
 
 
 def _checked_identity(identity: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +208,7 @@ class Record(Sealed):
     composition: Composition
     variant: str
     control: Control | None
-    languages: tuple[LanguageCode, ...]
+    languages: tuple[TextLanguage, ...]
     match_tokens: Count | None
     over: tuple[Underneath, ...]
     backbone: StoredBackbone
@@ -241,6 +247,9 @@ class Record(Sealed):
         if self.task.selection_metric not in results:
             found = self.task.selection_metric[:80]
             raise ValueError(f"task.selection_metric: found {found!r}, accepted {', '.join(results)}")
+        for number, code in enumerate(self.languages if _has_labels(self.task.kind) else ()):
+            if code not in LANGUAGES:
+                raise ValueError(f"languages.{number}: found {code!r}, accepted the code of a language, such as en")
         if self.selected_epoch > len(self.history):
             raise ValueError(f"selected_epoch: found {self.selected_epoch}, accepted up to {len(self.history)}")
         if self.total_parameters < 1:

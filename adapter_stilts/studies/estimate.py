@@ -93,7 +93,7 @@ def _estimate(plan: Plan, node: Node, measured: Measured) -> Estimate:
         # Scoring is as fast under every method, or nearly.
         forward = speed if job.method != "full" else speed / FULL_SPEED
         seconds += _test_tokens(plan, node, measured) / (forward * SCORING_SPEED)
-    sizes = measured.bytes.get((job.method, job.composition, len(node.over)))
+    sizes = measured.bytes.get((job.method, job.composition, len(job.intermediates)))
     return Estimate(seconds, round(median(sizes)) if sizes else _default_bytes(plan, node), own is not None)
 
 
@@ -134,7 +134,7 @@ def _default_bytes(plan: Plan, node: Node) -> int:
         adapter = layers * 2 * width * width / recipe.reduction
     else:
         adapter = layers * 4 * width * recipe.rank
-    return round(4 * adapter * (1 + len(node.over)))
+    return round(4 * adapter * (1 + len(node.job.intermediates)))
 
 
 def duration(seconds: float) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS, unused_fields
 from adapter_stilts.schema import Task, setting_text
-from adapter_stilts.study_schema import ALL_LAYERS, DEFAULT_GROUP, Exclusion, Override, Study
+from adapter_stilts.study_schema import (
+    ALL_LAYERS,
+    DEFAULT_GROUP,
+    Arrangement,
+    Exclusion,
+    Intermediate,
+    Override,
+    Study,
+)
 from adapter_stilts.tasks.catalog import find_tasks
 
 # Compositions that stand on a group of intermediates; the others stand on one.
@@ -21,8 +29,9 @@ _MIXING = ("mixing", "mixing_cap", "mixing_temperature")
 class Cell:
     """One target, trained in one way with one seed.
 
-    `over` are the intermediates as the study names them, `group` the group that they are (empty for a single one);
-    `control` is what is done to all of them.
+    `over` are the intermediates by their labels in the study, `group` the group that they are (empty for a single one);
+    `control` is what is done to all of them. `arrangement` is the composition's entry in the study, where that is more
+    than the composition; `intermediates` are the entries of what it stands on.
     """
 
     target: str
@@ -33,19 +42,28 @@ class Cell:
     control: str | None
     layers: str
     seed: int
+    arrangement: Arrangement | None = None
+    intermediates: tuple[Intermediate, ...] = field(default=(), compare=False)
 
     @property
     def label(self) -> str:
         """Such as `udpos bottleneck stack over ud_deprel (shuffled), seed 0`."""
-        over = f" over {self.group or ' + '.join(map(title_of, self.over))}" if self.over else ""
+        titles = map(intermediate_title, self.intermediates) if self.intermediates else map(title_of, self.over)
+        over = f" over {self.group or ' + '.join(titles)}" if self.over else ""
         control = f" ({self.control})" if self.control else ""
         layers = "" if self.layers == ALL_LAYERS else f", layers {self.layers}"
-        return f"{title_of(self.target)} {self.method} {self.composition}{over}{control}{layers}, seed {self.seed}"
+        return f"{title_of(self.target)} {self.method} {self.how}{over}{control}{layers}, seed {self.seed}"
+
+    @property
+    def how(self) -> str:
+        """The composition, as the study knows it."""
+        return self.arrangement.label if self.arrangement else self.composition
 
 
 @dataclass(frozen=True)
 class Training:
-    """One call of `train`: what decides the run but for the backbone; `settings` are (field, text) of the recipe."""
+    """One call of `train`: what decides the run but for the backbone; `settings` are (field, text) of the recipe,
+    `languages` those of the training data (None: each task's own)."""
 
     task: str
     method: str
@@ -56,6 +74,7 @@ class Training:
     limit: int | None
     match_tokens: int | None
     settings: tuple[tuple[str, str], ...]
+    languages: tuple[str, ...] | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -69,14 +88,22 @@ def title_of(name: str) -> str:
     return "+".join(task.name for task in tasks_of(name))
 
 
+def intermediate_title(one: Intermediate) -> str:
+    """An intermediate in a reader's words."""
+    return one.titled(title_of(one.task))
+
+
 def expand(study: Study, whole: bool = False) -> Iterator[Cell]:
     """The study's cells, in the order of its lists; `whole`: the excluded ones too."""
+    known = study.by_label
     for target in study.targets:
         for method in study.methods:
             for layers in _layers_of(study, method):
-                for composition, over, group, control in _arrangements(study, target, method):
+                for arrangement, over, group, control in _arrangements(study, known, target, method):
+                    entry = arrangement if arrangement.label != arrangement.composition else None
+                    about = (target, method, arrangement.composition, over, group, control, layers)
                     for seed in study.seeds:
-                        cell = Cell(target, method, composition, over, group, control, layers, seed)
+                        cell = Cell(*about, seed, entry, tuple(known[label] for label in over))
                         if whole or not any(selects_cell(own, cell) for own in study.exclude):
                             yield cell
 
@@ -86,45 +113,51 @@ def _layers_of(study: Study, method: str) -> tuple[str, ...]:
     return (ALL_LAYERS,) if method in ("full", "head") else study.layers
 
 
-def _arrangements(study: Study, target: str, method: str) -> Iterator[tuple[str, tuple[str, ...], str, str | None]]:
+def _arrangements(
+    study: Study, known: Mapping[str, Intermediate], target: str, method: str
+) -> Iterator[tuple[Arrangement, tuple[str, ...], str, str | None]]:
     """(composition, intermediates, group, control) under a target and method; a task is no intermediate of itself."""
     rules = COMPOSITIONS[_own_method(method)]  # type: ignore[index]
-    for composition in study.compositions:
+    for arrangement in study.arrangements.values():
+        composition = arrangement.composition
         if composition not in rules:
             continue
         if composition == "none":
-            yield "none", (), "", None
+            yield arrangement, (), "", None
             continue
-        for over, group in _underneath(study, target, composition):
+        for over, group in _underneath(study, known, target, composition):
             if rules[composition].takes(len(over)):
                 for control in study.controls:
-                    yield composition, over, group, None if control == "none" else control
+                    yield arrangement, over, group, None if control == "none" else control
 
 
-def _underneath(study: Study, target: str, composition: str) -> Iterator[tuple[tuple[str, ...], str]]:
+def _underneath(
+    study: Study, known: Mapping[str, Intermediate], target: str, composition: str
+) -> Iterator[tuple[tuple[str, ...], str]]:
     if composition not in GROUPED:
-        yield from (((own,), "") for own in study.intermediates if own != target)
+        yield from (((label,), "") for label, one in known.items() if one.task != target)
         return
-    for group, names in (study.groups or {DEFAULT_GROUP: study.intermediates}).items():
-        yield tuple(own for own in names if own != target), group
+    for group, labels in (study.groups or {DEFAULT_GROUP: tuple(known)}).items():
+        yield tuple(label for label in labels if known[label].task != target), group
 
 
-def selects_cell(own: Exclusion, cell: Cell) -> bool:
+def selects_cell(exclusion: Exclusion, cell: Cell) -> bool:
     """Whether a cell agrees with every field that is given. A group is selected by an intermediate in it."""
     pairs: list[tuple[Sequence[Any] | None, Any]] = [
-        (own.target, cell.target),
-        (own.group, cell.group),
-        (own.method, cell.method),
-        (own.composition, cell.composition),
-        (own.control, cell.control or "none"),
-        (own.layers, cell.layers),
-        (own.seed, cell.seed),
+        (exclusion.target, cell.target),
+        (exclusion.group, cell.group),
+        (exclusion.method, cell.method),
+        (exclusion.control, cell.control or "none"),
+        (exclusion.layers, cell.layers),
+        (exclusion.seed, cell.seed),
     ]
     if any(accepted is not None and value not in accepted for accepted, value in pairs):
         return False
-    if own.control is not None and not cell.over:
+    if exclusion.control is not None and not cell.over:
         return False
-    return own.intermediate is None or bool(set(own.intermediate) & set(cell.over))
+    if exclusion.composition is not None and not {cell.composition, cell.how} & set(exclusion.composition):
+        return False
+    return exclusion.intermediate is None or bool(set(exclusion.intermediate) & set(cell.over))
 
 
 # --- what a cell trains ---------------------------------------------------------------------------------------------
@@ -141,52 +174,59 @@ def training_of(study: Study, cell: Cell) -> Training:
         cell.seed,
         study.limit,
         None,
-        _settings(study, cell.method, cell.composition, cell.layers, target=cell.target),
+        _settings(study, cell, cell.composition, cell.target, target=cell.target),
     )
 
 
-def intermediate_of(study: Study, cell: Cell, intermediate: str) -> Training:
+def intermediate_of(study: Study, cell: Cell, label: str) -> Training:
     """The training of one of a cell's intermediates: the same for every cell with its method, layers and seed."""
     seed = cell.seed if study.intermediate_seeds == "own" else study.intermediate_seeds
+    one = study.by_label[label]
+    match_tokens = one.match_tokens or study.match_tokens
     return Training(
-        intermediate,
+        one.task,
         cell.method,
         "none",
         (),
         cell.control,
         seed,
-        None if study.match_tokens else study.limit,
-        study.match_tokens,
-        _settings(study, cell.method, "none", cell.layers, intermediate=intermediate),
+        None if match_tokens else study.limit,
+        match_tokens,
+        _settings(study, cell, "none", one.task, intermediate=label),
+        one.languages,
     )
 
 
 def _settings(
-    study: Study, method: str, composition: str, layers: str, target: str | None = None, intermediate: str | None = None
+    study: Study, cell: Cell, composition: str, task: str, target: str | None = None, intermediate: str | None = None
 ) -> tuple[tuple[str, str], ...]:
+    """The recipe fields of a cell's target, or of one of its intermediates, on `task`."""
     chosen: dict[str, str] = {}
     if study.development_examples is not None:
         chosen["development_examples"] = str(study.development_examples)
-    if layers != ALL_LAYERS:
-        chosen["layers"] = layers
-    for own in study.overrides:
-        if _selects_training(own, method, composition, target, intermediate):
-            used = {key for key in own.set if key not in _unused(target or intermediate or "", method, composition)}
-            chosen |= {key: setting_text(value) for key, value in own.set.items() if key in used}
+    if cell.layers != ALL_LAYERS:
+        chosen["layers"] = cell.layers
+    unused = _unused(task, cell.method, composition)
+    given = [each.set for each in study.overrides if _selects_training(each, cell, target, intermediate)]
+    if intermediate is not None:
+        given.append(study.by_label[intermediate].set)
+    elif cell.arrangement is not None:
+        given.append(cell.arrangement.set)
+    for fields in given:
+        chosen |= {key: setting_text(value) for key, value in fields.items() if key not in unused}
     return tuple(sorted(chosen.items()))
 
 
-def _selects_training(
-    own: Override, method: str, composition: str, target: str | None, intermediate: str | None
-) -> bool:
-    if own.method is not None and method not in own.method:
+def _selects_training(override: Override, cell: Cell, target: str | None, intermediate: str | None) -> bool:
+    """Whether an override is about the training of a cell's target, or of that intermediate of it."""
+    if override.method is not None and cell.method not in override.method:
         return False
     if target is None:
-        elsewhere = own.target is not None or own.composition is not None
-        return not elsewhere and (own.intermediate is None or intermediate in own.intermediate)
-    if own.intermediate is not None or (own.target is not None and target not in own.target):
+        elsewhere = override.target is not None or override.composition is not None
+        return not elsewhere and (override.intermediate is None or intermediate in override.intermediate)
+    if override.intermediate is not None or (override.target is not None and target not in override.target):
         return False
-    return own.composition is None or composition in own.composition
+    return override.composition is None or bool({cell.composition, cell.how} & set(override.composition))
 
 
 @lru_cache(maxsize=4096)
@@ -196,17 +236,30 @@ def _unused(name: str, method: str, composition: str) -> frozenset[str]:
     return frozenset({*unused_fields(_own_method(method), composition), *mixed})
 
 
-def override_uses(study: Study, own: Override, cells: Sequence[Cell]) -> bool:
+def override_uses(study: Study, override: Override, cells: Sequence[Cell]) -> bool:
     """Whether an override sets each of its fields in some training of the cells."""
-    left = set(own.set)
+    known, left = study.by_label, set(override.set)
     for cell in cells:
-        wanted = [(cell.composition, cell.target, None), *(("none", None, name) for name in cell.over)]
-        for composition, target, intermediate in wanted:
-            if _selects_training(own, cell.method, composition, target, intermediate):
-                left &= _unused(target or intermediate or "", cell.method, composition)
+        if _selects_training(override, cell, cell.target, None):
+            left &= _unused(cell.target, cell.method, cell.composition)
+        for label in cell.over:
+            if _selects_training(override, cell, None, label):
+                left &= _unused(known[label].task, cell.method, "none")
         if not left:
             return True
     return False
+
+
+def intermediate_uses(one: Intermediate, cells: Sequence[Cell]) -> bool:
+    """Whether what an intermediate sets decides something in some training of the cells; so it is where none has it."""
+    methods = {cell.method for cell in cells if one.label in cell.over}
+    return not methods or any(set(one.set) - _unused(one.task, method, "none") for method in methods)
+
+
+def arrangement_uses(one: Arrangement, cells: Sequence[Cell]) -> bool:
+    """Whether what a composition sets decides something in some training of the cells; so it is where none has it."""
+    pairs = {(cell.target, cell.method) for cell in cells if cell.arrangement == one}
+    return not pairs or any(set(one.set) - _unused(target, method, one.composition) for target, method in pairs)
 
 
 def _own_method(method: str) -> str:

@@ -14,24 +14,35 @@ from adapter_stilts.evaluation.scored_task import check_languages, evaluation_na
 from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.remembered import Remembered
-from adapter_stilts.jobs.request import make_job
-from adapter_stilts.model.backbone import Backbone, find_backbone
+from adapter_stilts.jobs.request import check_request, make_job, present_languages
+from adapter_stilts.model.backbone import Backbone, find_backbone, has_masked_lm_head
 from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.runs.manifest import stored_backbone
 from adapter_stilts.runs.record import RECORD, Record, StoredPart, StoredTask, read_record
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
 from adapter_stilts.runs.tidy import tidy
-from adapter_stilts.studies.grid import Cell, Training, expand, tasks_of, training_of
+from adapter_stilts.schema import Task
+from adapter_stilts.studies.grid import (
+    Cell,
+    Training,
+    expand,
+    intermediate_of,
+    intermediate_title,
+    tasks_of,
+    training_of,
+)
 from adapter_stilts.study_schema import Study
+from adapter_stilts.tasks.catalog import all_tasks, find_task
 
 State = Literal["done", "to do", "not needed"]
 
 
 @dataclass(frozen=True)
 class Node:
-    """One run: `name` is what `train` will call it, `over` the names of the runs underneath, `cells` the cells of the
-    grid that it answers (none: an intermediate, which is not scored)."""
+    """One run: `name` is what `train` will call it, `over` the names of the runs whose weights it reads (those
+    underneath, then the one that trained its head of masked language modelling, if any), `cells` the cells of the grid
+    that it answers (none: not scored)."""
 
     name: str
     training: Training
@@ -144,8 +155,14 @@ class _Maker:
         method, settings = training.method, dict(training.settings)
         if method in BOTTLENECK_NAMES:
             method, settings = "bottleneck", {"adapter": method, **settings}
+        tasks = tasks_of(training.task)
+        amount = (training.limit, training.match_tokens)
+        request = (tasks, method, training.composition, len(over), settings, self.backbone, *amount, training.control)
+        _, recipe = self._known(check_request, *request)
+        masked_lm = find_task(recipe.mlm_task) if recipe.mlm_share else None
+        heads = self._masked_lm_heads(masked_lm, training, cell)
         job = make_job(
-            tasks_of(training.task),
+            tasks,
             intermediates=[self._stand_in(own) for own in over],
             compose=training.composition,
             method=method,
@@ -153,19 +170,30 @@ class _Maker:
             seed=training.seed,
             limit=training.limit,
             match_tokens=training.match_tokens,
+            languages=training.languages,
             control=training.control,  # type: ignore[arg-type]
             settings=settings,
+            masked_lm_head=self._stand_in(heads[0]) if heads else None,
+            masked_lm_task=masked_lm,
             precision=self.precision,
             mirror=self.mirror,
             remembered=self._known,
         )
-        if job.recipe.mlm_share:
-            raise UsageError(
-                "mlm_share: found a share, accepted in a study: 0 (train such runs with `adapter-stilts train`)"
-            )
         name = job.name
-        self.made.setdefault(name, (training, over, job))
+        self.made.setdefault(name, (training, (*over, *heads), job))
         return name
+
+    def _masked_lm_heads(self, masked_lm: Task | None, training: Training, cell: Cell) -> tuple[str, ...]:
+        """The run that trains a head on the text of masked language modelling, as `train` asks for it; none where there
+        is no such text, or the checkpoint has a head."""
+        if masked_lm is None:
+            return ()
+        if self._known(has_masked_lm_head, self.backbone):
+            return ()
+        languages = self._known(present_languages, masked_lm, self.mirror)
+        name = masked_lm.name if masked_lm in all_tasks() else str(masked_lm.path)
+        amount = (training.seed, training.limit, training.match_tokens)
+        return (self.name(Training(name, "head", "none", (), None, *amount, (), languages), cell),)
 
     def _stand_in(self, name: str) -> Run:
         """What `make_job` asks of a run underneath, before there is one."""
@@ -270,18 +298,30 @@ def runs_of(plan: Plan) -> Iterator[StudyRun]:
         yield StudyRun(cell, node.name, run, evaluation)
 
 
+def titles_of(plan: Plan) -> dict[str, str]:
+    """What each run trains, in a reader's words: two intermediates of one task are told apart."""
+    known = {
+        intermediate_of(plan.study, cell, label): intermediate_title(one)
+        for node in plan.nodes.values()
+        for cell in node.cells
+        for label, one in zip(cell.over, cell.intermediates, strict=True)
+    }
+    return {name: known.get(node.training, node.job.title) for name, node in plan.nodes.items()}
+
+
 def as_dot(plan: Plan) -> str:
     """The graph in Graphviz' language, what is done filled."""
     lines = ["digraph study {", "  rankdir=LR;", "  node [shape=box, fontname=Helvetica];"]
-    now = states(plan)
+    now, titles = states(plan), titles_of(plan)
     for name, node in plan.nodes.items():
         style = ' style=filled fillcolor="gray85"' if now[name] == "done" else ""
-        lines.append(f'  "{name}" [label="{_dot_label(node)}"{style}];')
+        lines.append(f'  "{name}" [label="{_dot_label(node, titles[name])}"{style}];')
         lines += [f'  "{own}" -> "{name}";' for own in node.over]
     return "\n".join([*lines, "}"])
 
 
-def _dot_label(node: Node) -> str:
+def _dot_label(node: Node, title: str) -> str:
     job: Any = node.job
-    about = " ".join(own for own in (job.method, job.composition, job.control or "") if own)
-    return f"{job.title}\\n{about}\\nseed {job.seed}"
+    how = node.cells[0].how if node.cells else job.composition
+    about = " ".join(own for own in (job.method, how, job.control or "") if own)
+    return f"{title}\\n{about}\\nseed {job.seed}"

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from adapter_stilts import backbone_names
 from adapter_stilts.errors import Complaint, ConfigError, UsageError
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS
-from adapter_stilts.paths import is_file, user_path
+from adapter_stilts.paths import is_file, shipped_configs, user_path
 from adapter_stilts.schema import Recipe, override, setting_text
 from adapter_stilts.strict_yaml import Complaints, complaint, line_of, load_yaml
-from adapter_stilts.studies.grid import GROUPED, expand, override_uses, selects_cell, tasks_of
-from adapter_stilts.study_schema import Study
+from adapter_stilts.studies.grid import (
+    GROUPED,
+    arrangement_uses,
+    expand,
+    intermediate_uses,
+    override_uses,
+    selects_cell,
+    tasks_of,
+)
+from adapter_stilts.study_schema import Arrangement, Intermediate, Study
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.yaml_complaints import Location, did_you_mean, dotted
 
@@ -40,9 +48,7 @@ def find_study(name_or_path: str | Path, targets: Sequence[str] = ()) -> Study:
 
 def shipped_studies() -> list[Path]:
     """Files of the shipped studies."""
-    package = Path(__file__).resolve().parents[1]
-    folders = (package / "task_configs", package.parent / "task_configs")
-    return sorted((next((own for own in folders if own.is_dir()), package) / "studies").glob("*.yaml"))
+    return sorted((shipped_configs() / "studies").glob("*.yaml"))
 
 
 def read_study(path: Path, targets: Sequence[str] = ()) -> Study:
@@ -93,8 +99,16 @@ def _with_includes(path: Path, above: tuple[Path, ...], known: dict[Path, _Value
 
 def _resolved(path: Path, key: str, value: Any) -> Any:
     """A value with the paths of task YAML in it made absolute: they are relative to the file they stand in."""
-    if key in ("targets", "intermediates"):
+    if key == "targets":
         return tuple(_task_path(path, name) for name in value)
+    if key == "intermediates":
+        return tuple(_intermediate(path, one) for one in value)
+    if key == "compositions":
+        entries = (
+            entry if isinstance(entry, str) else entry.model_copy(update={"set": _fields(path, entry.set)})
+            for entry in value
+        )
+        return tuple(entries)
     if key == "groups":
         return {group: tuple(_task_path(path, name) for name in names) for group, names in value.items()}
     if key in ("exclude", "overrides"):
@@ -102,11 +116,25 @@ def _resolved(path: Path, key: str, value: Any) -> Any:
     return value
 
 
+def _intermediate(path: Path, one: Intermediate | str) -> Intermediate | str:
+    if isinstance(one, str):
+        return _task_path(path, one)
+    return one.model_copy(update={"task": _task_path(path, one.task), "set": _fields(path, one.set)})
+
+
+def _fields(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a recipe, of which one may name a task's YAML."""
+    text = fields.get("mlm_task")
+    return {**fields, "mlm_task": _own_path(path, text)} if isinstance(text, str) else fields
+
+
 def _selector(path: Path, selector: Any) -> Any:
-    update = {}
+    update: dict[str, Any] = {}
     for key in ("target", "intermediate"):
         if names := getattr(selector, key):
             update[key] = tuple(_task_path(path, name) for name in names)
+    if fields := getattr(selector, "set", None):
+        update["set"] = _fields(path, fields)
     return selector.model_copy(update=update)
 
 
@@ -128,9 +156,10 @@ def _check(study: Study) -> None:
     complaints.gather(_check_backbone, study)
     for key in GRIDS:
         complaints.gather(_check_once, study, key)
-    for key in ("targets", "intermediates"):
-        for number, name in enumerate(getattr(study, key)):
-            complaints.gather(_check_task, study, (key, number), name)
+    for number, name in enumerate(study.targets):
+        complaints.gather(_check_task, study, ("targets", number), name)
+    for number, one in enumerate(study.intermediates):
+        _check_intermediate(study, ("intermediates", number), one, complaints)
     for group, names in study.groups.items():
         for number in range(len(names)):
             complaints.gather(_check_member, study, group, number)
@@ -139,12 +168,28 @@ def _check(study: Study) -> None:
         _check_selector(study, ("exclude", number), own, complaints)
     for number, setting in enumerate(study.overrides):
         _check_selector(study, ("overrides", number), setting, complaints)
-        for field, value in setting.set.items():
-            complaints.gather(_check_setting, study, ("overrides", number, "set", field), value)
+        _check_settings(study, ("overrides", number), setting.set, complaints)
     complaints.refuse()
     # What follows asks for the study's cells.
     _check_uses(study, complaints)
     complaints.refuse()
+
+
+def _check_intermediate(study: Study, location: Location, one: Intermediate | str, complaints: Complaints) -> None:
+    """A bare task, or a mapping with a task that exists in its languages, and fields that a recipe has."""
+    if isinstance(one, str):
+        complaints.gather(_check_task, study, location, one)
+        return
+    if complaints.gather(_check_task, study, (*location, "task"), one.task):
+        for number, code in enumerate(one.languages or ()):
+            complaints.gather(_check_language, study, (*location, "languages", number), one.task, code)
+    _check_settings(study, location, one.set, complaints)
+
+
+def _check_language(study: Study, location: Location, task: str, code: str) -> None:
+    for each in tasks_of(task):
+        if code not in each.data.languages:
+            _refuse_key(study, location, repr(code), f"of {each.name}: {', '.join(each.data.languages)}")
 
 
 def _check_targets(study: Study) -> None:
@@ -159,7 +204,7 @@ def _check_backbone(study: Study) -> None:
 
 
 def _check_once(study: Study, key: str) -> None:
-    values = getattr(study, key)
+    values = [getattr(value, "label", value) for value in getattr(study, key)]
     for number, value in enumerate(values):
         if value in values[:number]:
             _refuse_key(study, (key, number), f"{value!r} twice", "each value once")
@@ -184,9 +229,9 @@ def _check_task(study: Study, location: Location, name: str) -> None:
 def _check_member(study: Study, group: str, number: int) -> None:
     names = study.groups[group]
     name = names[number]
-    if name not in study.intermediates:
-        accepted = ", ".join(study.intermediates) or "none: `intermediates` is empty"
-        hint = did_you_mean(name, (Path(own).name for own in study.intermediates))
+    if name not in study.by_label:
+        accepted = ", ".join(study.by_label) or "none: `intermediates` is empty"
+        hint = did_you_mean(name, (Path(label).name for label in study.by_label))
         _refuse_key(study, ("groups", group, number), f"{name!r}{hint}", f"intermediates: {accepted}")
     if name in names[:number]:
         _refuse_key(study, ("groups", group, number), f"{name!r} twice", "each intermediate once")
@@ -195,16 +240,19 @@ def _check_member(study: Study, group: str, number: int) -> None:
 def _check_compositions(study: Study, complaints: Complaints) -> None:
     """Each composition and each method has a use; a grid axis without one is a mistake."""
     rules = {own: COMPOSITIONS["bottleneck" if own in BOTTLENECK_NAMES else own] for own in study.methods}  # type: ignore[index]
-    for number, composition in enumerate(study.compositions):
-        complaints.gather(_check_composition, study, rules, number, composition)
+    entries = list(study.arrangements.values())
+    names = [entry.composition for entry in entries]
+    for number, entry in enumerate(entries):
+        complaints.gather(_check_composition, study, rules, number, entry.composition)
+        _check_settings(study, ("compositions", number), entry.set, complaints)
     for number, method in enumerate(study.methods):
-        if not set(rules[method]) & set(study.compositions):
-            accepted = f"a method with one of {', '.join(study.compositions)}"
+        if not set(rules[method]) & set(names):
+            accepted = f"a method with one of {', '.join(names)}"
             complaints.gather(_refuse_key, study, ("methods", number), method, accepted)
-    if study.groups and not any(own in GROUPED for own in study.compositions):
+    if study.groups and not any(own in GROUPED for own in names):
         accepted = f"groups with a composition of several: {', '.join(GROUPED)}"
         complaints.gather(_refuse_key, study, ("groups",), "groups", accepted)
-    if any(own != "none" for own in study.controls) and study.compositions == ("none",):
+    if any(own != "none" for own in study.controls) and set(names) == {"none"}:
         accepted = "none (there is no intermediate to change)"
         complaints.gather(_refuse_key, study, ("controls",), ", ".join(study.controls), accepted)
 
@@ -219,12 +267,13 @@ def _check_composition(study: Study, rules: dict[Any, Any], number: int, composi
 
 def _check_selector(study: Study, location: Location, selector: Any, complaints: Complaints) -> None:
     """What a selector names is in the grid."""
+    entries = study.arrangements
     axes = {
         "target": study.targets,
-        "intermediate": study.intermediates,
+        "intermediate": tuple(study.by_label),
         "group": tuple(study.groups) or ("all",),
         "method": study.methods,
-        "composition": study.compositions,
+        "composition": tuple(dict.fromkeys((*(entry.composition for entry in entries.values()), *entries))),
         "control": study.controls,
         "layers": study.layers,
         "seed": study.seeds,
@@ -235,6 +284,11 @@ def _check_selector(study: Study, location: Location, selector: Any, complaints:
                 found = f"{value!r}{did_you_mean(str(value), (Path(str(own)).name for own in accepted))}"
                 of_this = f"of this study: {', '.join(map(str, accepted)) or 'none'}"
                 complaints.gather(_refuse_key, study, (*location, key), found, of_this)
+
+
+def _check_settings(study: Study, location: Location, fields: Mapping[str, Any], complaints: Complaints) -> None:
+    for field, value in fields.items():
+        complaints.gather(_check_setting, study, (*location, "set", field), value)
 
 
 def _check_setting(study: Study, location: Location, value: Any) -> None:
@@ -257,10 +311,18 @@ def _check_uses(study: Study, complaints: Complaints) -> None:
     if not left:
         complaints.gather(_refuse_key, study, ("exclude",), "exclusions of every cell", "fewer")
         return
-    for number, setting in enumerate(study.overrides):
-        if not override_uses(study, setting, left):
-            found, accepted = "settings that no run of the study uses", "ones that decide something"
-            complaints.gather(_refuse_key, study, ("overrides", number), found, accepted)
+    useless: list[Location] = [
+        ("overrides", number) for number, each in enumerate(study.overrides) if not override_uses(study, each, left)
+    ]
+    for number, one in enumerate(study.intermediates):
+        if isinstance(one, Intermediate) and one.set and not intermediate_uses(one, left):
+            useless.append(("intermediates", number))
+    for number, entry in enumerate(study.compositions):
+        if isinstance(entry, Arrangement) and entry.set and not arrangement_uses(entry, left):
+            useless.append(("compositions", number))
+    for location in useless:
+        found, accepted = "settings that no run of the study uses", "ones that decide something"
+        complaints.gather(_refuse_key, study, location, found, accepted)
 
 
 def _refuse_key(study: Study, location: Location, found: str, accepted: str) -> NoReturn:

@@ -55,8 +55,8 @@ class Site:
 
 @dataclass(frozen=True)
 class Order:
-    """A run that a worker is to do: its name, the runs underneath, and the task that it is scored on, as the study
-    names it (None: not scored)."""
+    """A run that a worker is to do: its name, the runs whose weights it reads (those underneath first, as in its
+    training), and the task that it is scored on, as the study names it (None: not scored)."""
 
     name: str
     training: Training
@@ -140,13 +140,14 @@ def _train(order: Order, site: Site, store: RunStore, backbone: Backbone) -> Run
     own = order.training
     run = train(
         tasks_of(own.task),
-        over=[_underneath(store, name) for name in order.over],
+        over=[_underneath(store, name) for name in order.over[: len(own.over)]],
         compose=own.composition,
         method=own.method,
         backbone=backbone,
         seed=own.seed,
         limit=own.limit,
         match_tokens=own.match_tokens,
+        languages=own.languages,
         control=own.control,  # type: ignore[arg-type]
         settings=dict(own.settings),
         runs=store,

@@ -7,15 +7,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
-from adapter_stilts import backbone_names
 from adapter_stilts.arguments import listed
 from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.languages import language
-from adapter_stilts.paths import is_file, user_path
+from adapter_stilts.paths import is_file, shipped_configs, user_path
 from adapter_stilts.schema import ColumnName, LanguageSource, Task
 from adapter_stilts.strict_yaml import Complaints, complaint, load_yaml
 from adapter_stilts.tasks.conllu import CONLLU_COLUMNS, misc_key
 from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.recipe_files import check_backbone_key, recipe_path, with_stored_recipes
+from adapter_stilts.trust import is_language_code
 from adapter_stilts.yaml_complaints import Location, did_you_mean
 
 __all__ = ["Named", "Task", "all_tasks", "find_task", "find_tasks"]
@@ -45,8 +46,7 @@ def find_task(name_or_path: str | Path) -> Task:
     if not is_file(path):
         raise UsageError(f"{path}: found no such file, accepted a task's YAML file")
     path = path.resolve()
-    status = path.stat()
-    return _load(path, status.st_mtime_ns, status.st_size)
+    return _load(path, _state(path), _state(recipe_path(path)))
 
 
 def find_tasks(task: Named | Sequence[Named]) -> list[Task]:
@@ -76,43 +76,43 @@ def all_tasks() -> list[Task]:
 
 
 def _shipped_files() -> Iterator[Path]:
-    package = Path(__file__).resolve().parents[1]
-    folder = next(
-        (base for base in (package / "task_configs", package.parent / "task_configs") if base.is_dir()), package
-    )
     for role in ("intermediate", "target"):
-        yield from sorted((folder / role).glob("*.yaml"))
+        yield from sorted((shipped_configs() / role).glob("*.yaml"))
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """What changes when a file does; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=256)
-def _load(path: Path, modified: int, size: int) -> Task:
+def _load(path: Path, state: tuple[int, int] | None, recipes: tuple[int, int] | None) -> Task:
+    """The checked task of a file, with the recipes of its recipe file; `state` and `recipes` are those of the two."""
     task = load_yaml(path, Task)
     task._path = path
     complaints = Complaints()
     for check in (_check_metrics, _check_splits, _check_labels):
         complaints.gather(check, task)
-    for method, recipes in task.recipes.items():
-        for key in recipes:
-            complaints.gather(_check_backbone, task, ("recipes", method, key), key)
+    for method, backbones in task.recipes.items():
+        for key in backbones:
+            complaints.gather(check_backbone_key, path, ("recipes", method, key), key)
     known = [complaints.gather(_check_code, task, code) for code in task.data.languages]
     if all(known):
         complaints.gather(_check_train_language, task)
     for code, source in task.data.languages.items():
         _check_language(task, code, source, complaints)
     complaints.refuse()
-    return task
+    return with_stored_recipes(task) if recipes is not None else task
 
 
 def _check_train_language(task: Task) -> None:
     if task.train_language not in task.data.languages:
         codes = ", ".join(task.data.languages)
         _refuse(task, ("train_language",), task.train_language, f"one of data.languages ({codes})")
-
-
-def _check_backbone(task: Task, at: Location, key: str) -> None:
-    default = backbone_names.DEFAULT_KEY
-    if key != default and not backbone_names.is_backbone_name(key):
-        _refuse(task, at, f"{key!r}{backbone_names.hint(key, default)}", f"{default}, {backbone_names.ACCEPTED}")
 
 
 def _check_metrics(task: Task) -> None:
@@ -166,6 +166,8 @@ def _check_language(task: Task, code: str, source: LanguageSource, complaints: C
 def _check_code(task: Task, code: str) -> None:
     # Results are told by language, family and script; text without answers has none, and may be in any language.
     if not find_kind(task.kind).has_answers:
+        if not is_language_code(code):
+            _refuse(task, ("data", "languages", code), repr(code), "the code of a language, such as en")
         return
     try:
         language(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,8 +21,10 @@ from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, load_backb
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, METHODS, check_recipe
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
+from adapter_stilts.recipe_schema import Search, StoredTrial
 from adapter_stilts.runs.store import RunStore
 from adapter_stilts.schema import Recipe, Task, override
+from adapter_stilts.strict_yaml import parse_value
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.recipes import recipe_for
 from adapter_stilts.threads import thread_count
@@ -46,8 +49,10 @@ class Space:
     low: float = 0.0
     high: float = 0.0
 
-    def __str__(self) -> str:
-        return f"{self.key} {', '.join(self.choices) if self.choices else f'{self.low:.2g} to {self.high:.2g}'}"
+    @property
+    def text(self) -> str:
+        """The values as a reader is told of them."""
+        return ", ".join(self.choices) if self.choices else f"{self.low:.2g} to {self.high:.2g}"
 
     def spread(self, place: int, places: int) -> str | float:
         """Value number `place` of so many that lie evenly over the space."""
@@ -90,17 +95,24 @@ class Trial:
         """Whether a seed kept its loss finite."""
         return any(own.run for own in self.attempts)
 
+    @property
+    def stored(self) -> StoredTrial:
+        """What a recipe file keeps of the trial."""
+        values = {key: parse_value(text) for key, text in self.settings.items()}
+        return StoredTrial(set=values, development=tuple(round(attempt.development, 3) for attempt in self.attempts))
+
 
 @dataclass(frozen=True)
 class Tuned:
-    """A recipe and the trials that it is the best of; `recipe.tuning` says how it was found. A task's YAML has it under
-    `method` and `backbone`."""
+    """A recipe and the trials that it is the best of; `search` says how it was found, and `recipe.tuning` says it in a
+    sentence. A recipe file has it under `method` and `backbone`."""
 
     task: str
     method: str
     backbone: str
     recipe: Recipe
     trials: tuple[Trial, ...]
+    search: Search
 
     @property
     def best(self) -> Trial:
@@ -172,8 +184,18 @@ def tune(
     if not any(trial.finite for trial in done):
         raise StiltsError(f"{task.name}: found no finite loss in {trials} trials; search lower learning rates")
     best = _best(done)
-    how = _how(task, recipe, spaces, done, best, limit, match_tokens)
-    return Tuned(task.name, method, base.id, override(recipe, {**best.settings, "tuning": how}), tuple(done))
+    how = Search(
+        over={space.key: space.text for space in spaces},
+        examples=None if match_tokens else limit,
+        pieces=match_tokens,
+        epochs=recipe.epochs,
+        seeds=tuple(seeds),
+        metric=task.selection_metric,
+        trials=tuple(trial.stored for trial in done),
+        date=datetime.date.today().isoformat(),
+    )
+    chosen = override(recipe, {**best.settings, "tuning": how.text})
+    return Tuned(task.name, method, base.id, chosen, tuple(done), how)
 
 
 def _search(
@@ -273,24 +295,3 @@ def _as_search(keys: Iterable[str]) -> Iterator[None]:
 
 def _best(trials: Sequence[Trial]) -> Trial:
     return max((trial for trial in trials if trial.finite), key=lambda trial: trial.development)
-
-
-def _how(
-    task: Task,
-    recipe: Recipe,
-    spaces: Sequence[Space],
-    done: Sequence[Trial],
-    best: Trial,
-    limit: int | None,
-    match_tokens: int | None,
-) -> str:
-    """What a reader of the recipe must know of where it comes from."""
-    examples: Any = "all" if limit is None else limit
-    amount = f"{match_tokens} English pieces" if match_tokens else f"{examples} English examples"
-    seeds, scores = [own.seed for own in best.attempts], [own.development for own in best.attempts]
-    several = len(seeds) > 1
-    return (
-        f"best of {len(done)} trials over {'; '.join(map(str, spaces))} ({amount}, {recipe.epochs} epochs, "
-        f"seed{'s' if several else ''} {', '.join(map(str, seeds))}: development {task.selection_metric} "
-        f"{best.development:.1f}{f', {min(scores):.1f} to {max(scores):.1f}' if several else ''})"
-    )

@@ -16,8 +16,10 @@ from support.training import GERMAN, Place, draw_sentences, english_task, write_
 from adapter_stilts.cli import training
 from adapter_stilts.engine.device import TRAINING_PRECISIONS
 from adapter_stilts.errors import UsageError
+from adapter_stilts.recipe_schema import RecipeFile, Search
 from adapter_stilts.runs.record import Control, Record
 from adapter_stilts.schema import Recipe, Task
+from adapter_stilts.strict_yaml import load_yaml
 from adapter_stilts.tasks import catalog
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training.api import train
@@ -179,7 +181,7 @@ def test_tune_writes_a_recipe_that_train_uses(place: Place) -> None:
     spaces = ["--search", "learning_rate=1e-3:1e-1", "--search", "reduction=2,8", "--set", "epochs=1"]
     arguments = tune_arguments(place, "tuned", "--method", "houlsby", *spaces)
     printed = json.loads(succeeded(*arguments, "--json"))
-    assert list(printed) == ["task", "method", "backbone", "recipe", "trials", "best", "file", "command"]
+    assert list(printed) == ["task", "method", "backbone", "recipe", "trials", "best", "file", "recipes", "command"]
     assert (printed["task"], printed["method"], printed["backbone"]) == ("tuned", "bottleneck", backbone)
     # The ends of both spaces.
     assert [trial["settings"] for trial in printed["trials"]] == [
@@ -197,10 +199,18 @@ def test_tune_writes_a_recipe_that_train_uses(place: Place) -> None:
     assert written[backbone].model_copy(update={"tuning": None}) == best.recipe
     assert (written[backbone].adapter, written[backbone].epochs) == ("houlsby", 1)
     assert f"seed 0: development accuracy {best.development:.1f}" in (written[backbone].tuning or "")
-    text = task.path.read_text(encoding="utf-8")
-    assert [line for line in text.splitlines() if "houlsby" not in line] == [
-        line for line in before.splitlines() if not line.startswith("  bottleneck:")
+    assert task.path.read_text(encoding="utf-8") == before
+    stored = load_yaml(task.path.with_name("tuned.recipes.yaml"), RecipeFile).recipes["bottleneck"][backbone]
+    assert isinstance(stored.tuning, Search)
+    assert [(trial.set, trial.development) for trial in stored.tuning.trials] == [
+        ({"learning_rate": 0.001, "reduction": 2}, (round(records[0].development, 3),)),
+        ({"learning_rate": 0.1, "reduction": 8}, (round(records[1].development, 3),)),
     ]
+    # What repeats the search names no folder of this machine.
+    assert stored.tuning.command == (
+        "adapter-stilts tune tuned --method houlsby --backbone tiny --trials 2 --search learning_rate=1e-3:1e-1 "
+        "--search reduction=2,8 --set epochs=1"
+    )
 
     # The command that is printed trains the best trial's run, now with weights.
     assert not place.store.find(best.name).has_weights
@@ -230,10 +240,12 @@ def test_tune_prints_its_trials_and_goes_on_where_it_stopped(place: Place) -> No
     assert first.stdout.splitlines()[3:] == [
         "",
         f"tuning: {tuning}",
-        f"recipe: {task.path}, recipes: ia3: {backbone}",
+        f"recipe: {task.path.with_name('printed.recipes.yaml')}, recipes: ia3: {backbone}",
         f"use: adapter-stilts train {task.path} --method ia3 --backbone {backbone}",
     ]
-    task.path.write_text(before, encoding="utf-8")  # else the search would be around the recipe just found
+    assert task.path.read_text(encoding="utf-8") == before
+    # Else the search would be around the recipe just found.
+    task.path.with_name("printed.recipes.yaml").unlink()
     again = command(*arguments)
     assert again.stderr.count("done before") == 2
     assert again.stdout.splitlines()[:3] == first.stdout.splitlines()[:3]
@@ -268,7 +280,8 @@ def test_recipes_of_a_shipped_task_gather_in_a_copy(
     accepted = "accepted a new YAML file, or one of the same task shipped"
     assert failed(2, *arguments) == f"--out: found in shipped.yaml a task of another version, {accepted}"
     blocked = "shipped.yaml/new.yaml"
-    assert failed(2, *arguments, "--out", blocked).startswith(f"--out: {blocked} cannot be written (")
+    told = failed(2, *arguments, "--out", blocked)
+    assert told == f"--out: found {tmp_path}/shipped.yaml, which is no folder, accepted a folder to write to"
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_training(place: Place, tmp_path: Path) -> None:
@@ -287,9 +300,13 @@ def test_a_file_that_cannot_be_written_is_refused_before_training(place: Place, 
         options = ["--out", out, "--runs", tmp_path / "runs"]
         assert failed(2, *tune_arguments(place, "refused", *options)).startswith(message)
     beside = task.path.with_name("copy.yaml")
-    beside.write_text(before.replace("  bottleneck:", "  bottleneck: &a").replace("  full:", "  lora: *a\n  full:"))
+    backbone = place.folder / "tiny"
+    beside.write_text(before.replace("bottleneck: {", f"bottleneck: {{{backbone}: {{epochs: 3}}, ", 1))
     message = failed(2, *tune_arguments(place, "refused", "--out", beside, "--runs", tmp_path / "runs"))
-    assert message.startswith(f"{beside}:15: recipes.bottleneck.{place.folder / 'tiny'}: found an anchor (&)")
+    assert message == (
+        f"{beside}:15: recipes.bottleneck.{backbone}: found a recipe, accepted none where `tune` writes one "
+        f"({task.path.parent}/copy.recipes.yaml): remove it here first"
+    )
     assert not (tmp_path / "runs").exists()
     assert list(tmp_path.iterdir()) == []
     assert (task.path.read_text(encoding="utf-8"), len(list(task.path.parent.iterdir()))) == (before, 5)
@@ -327,7 +344,7 @@ def test_trials_that_diverge_count_as_nothing(place: Place) -> None:
     lost, found = printed["trials"]
     assert (lost["development"], lost["attempts"][0]["run"], found["development"] > 0) == (0.0, "", True)
     assert (printed["best"], printed["recipe"]["learning_rate"]) == (found, 1e-2)
-    task.path.write_text(before, encoding="utf-8")
+    recipes = task.path.with_name("diverging.recipes.yaml").read_bytes()
     result = command(*tune_arguments(place, "diverging", "--search", "learning_rate=1e29,1e30"))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1] == (
@@ -335,3 +352,4 @@ def test_trials_that_diverge_count_as_nothing(place: Place) -> None:
     )
     assert "Traceback" not in result.stderr
     assert task.path.read_text(encoding="utf-8") == before
+    assert task.path.with_name("diverging.recipes.yaml").read_bytes() == recipes

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.model.masked_lm_head import MaskedLMHead, has_masked_lm_head, pretrained_head
+from adapter_stilts.model.backbone import has_masked_lm_head, load_backbone
+from adapter_stilts.model.masked_lm_head import MaskedLMHead, pretrained_head
 from adapter_stilts.model.pretrained import load_model
 
 CANDIDATES = np.array([4, 17, 18, 250, 498])

@@ -88,8 +88,6 @@ def test_what_cannot_be_trained_is_refused_with_its_cell(place: Place) -> None:
         plan_of(place, SMALL + "layers: ['7']\n")
     found = f"{place.folder / 'small.yaml'}: tags bottleneck none, layers 7, seed 0: --set layers: found 7, accepted"
     assert str(error.value).startswith(found)
-    with pytest.raises(UsageError, match="mlm_share: found a share, accepted in a study: 0"):
-        plan_of(place, SMALL + "overrides: [{set: {mlm_share: 0.5}}]\n")
 
 
 def test_states_and_runs_of_a_study(place: Place) -> None:

@@ -133,7 +133,8 @@ def test_include_fills_what_is_not_given_and_its_mistakes_are_named_there(place:
 
 def test_unknown_study_names_the_shipped_ones() -> None:
     with pytest.raises(
-        UsageError, match=r"study 'quik': found no such study \(did you mean 'quick'\?\), accepted quick"
+        UsageError,
+        match=r"study 'quik': found no such study \(did you mean 'quick'\?\), accepted compositions, .* quick, ",
     ):
         find_study("quik")
 

@@ -220,3 +220,34 @@ def test_a_name_that_no_file_system_takes_is_no_task() -> None:
     for name in ("x" * 5000, "a\0b", "a\0b.yaml"):
         with pytest.raises(UsageError, match=r"found no such"):
             find_task(name)
+
+
+def test_texts_without_labels_may_be_in_any_language_that_a_code_names(tmp_path: Path) -> None:
+    (tmp_path / "text.tsv").write_text("words\nSaluton\n", encoding="utf-8")
+    text = """\
+name: text
+version: 1
+kind: masked_lm
+role: intermediate
+knowledge: none
+granularity: token
+description: texts
+licence: none
+citation: none
+metrics: [accuracy]
+selection_metric: accuracy
+data:
+  format: tsv
+  columns: {text: words}
+  languages:
+    en: {train: text.tsv}
+    CODE: {train: text.tsv}
+"""
+    path = tmp_path / "text.yaml"
+    path.write_text(text.replace("CODE", "eo"), encoding="utf-8")
+    assert list(find_task(str(path)).data.languages) == ["en", "eo"]
+    path.write_text(text.replace("CODE", "'esper anto'"), encoding="utf-8")
+    with pytest.raises(UsageError) as refused:
+        find_task(str(path))
+    accepted = "accepted the code of a language, such as en"
+    assert str(refused.value) == f"{path}:17: data.languages.esper anto: found 'esper anto', {accepted}"

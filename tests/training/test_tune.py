@@ -85,7 +85,7 @@ def test_default_space_is_as_wide_for_every_method(place: Place) -> None:
     """From an eighth of the present learning rate to four times it, spread evenly on a logarithmic scale."""
     (space,) = search_spaces(None, Recipe(learning_rate=8e-4))
     assert (space.key, space.choices, space.low, space.high) == ("learning_rate", (), 1e-4, 32e-4)
-    assert str(space) == "learning_rate 0.0001 to 0.0032"
+    assert space.text == "0.0001 to 0.0032"
     for method, rate in (("bottleneck", 1e-2), ("full", 1e-3)):
         found = tuned(place, method=method, trials=3, settings={"epochs": "1"})
         tried = [float(trial.settings["learning_rate"]) for trial in found.trials]

@@ -1,0 +1,265 @@
+"""Studies whose intermediates and compositions are more than names: several tasks together, translated data, masked
+language modelling mixed in, settings of their own."""
+
+from pathlib import Path
+
+import pytest
+from support.studies import make_study_place, plan_of, write_study
+from support.training import GERMAN, Place, draw_sentences, write_conllu, write_task
+
+from adapter_stilts.analysis.frame import load_study
+from adapter_stilts.errors import UsageError
+from adapter_stilts.report.content import make_report
+from adapter_stilts.studies import execute as executing
+from adapter_stilts.studies.execute import execute
+from adapter_stilts.studies.grid import expand, training_of
+from adapter_stilts.studies.plan import as_dot, runs_of, states, titles_of
+from adapter_stilts.studies.reading import find_study, read_study
+
+TEXT = """\
+name: text
+version: 1
+kind: masked_lm
+role: intermediate
+knowledge: none
+granularity: token
+description: texts
+licence: none
+citation: none
+metrics: [accuracy]
+selection_metric: accuracy
+development_share: 0.5
+recipes: {head: {default: {epochs: 1, batch_examples: 2}}}
+data:
+  format: tsv
+  columns: {text: words}
+  languages:
+    en: {train: train.tsv}
+    eo: {train: train.tsv}
+"""
+STUDY = """\
+targets: [tags/tags.yaml]
+intermediates:
+  - other/other.yaml
+  - third/third.yaml
+  - {name: both, task: other/other.yaml+third/third.yaml, match_tokens: 40}
+  - {name: with_mlm, task: third/third.yaml, set: {mlm_share: 0.5, mlm_task: text/text.yaml}}
+  - {name: slow, task: other/other.yaml, set: {learning_rate: 0.001, rank: 4}}
+  - {task: two/two.yaml, languages: [de]}
+groups:
+  pair: [other/other.yaml, with_mlm]
+compositions:
+  - none
+  - {name: longer, composition: none, set: {epochs: 3}}
+  - stack
+  - fuse
+  - {composition: fuse, set: {fusion: full}}
+limit: 12
+"""
+GERMAN_TASK = (
+    "{en: {train: en-train.conllu, validation: en-dev.conllu}, de: {train: de-train.conllu, validation: en-dev.conllu}}"
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(executing, "POLL", 0.05)
+    place = make_study_place(tmp_path, monkeypatch)
+    for split, count in (("en-train", 14), ("en-dev", 6), ("de-train", 14)):
+        write_conllu(tmp_path / "two" / f"{split}.conllu", draw_sentences(GERMAN, count, count, shift=1))
+    write_task(tmp_path / "two", "two", languages=GERMAN_TASK)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train.tsv").write_text("words\n" + "the dog of the house\nund der Hund\n" * 6)
+    (tmp_path / "text" / "text.yaml").write_text(TEXT)
+    return place
+
+
+LABELS = [
+    "tags bottleneck none, seed 0",
+    "tags bottleneck longer, seed 0",
+    "tags bottleneck stack over other, seed 0",
+    "tags bottleneck stack over third, seed 0",
+    "tags bottleneck stack over both, seed 0",
+    "tags bottleneck stack over with_mlm, seed 0",
+    "tags bottleneck stack over slow, seed 0",
+    "tags bottleneck stack over two (in de), seed 0",
+    "tags bottleneck fuse over pair, seed 0",
+    "tags bottleneck fuse (fusion=full) over pair, seed 0",
+]
+
+
+def test_cells_have_labels_and_trainings_of_their_own(place: Place) -> None:
+    study = read_study(write_study(place, STUDY))
+    cells = list(expand(study))
+    assert [cell.label for cell in cells] == LABELS
+    trainings = {cell.label.removesuffix(", seed 0"): training_of(study, cell) for cell in cells}
+    assert len(set(trainings.values())) == len(cells)
+    assert trainings["tags bottleneck longer"].settings == (("epochs", "3"),)
+    (both,) = trainings["tags bottleneck stack over both"].over
+    assert both.task == f"{place.folder}/other/other.yaml+{place.folder}/third/third.yaml"
+    assert (both.limit, both.match_tokens, both.settings, both.languages) == (None, 40, (), None)
+    (mixed,) = trainings["tags bottleneck stack over with_mlm"].over
+    assert dict(mixed.settings) == {"mlm_share": "0.5", "mlm_task": f"{place.folder}/text/text.yaml"}
+    (slow,) = trainings["tags bottleneck stack over slow"].over
+    # The rank of a LoRA decides nothing here.
+    assert (slow.limit, slow.settings) == (12, (("learning_rate", "0.001"),))
+    (german,) = trainings["tags bottleneck stack over two (in de)"].over
+    assert (german.task, german.languages) == (f"{place.folder}/two/two.yaml", ("de",))
+    fused = trainings["tags bottleneck fuse (fusion=full) over pair"]
+    assert (fused.composition, fused.settings) == ("fuse", (("fusion", "full"),))
+    assert fused.over == trainings["tags bottleneck fuse over pair"].over
+
+
+def test_selectors_know_intermediates_and_compositions_by_their_names(place: Place) -> None:
+    text = STUDY + (
+        "exclude:\n"
+        "  - {intermediate: [slow, 'two/two.yaml (in de)'], composition: stack}\n"
+        "  - {composition: 'fuse (fusion=full)'}\n"
+        "overrides:\n"
+        "  - {intermediate: [with_mlm, third/third.yaml], set: {epochs: 1, mlm_share: 0.25}}\n"
+        "  - {composition: longer, set: {epochs: 9, clip: 0.5}}\n"
+        "  - {composition: fuse, set: {fusion_rank: 2}}\n"
+    )
+    text = text.replace("task: two/two.yaml,", f"task: {place.folder}/two/two.yaml,").replace(
+        "'two/", f"'{place.folder}/two/"
+    )
+    study = read_study(write_study(place, text))
+    cells = {cell.label: cell for cell in expand(study)}
+    assert list(cells) == [label for label in LABELS if not any(own in label for own in ("slow", "in de", "=full"))]
+    trainings = {label: training_of(study, cell) for label, cell in cells.items()}
+    # What an entry sets itself goes before an override.
+    assert dict(trainings["tags bottleneck longer, seed 0"].settings) == {"epochs": "3", "clip": "0.5"}
+    (mixed,) = trainings["tags bottleneck stack over with_mlm, seed 0"].over
+    assert {**dict(mixed.settings), "mlm_task": ""} == {"epochs": "1", "mlm_share": "0.5", "mlm_task": ""}
+    (plain,) = trainings["tags bottleneck stack over third, seed 0"].over
+    assert dict(plain.settings) == {"epochs": "1", "mlm_share": "0.25"}
+    assert dict(trainings["tags bottleneck fuse over pair, seed 0"].settings) == {"fusion_rank": "2"}
+    text = text.replace("  - {composition: 'fuse (fusion=full)'}\n", "  - {composition: fuse}\n").replace(
+        "  - {composition: fuse, set: {fusion_rank: 2}}\n", ""
+    )
+    assert not any("fuse" in cell.label for cell in expand(read_study(write_study(place, text))))
+
+
+def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(place: Place) -> None:
+    plan = plan_of(place, STUDY)
+    titles = titles_of(plan)
+    below = {titles[name]: name for name, node in plan.nodes.items() if not node.cells}
+    assert sorted(below) == ["both", "other", "slow", "text", "third", "two (in de)", "with_mlm"]
+    assert len(plan.nodes) == len(LABELS) + len(below)
+    head = plan.nodes[below["text"]]
+    assert (head.job.method, head.job.languages) == ("head", ("en", "eo"))
+    assert plan.nodes[below["with_mlm"]].over == (head.name,)
+    assert plan.nodes[below["with_mlm"]].job.intermediates == ()
+    dot = as_dot(plan)
+    assert f'"{head.name}" -> "{below["with_mlm"]}";' in dot
+    assert 'label="two (in de)\\nbottleneck none\\nseed 0"' in dot
+    assert 'label="tags\\nbottleneck fuse (fusion=full)\\nseed 0"' in dot
+
+    result = execute(plan, 0)
+    assert (result.failed, sorted(result.done)) == ({}, sorted(plan.nodes))
+    assert set(states(plan).values()) == {"done"}
+    # The same requests by `train` find these runs; a head is trained first where the checkpoint has none.
+    settings = {"mlm_share": 0.5, "mlm_task": str(place.folder / "text" / "text.yaml")}
+    others = [
+        place.train(str(place.folder / "third" / "third.yaml"), settings=settings, limit=12),
+        place.train(str(place.folder / "two" / "two.yaml"), languages="de", limit=12),
+    ]
+    assert [run.name for run in others] == [below["with_mlm"], below["two (in de)"]]
+    assert set(place.store.names()) == set(plan.nodes)
+    assert [run.record.variant for run in others] == [f"mlm_task={settings['mlm_task']}, 0.5 MLM", "in de"]
+
+    report = make_report(plan.study, list(runs_of(plan)), plan.store, resamples=0)
+    (table,) = report.tables
+    variant = f"third (mlm_task={settings['mlm_task']}, 0.5 MLM)"
+    assert sorted(row.label for row in table.rows) == [
+        f"bottleneck fuse over other + {variant} (full fusion)",
+        f"bottleneck fuse over other + {variant} (light fusion)",
+        "bottleneck none",
+        "bottleneck none (epochs=3)",
+        "bottleneck stack over other",
+        "bottleneck stack over other (learning_rate=0.001)",
+        "bottleneck stack over other+third (40 tokens)",
+        "bottleneck stack over third",
+        f"bottleneck stack over {variant}",
+        "bottleneck stack over two (in de)",
+    ]
+    assert sorted(own.task for own in report.below) == [
+        "both",
+        "other",
+        "slow",
+        "third",
+        "two (in de)",
+        "with_mlm",
+    ]
+    frame = load_study(plan.study.path, runs=place.store.folder, backbone=str(place.folder / "tiny"), device="cpu")
+    assert set(frame[frame.composition == "stack"].intermediate) == set(below) - {"text"}
+
+
+def test_a_backbone_with_a_head_needs_no_run_for_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapter_stilts.studies.plan.has_masked_lm_head", lambda backbone: True)
+    plan = plan_of(place, STUDY)
+    assert len(plan.nodes) == len(LABELS) + 6
+    mixed = next(node for node in plan.nodes.values() if node.job.masked_lm is not None)
+    assert (mixed.over, mixed.job.identity["masked_lm"]["head"]) == ((), "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("languages: [de]", "languages: [de, xx]", ":8: intermediates[5].languages[1]: found 'xx', accepted of two: "),
+        (
+            "languages: [de]",
+            "langages: [de]",
+            ":8: intermediates[5].langages: found an unknown key (did you mean ",
+        ),
+        ("name: slow, task", "task", ":7: intermediates[4].set.rang: found an unknown key (did you mean 'rank'?)"),
+        (
+            "slow, task: other/other.yaml",
+            "slow, task: oter",
+            ":7: intermediates[4].task: task 'oter': found no such task",
+        ),
+        ("name: slow", "name: both", ":7: intermediates[4]: found 'both' twice, accepted each value once"),
+        (
+            "learning_rate: 0.001, ",
+            "",
+            ":7: intermediates[4]: found settings that no run of the study uses, accepted ",
+        ),
+        ("fusion: full", "reduction: -1", ":16: compositions[4].set.reduction: found -1, accepted greater than"),
+        ("fusion: full", "merge: svd", ":16: compositions[4]: found settings that no run of the study uses"),
+        (
+            "composition: fuse,",
+            "composition: fusion,",
+            ":16: compositions[4].composition: found 'fusion' (did you mean 'fuse'?), ",
+        ),
+        (
+            "other.yaml, with_mlm",
+            "other.yaml, with_ml",
+            ":10: groups.pair[1]: found 'with_ml' (did you mean ",
+        ),
+    ],
+)
+def test_what_is_wrong_in_an_entry_is_said_with_its_line(place: Place, old: str, new: str, message: str) -> None:
+    text = STUDY.replace(old, new)
+    if "rang" in message:
+        text = STUDY.replace("rank: 4", "rang: 4")
+    path = write_study(place, text)
+    with pytest.raises(UsageError) as refused:
+        read_study(path)
+    assert any(line.startswith(f"{path}{message}") for line in str(refused.value).split("\n")), str(refused.value)
+
+
+def test_the_grid_of_compositions_has_every_row_once() -> None:
+    """By hand: bottleneck none, 6 stacked, light and full fusion, 3 continued, merge, 2 controls; full 1 + 6; lora,
+    dora and ia3 2 each; two targets, two seeds."""
+    study = find_study("compositions")
+    cells = list(expand(study))
+    assert len(cells) == len({cell.label for cell in cells}) == ((1 + 6 + 2 + 3 + 1 + 2) + 7 + 3 * 2) * 2 * 2
+    trainings = {cell.label: training_of(study, cell) for cell in cells}
+    lora = trainings["udpos lora stack over ud_deprel, seed 1"]
+    assert dict(lora.settings) == {"batch_tokens": "2048", "epochs": "3", "development_examples": "500"}
+    assert dict(lora.over[0].settings) == {"development_examples": "500"}
+    full = trainings["wikiann full continue over three_tasks, seed 0"]
+    assert dict(full.settings)["learning_rate"] == "0.00015"
+    assert (full.over[0].task, full.over[0].match_tokens) == ("ud_deprel+pmb_semtag+snli_devtest", 16666)
+    small = find_study("compositions_small")
+    assert [cell.label for cell in expand(small)] == [cell.label for cell in cells if cell.seed == 0]
