@@ -1,4 +1,4 @@
-"""From a study to its cells, and from a cell to the trainings that it needs."""
+"""From a study to its cells, and from a cell to the request that it needs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS, unused_fields
 from adapter_stilts.schema import Task, setting_text
 from adapter_stilts.study_schema import ALL_LAYERS, DEFAULT_GROUP, Exclusion, Override, Study
@@ -41,21 +43,6 @@ class Cell:
         control = f" ({self.control})" if self.control else ""
         layers = "" if self.layers == ALL_LAYERS else f", layers {self.layers}"
         return f"{title_of(self.target)} {self.method} {self.composition}{over}{control}{layers}, seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class Training:
-    """One call of `train`: what decides the run but for the backbone; `settings` are (field, text) of the recipe."""
-
-    task: str
-    method: str
-    composition: str
-    over: tuple[Training, ...]
-    control: str | None
-    seed: int
-    limit: int | None
-    match_tokens: int | None
-    settings: tuple[tuple[str, str], ...]
 
 
 @lru_cache(maxsize=1024)
@@ -130,40 +117,40 @@ def selects_cell(own: Exclusion, cell: Cell) -> bool:
 # --- what a cell trains ---------------------------------------------------------------------------------------------
 
 
-def training_of(study: Study, cell: Cell) -> Training:
-    """The training of a cell's target, over those of its intermediates."""
-    return Training(
-        cell.target,
-        cell.method,
-        cell.composition,
-        tuple(intermediate_of(study, cell, own) for own in cell.over),
-        None,
-        cell.seed,
-        study.limit,
-        None,
-        _settings(study, cell.method, cell.composition, cell.layers, target=cell.target),
+def request_of(study: Study, cell: Cell, backbone: Backbone, precision: str) -> Request:
+    """The request for a cell's target, over those for its intermediates."""
+    return Request(
+        tasks=tasks_of(cell.target),
+        backbone=backbone,
+        precision=precision,
+        over=tuple(_intermediate_of(study, cell, name, backbone, precision) for name in cell.over),
+        compose=cell.composition,
+        method=cell.method,
+        seed=cell.seed,
+        limit=study.limit,
+        settings=_settings(study, cell.method, cell.composition, cell.layers, target=cell.target),
     )
 
 
-def intermediate_of(study: Study, cell: Cell, intermediate: str) -> Training:
-    """The training of one of a cell's intermediates: the same for every cell with its method, layers and seed."""
-    seed = cell.seed if study.intermediate_seeds == "own" else study.intermediate_seeds
-    return Training(
-        intermediate,
-        cell.method,
-        "none",
-        (),
-        cell.control,
-        seed,
-        None if study.match_tokens else study.limit,
-        study.match_tokens,
-        _settings(study, cell.method, "none", cell.layers, intermediate=intermediate),
+def _intermediate_of(study: Study, cell: Cell, intermediate: str, backbone: Backbone, precision: str) -> Request:
+    """The request for one of a cell's intermediates: the same for every cell with its method, layers and seed."""
+    return Request(
+        tasks=tasks_of(intermediate),
+        backbone=backbone,
+        precision=precision,
+        method=cell.method,
+        seed=cell.seed if study.intermediate_seeds == "own" else study.intermediate_seeds,
+        limit=None if study.match_tokens else study.limit,
+        match_tokens=study.match_tokens,
+        control=cell.control,  # type: ignore[arg-type]
+        settings=_settings(study, cell.method, "none", cell.layers, intermediate=intermediate),
     )
 
 
 def _settings(
     study: Study, method: str, composition: str, layers: str, target: str | None = None, intermediate: str | None = None
-) -> tuple[tuple[str, str], ...]:
+) -> dict[str, str]:
+    """Fields of the recipe that a training of a target, or of an intermediate, sets."""
     chosen: dict[str, str] = {}
     if study.development_examples is not None:
         chosen["development_examples"] = str(study.development_examples)
@@ -173,7 +160,7 @@ def _settings(
         if _selects_training(own, method, composition, target, intermediate):
             used = {key for key in own.set if key not in _unused(target or intermediate or "", method, composition)}
             chosen |= {key: setting_text(value) for key, value in own.set.items() if key in used}
-    return tuple(sorted(chosen.items()))
+    return dict(sorted(chosen.items()))
 
 
 def _selects_training(

@@ -12,17 +12,16 @@ from adapter_stilts.engine.device import default_device, default_precision
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.scored_task import check_languages, evaluation_name, language_identities
 from adapter_stilts.evaluation.scores import SCORES
-from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.job import Intermediate, Job
 from adapter_stilts.jobs.remembered import Remembered
-from adapter_stilts.jobs.request import make_job
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.jobs.resolve import check_request, resolve
 from adapter_stilts.model.backbone import Backbone, find_backbone
-from adapter_stilts.model.composition import BOTTLENECK_NAMES
 from adapter_stilts.paths import mirror_dir
-from adapter_stilts.runs.manifest import stored_backbone
-from adapter_stilts.runs.record import RECORD, Record, StoredPart, StoredTask, read_record
+from adapter_stilts.runs.record import RECORD, read_record
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
 from adapter_stilts.runs.tidy import tidy
-from adapter_stilts.studies.grid import Cell, Training, expand, tasks_of, training_of
+from adapter_stilts.studies.grid import Cell, expand, request_of, tasks_of
 from adapter_stilts.study_schema import Study
 
 State = Literal["done", "to do", "not needed"]
@@ -34,7 +33,7 @@ class Node:
     grid that it answers (none: an intermediate, which is not scored)."""
 
     name: str
-    training: Training
+    request: Request
     over: tuple[str, ...]
     cells: tuple[Cell, ...]
     job: Job = field(repr=False, compare=False)
@@ -93,15 +92,16 @@ def make_plan(
     device = device or default_device()
     store = store if isinstance(store, RunStore) else RunStore(store)
     tidy(store)
-    maker = _Maker(study, store, base, mirror, default_precision(device))
+    precision, maker = default_precision(device), _Maker(study, mirror)
     cells: dict[str, list[Cell]] = {}
     for cell in expand(study):
-        cells.setdefault(maker.name(training_of(study, cell), cell), []).append(cell)
-    order = TopologicalSorter({name: over for name, (_, over, _) in maker.made.items()}).static_order()
+        cells.setdefault(maker.name(request_of(study, cell, base, precision), cell), []).append(cell)
+    made = maker.made
+    over = {name: tuple(below.name for below in job.intermediates) for name, (_, job) in made.items()}
     nodes = {}
-    for name in order:
-        training, over, job = maker.made[name]
-        nodes[name] = Node(name, training, over, tuple(cells.get(name, ())), job)
+    for name in TopologicalSorter(over).static_order():
+        request, job = made[name]
+        nodes[name] = Node(name, request, over[name], tuple(cells.get(name, ())), job)
         _refuse_two_targets(study, nodes[name])
     evaluations = {target: _test_identities(study, target, mirror) for target in study.targets}
     return Plan(study, nodes, store, base, mirror, device, evaluations)
@@ -119,74 +119,41 @@ def _refuse_two_targets(study: Study, node: Node) -> None:
 
 
 class _Maker:
-    """Makes the jobs of trainings, each once, over stand-ins for the runs that do not exist yet."""
+    """Resolves requests, each once, over jobs that have yet to run."""
 
-    def __init__(self, study: Study, store: RunStore, backbone: Backbone, mirror: Path | None, precision: str) -> None:
-        self.study, self.store, self.backbone, self.mirror, self.precision = study, store, backbone, mirror, precision
-        self.made: dict[str, tuple[Training, tuple[str, ...], Job]] = {}
-        self._names: dict[Training, str] = {}
-        self._runs: dict[str, Run] = {}
+    def __init__(self, study: Study, mirror: Path | None) -> None:
+        self.study, self.mirror = study, mirror
+        self.made: dict[str, tuple[Request, Job]] = {}
+        self._names: dict[Request, str] = {}
+        self._intermediates: dict[str, Intermediate] = {}
         self._known = Remembered()
 
-    def name(self, training: Training, cell: Cell) -> str:
-        """The name of a training's run. Raises UsageError, naming the cell, where it cannot be trained so."""
-        found = self._names.get(training)
-        if found is None:
-            try:
-                found = self._make(training, cell)
-            except UsageError as error:
-                raise UsageError(f"{self.study.path}: {cell.label}: {error}") from None
-            self._names[training] = found
-        return found
+    def name(self, request: Request, cell: Cell) -> str:
+        """The name of a request's run. Raises UsageError, naming the cell, where it cannot be trained so."""
+        try:
+            return self._name(request)
+        except UsageError as error:
+            raise UsageError(f"{self.study.path}: {cell.label}: {error}") from None
 
-    def _make(self, training: Training, cell: Cell) -> str:
-        over = tuple(self.name(own, cell) for own in training.over)
-        method, settings = training.method, dict(training.settings)
-        if method in BOTTLENECK_NAMES:
-            method, settings = "bottleneck", {"adapter": method, **settings}
-        job = make_job(
-            tasks_of(training.task),
-            intermediates=[self._stand_in(own) for own in over],
-            compose=training.composition,
-            method=method,
-            backbone=self.backbone,
-            seed=training.seed,
-            limit=training.limit,
-            match_tokens=training.match_tokens,
-            control=training.control,  # type: ignore[arg-type]
-            settings=settings,
-            precision=self.precision,
-            mirror=self.mirror,
-            remembered=self._known,
-        )
-        if job.recipe.mlm_share:
-            raise UsageError(
-                "mlm_share: found a share, accepted in a study: 0 (train such runs with `adapter-stilts train`)"
-            )
-        name = job.name
-        self.made.setdefault(name, (training, over, job))
-        return name
+    def _name(self, request: Request) -> str:
+        if request not in self._names:
+            _, recipe = check_request(request.normalised(), self._known)
+            if recipe.mlm_share:
+                raise UsageError(
+                    "mlm_share: found a share, accepted in a study: 0 (train such runs with `adapter-stilts train`)"
+                )
+            job = resolve(request, self.mirror, self._intermediate, self._known)
+            self._names[request] = name = job.name
+            self.made.setdefault(name, (request, job))
+        return self._names[request]
 
-    def _stand_in(self, name: str) -> Run:
-        """What `make_job` asks of a run underneath, before there is one."""
-        if name not in self._runs:
-            _, _, job = self.made[name]
-            parts = [] if job.method in ("full", "head") else [f"adapter {job.adapter}"]
-            record = Record.model_construct(
-                name=name,
-                identity=dict(job.identity),
-                task=StoredTask.model_construct(name=job.title),
-                method=job.method,
-                composition=job.composition,
-                control=job.control,
-                over=(),
-                backbone=stored_backbone(self.backbone),
-                recipe=job.recipe,
-                parts=tuple(StoredPart(name=own, trains=True, tensors=0, parameters=0) for own in parts),
-                scores={},
-            )
-            self._runs[name] = Run(self.store.folder / name, record)
-        return self._runs[name]
+    def _intermediate(self, request: Request) -> Intermediate:
+        """What a job over the request's run must know of it."""
+        name = self._name(request)
+        if name not in self._intermediates:
+            _, job = self.made[name]
+            self._intermediates[name] = Intermediate.of_job(job)
+        return self._intermediates[name]
 
 
 def _test_identities(study: Study, target: str, mirror: Path | None) -> dict[str, str]:

@@ -29,7 +29,7 @@ from adapter_stilts.studies.estimate import Estimate, duration
 from adapter_stilts.studies.execute import Interrupted, Result, execute
 from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
-from adapter_stilts.studies.work import Order, Outcome, is_full_disk
+from adapter_stilts.studies.work import Outcome, is_full_disk
 from adapter_stilts.training.execution import Execution
 
 FULL = """\
@@ -131,7 +131,7 @@ def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
     plan = plan_of(place)
     other = name_of(plan, "other")
     elsewhere = RunStore(place.folder / "elsewhere")
-    run = place.train(plan.nodes[other].training.task)
+    run = place.train(plan.nodes[other].request.tasks)
     place.store.folder.rename(elsewhere.folder)
     claimed, leave = threading.Event(), threading.Event()
 
@@ -261,7 +261,7 @@ def test_a_worker_that_is_killed_fails_its_run_alone(place: Place) -> None:
     plan = plan_of(place)
     name = name_of(plan, "other")
     node = plan.nodes[name]
-    order = Order(name, node.training, node.over, node.target)
+    order = executing._order(node)
     pool = Processes(executing._site(plan, 1, 1, Execution()), 1)
     try:
         pool.give(order)
