@@ -49,19 +49,39 @@ _NOT_TUNED = ("tuning", "development_examples")
 # Fields that make a row of their own in a table where they are set: what is trained, not how fast.
 _VARIANT = (*USED_BY_METHOD, *_MIXING, *_MASKED_LM)
 
+# What a request underneath is to the job that stands on it.
+Below = Callable[[Request], Intermediate]
+
+
+def masked_lm_of(request: Request, recipe: Recipe, mirror: Path | None, below: Below) -> MaskedLM | None:
+    """The masked language modelling that a recipe mixes in; a backbone whose checkpoint has no head for it gets one
+    that is trained first, on as much text."""
+    if not recipe.mlm_share:
+        return None
+    # It reads weights, for which it needs PyTorch; most requests need neither.
+    from adapter_stilts.model.masked_lm_head import pretrained_head
+
+    task = find_task(recipe.mlm_task)
+    languages = present_languages(task, mirror)
+    if pretrained_head(request.backbone) is not None:
+        return MaskedLM(task, languages, None)
+    alone = replace(request, over=(), compose=None, settings={}, control=None)
+    return MaskedLM(task, languages, below(replace(alone, tasks=(task,), method="head", languages=languages)))
+
 
 def resolve(
     request: Request,
     mirror: Path | None,
-    below: Callable[[Request], Intermediate] | None = None,
+    below: Below | None = None,
     remembered: Remembered | None = None,
+    masked_lm: Callable[[Request, Recipe, Path | None, Below], MaskedLM | None] = masked_lm_of,
 ) -> Job:
     """Check a request and resolve it, with what it stands on; trains nothing, loads no weights and no rows.
 
-    `below` gives the intermediate that a request underneath stands for (None: a job that is yet to run); `remembered`
-    serves whoever resolves thousands. Data come from the Hub, or from the folder `mirror`. Raises UsageError for a
-    composition that is not possible, a recipe field that does not exist or decides nothing, an intermediate of another
-    backbone, method or shape.
+    `below` gives the intermediate that a request underneath stands for (None: a job that is yet to run), `masked_lm`
+    the masked language modelling that a recipe mixes in; `remembered` serves whoever resolves thousands. Data come from
+    the Hub, or from the folder `mirror`. Raises UsageError for a composition that is not possible, a recipe field that
+    does not exist or decides nothing, an intermediate of another backbone, method or shape.
     """
     request, known = request.normalised(), remembered or Remembered()
     composition, recipe = check_request(request, known)
@@ -83,7 +103,7 @@ def resolve(
         match_tokens=request.match_tokens,
         languages=request.languages,
         control=request.control,
-        masked_lm=_masked_lm(request, recipe, mirror, below),
+        masked_lm=masked_lm(request, recipe, mirror, below),
         variant=_variant(request, recipe, composition),
         precision=request.precision,
         mirror=mirror,
@@ -214,24 +234,6 @@ def _task_identity(task: Task, languages: Sequence[str], mirror: Path | None) ->
         "word_piece": task.word_piece,
         "selection_metric": task.selection_metric,
     }
-
-
-def _masked_lm(
-    request: Request, recipe: Recipe, mirror: Path | None, below: Callable[[Request], Intermediate]
-) -> MaskedLM | None:
-    """The masked language modelling that a recipe mixes in; a backbone whose checkpoint has no head for it gets one
-    that is trained first, on as much text."""
-    if not recipe.mlm_share:
-        return None
-    # It reads weights, for which it needs PyTorch; most requests need neither.
-    from adapter_stilts.model.masked_lm_head import pretrained_head
-
-    task = find_task(recipe.mlm_task)
-    languages = present_languages(task, mirror)
-    if pretrained_head(request.backbone) is not None:
-        return MaskedLM(task, languages, None)
-    alone = replace(request, over=(), compose=None, settings={}, control=None)
-    return MaskedLM(task, languages, below(replace(alone, tasks=(task,), method="head", languages=languages)))
 
 
 def _masked_lm_identity(masked_lm: MaskedLM, mirror: Path | None) -> dict[str, Any]:

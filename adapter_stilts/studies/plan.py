@@ -15,12 +15,13 @@ from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.jobs.job import Intermediate, Job
 from adapter_stilts.jobs.remembered import Remembered
 from adapter_stilts.jobs.request import Request
-from adapter_stilts.jobs.resolve import check_request, resolve
+from adapter_stilts.jobs.resolve import resolve
 from adapter_stilts.model.backbone import Backbone, find_backbone
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.runs.record import RECORD, read_record
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
 from adapter_stilts.runs.tidy import tidy
+from adapter_stilts.schema import Recipe
 from adapter_stilts.studies.grid import Cell, expand, request_of, tasks_of
 from adapter_stilts.study_schema import Study
 
@@ -136,16 +137,12 @@ class _Maker:
             raise UsageError(f"{self.study.path}: {cell.label}: {error}") from None
 
     def _name(self, request: Request) -> str:
-        if request not in self._names:
-            _, recipe = check_request(request.normalised(), self._known)
-            if recipe.mlm_share:
-                raise UsageError(
-                    "mlm_share: found a share, accepted in a study: 0 (train such runs with `adapter-stilts train`)"
-                )
-            job = resolve(request, self.mirror, self._intermediate, self._known)
+        name = self._names.get(request)
+        if name is None:
+            job = resolve(request, self.mirror, self._intermediate, self._known, _no_masked_lm)
             self._names[request] = name = job.name
             self.made.setdefault(name, (request, job))
-        return self._names[request]
+        return name
 
     def _intermediate(self, request: Request) -> Intermediate:
         """What a job over the request's run must know of it."""
@@ -154,6 +151,13 @@ class _Maker:
             _, job = self.made[name]
             self._intermediates[name] = Intermediate.of_job(job)
         return self._intermediates[name]
+
+
+def _no_masked_lm(request: Request, recipe: Recipe, *_: Any) -> None:
+    if recipe.mlm_share:
+        raise UsageError(
+            "mlm_share: found a share, accepted in a study: 0 (train such runs with `adapter-stilts train`)"
+        )
 
 
 def _test_identities(study: Study, target: str, mirror: Path | None) -> dict[str, str]:

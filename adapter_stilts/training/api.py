@@ -132,9 +132,9 @@ def _run(job: Job, environment: Environment) -> Run:
         run = _train(job, environment)
     else:
         # Its weights may have been dropped underneath: they are not trained again for a target that is done.
-        for intermediate in job.below:
-            if isinstance(intermediate.source, Job) and store.get(intermediate.name) is not None:
-                _run_underneath(job, intermediate, environment, weights=False)
+        for below in job.below:
+            if isinstance(below.source, Job) and store.get(below.name) is not None:
+                _run_underneath(job, below, environment, weights=False)
         say(f"{run.name}: done before, in {run.folder}")
         _say_leaks(run.name, run.record.leaks)
     run = asked_with(run, job.tasks)
@@ -157,30 +157,30 @@ def _train(job: Job, environment: Environment) -> Run:
 
 def _over_finished_runs(job: Job, environment: Environment) -> Job:
     """The job once all that lies underneath is trained; its data are looked at again, which may have taken hours."""
-    if all(isinstance(intermediate.source, Run) for intermediate in job.below):
+    if all(isinstance(below.source, Run) for below in job.below):
         return job
-    runs = {own.name: own for own in job.below}
-    finished = {name: _finished(job, own, environment) for name, own in runs.items()}
+    by_name = {below.name: below for below in job.below}
+    finished = {name: _finished(job, below, environment) for name, below in by_name.items()}
     masked_lm = job.masked_lm
     if masked_lm is not None and masked_lm.head is not None:
         masked_lm = replace(masked_lm, head=finished[masked_lm.head.name])
-    intermediates = tuple(finished[own.name] for own in job.intermediates)
+    intermediates = tuple(finished[below.name] for below in job.intermediates)
     return identified(replace(job, intermediates=intermediates, masked_lm=masked_lm))
 
 
-def _finished(job: Job, intermediate: Intermediate, environment: Environment) -> Intermediate:
-    if isinstance(intermediate.source, Run):
-        return intermediate
-    return Intermediate.of_run(_run_underneath(job, intermediate, environment, weights=True))
+def _finished(job: Job, below: Intermediate, environment: Environment) -> Intermediate:
+    if isinstance(below.source, Run):
+        return below
+    return Intermediate.of_run(_run_underneath(job, below, environment, weights=True))
 
 
-def _run_underneath(job: Job, intermediate: Intermediate, environment: Environment, weights: bool) -> Run:
-    """The run of an intermediate of the job that is asked for as a job."""
-    assert isinstance(intermediate.source, Job)
-    if job.masked_lm is not None and intermediate is job.masked_lm.head:
+def _run_underneath(job: Job, below: Intermediate, environment: Environment, weights: bool) -> Run:
+    """The run of a job that lies underneath another."""
+    assert isinstance(below.source, Job)
+    if job.masked_lm is not None and below is job.masked_lm.head:
         task = job.masked_lm.task.name
         say(f"{job.backbone.id}: has no head for masked language modelling; it gets one trained on {task}")
-    return _run(intermediate.source, environment.for_intermediate(weights))
+    return _run(below.source, environment.for_intermediate(weights))
 
 
 def _needing(intermediates: Sequence[Intermediate], store: RunStore) -> AbstractContextManager[Any]:

@@ -62,7 +62,7 @@ licence: none
 citation: none
 metrics: [accuracy]
 selection_metric: accuracy
-data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv}}}
+data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv, validation: train.tsv}}}
 """
 
 
