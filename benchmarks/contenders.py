@@ -15,7 +15,8 @@ from transformers import Trainer
 from adapter_stilts.engine.predicting import INFERENCE_TOKENS, SCORING_PRECISION
 from adapter_stilts.errors import UsageError
 from adapter_stilts.jobs.job import Job
-from adapter_stilts.jobs.request import make_job
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.jobs.resolve import resolve
 from adapter_stilts.jobs.training_data import TrainingData
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.runs.store import Run
@@ -105,17 +106,17 @@ def job_of(
 ) -> Job:
     """The job of a variant; one of prediction has that of `none`."""
     shape = SHAPES.get(name, SHAPES["none"])
-    return make_job(
-        [task],
-        intermediates=runs[: shape.intermediates],
+    request = Request(
+        tasks=(task,),
+        backbone=base,
+        precision=precision,
+        over=tuple(runs[: shape.intermediates]),
         compose=shape.compose,
         method=shape.method,
-        backbone=base,
         seed=SEED,
         settings={"epochs": "1", "accumulate": "1", **size.settings, **dict(shape.settings)},
-        precision=precision,
-        mirror=mirror,
     )
+    return resolve(request, mirror)
 
 
 def training_contenders(

@@ -23,6 +23,7 @@ from typing import Any
 from adapter_stilts.evaluation.scored_task import evaluation_name
 from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.files import atomic_write_text
+from adapter_stilts.jobs.job import Intermediate
 from adapter_stilts.jobs.training_data import TrainingData, load_training_data
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs.record import Cost, read_record, write_record
@@ -72,8 +73,8 @@ def make_up(plan: Plan, node: Node, data: TrainingData) -> None:
     """A finished run without weights, over runs that are there, scored where it is a target."""
     folder = plan.store.folder / node.name
     (folder / EVALUATIONS).mkdir(parents=True)
-    below = [plan.store.folder / name for name in node.over]
-    job = replace(node.job, intermediates=tuple(Run(own, read_record(own)) for own in below))
+    below = [Run(plan.store.folder / name, read_record(plan.store.folder / name)) for name in node.over]
+    job = replace(node.job, intermediates=tuple(map(Intermediate.of_run, below)))
     record = record_of(job, data, Fitted(selected_epoch=1, development=50.0), COST, plan.device)
     if node.cells:
         study, identities = plan.study, plan.evaluations[node.cells[0].target]

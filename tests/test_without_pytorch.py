@@ -72,6 +72,7 @@ def test_the_list_of_libraries_is_not_always_empty() -> None:
         "studies.grid",
         "studies.plan",
         "jobs.request",
+        "jobs.resolve",
     ],
 )
 def test_modules(module: str) -> None:

@@ -28,7 +28,7 @@ def build_model(job: Job, data: TrainingData, device: torch.device | str = "cpu"
     The seed decides the fresh weights: a task's adapter, head and fusion start alike under every composition. Raises
     StiltsError for an intermediate whose files are damaged.
     """
-    for run in job.intermediates:
+    for run in job.runs:
         checked_bundle(run)
     arrangement = job.arrangement
     model = load_model(job.backbone)
@@ -39,7 +39,7 @@ def build_model(job: Job, data: TrainingData, device: torch.device | str = "cpu"
     with quiet_adapters():
         _load_underneath(job, model)
         if job.method == "full":
-            for run in job.intermediates:
+            for run in job.runs:
                 load_encoder(model, bundle_of(run))
         elif arrangement.adapters:
             _add_adapters(job, model)
@@ -61,9 +61,9 @@ def _seed(job: Job, what: str) -> None:
 def _load_underneath(job: Job, model: Any) -> None:
     """Load the intermediates' adapters; merge or bake them where the composition says so."""
     placed = job.underneath
-    for run, adapter, name in placed:
+    for intermediate, adapter, name in placed:
         continued = job.adapter if job.composition == "continue" else name
-        load_adapter(model, bundle_of(run) / adapter, job.method, continued)
+        load_adapter(model, bundle_of(intermediate.run) / adapter, job.method, continued)
     names, recipe = [name for _, _, name in placed], job.recipe
     weights = recipe.merge_weights and tuple(own / sum(recipe.merge_weights) for own in recipe.merge_weights)
     if job.composition == "bake":

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.arrangement import Arrangement, arrange
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import Composition, Method
-from adapter_stilts.runs.manifest import read_manifest
+from adapter_stilts.runs.manifest import StoredBackbone, read_manifest, stored_backbone
 from adapter_stilts.runs.record import Control
-from adapter_stilts.runs.store import Run, bundle_of, content_hash
+from adapter_stilts.runs.store import Run, content_hash
 from adapter_stilts.schema import Recipe, Task
 from adapter_stilts.tasks.kinds import MIXED_IN
 
@@ -26,27 +27,95 @@ _LONGEST_TITLE = 60
 
 @dataclass(frozen=True)
 class MixedIn:
-    """Masked language modelling that is mixed in: its text, the languages that are there, and where its head comes
-    from (a `head` run; None: the checkpoint's own)."""
+    """A task that is mixed in: the languages that are there, and where its head comes from (a `head` run; None: the
+    checkpoint's own)."""
 
     task: Task
     languages: tuple[str, ...]
-    head_run: Run | None
+    head: Intermediate | None
+
+    @property
+    def head_run(self) -> Run | None:
+        """The finished run of the head. Raises StiltsError where it has yet to be trained."""
+        return None if self.head is None else self.head.run
+
+
+@dataclass(frozen=True)
+class Intermediate:
+    """What a job must know of a run underneath: a finished one, or a job that has yet to run.
+
+    `identity_hash` stands for it in the identity of what stands on it; `title` is the names of its tasks; `adapters`
+    are those of its bundle, in order.
+    """
+
+    name: str
+    identity_hash: str
+    title: str
+    method: Method
+    composition: Composition
+    backbone: StoredBackbone
+    recipe: Recipe
+    adapters: tuple[str, ...]
+    source: Run | Job = field(repr=False, compare=False)
+
+    @classmethod
+    def of_run(cls, run: Run) -> Intermediate:
+        """A finished run. Raises StiltsError where its bundle's manifest is damaged."""
+        record = run.record
+        if run.has_weights:
+            adapters = read_manifest(run.bundle).adapters
+        else:  # nothing can be built on it: their number alone is asked for
+            parts = (part.name.partition(" ") for part in record.parts)
+            adapters = tuple(name for kind, _, name in parts if kind == "adapter")
+        return cls(
+            record.name,
+            content_hash(record.identity),
+            record.task.name,
+            record.method,
+            record.composition,
+            record.backbone,
+            record.recipe,
+            adapters,
+            run,
+        )
+
+    @classmethod
+    def of_job(cls, job: Job) -> Intermediate:
+        """A job that is yet to run, as its run will be."""
+        return cls(
+            job.name,
+            content_hash(job.identity),
+            job.title,
+            job.method,
+            job.composition,
+            stored_backbone(job.backbone),
+            job.recipe,
+            job.arrangement.adapters,
+            job,
+        )
+
+    @property
+    def run(self) -> Run:
+        """The finished run. Raises StiltsError where it has yet to be trained."""
+        if isinstance(self.source, Run):
+            return self.source
+        raise StiltsError(f"{self.name}: has yet to be trained")
 
 
 @dataclass(frozen=True)
 class Job:
     """One training run, resolved.
 
-    `tasks` are trained together, with one adapter and a head each; `intermediates` are finished runs; `limit` is the
-    number of training examples of each task, `match_tokens` the number of pieces; `languages` those of the training
-    data (None: each task's own); `variant` what sets the run apart from others of its method and composition.
+    `tasks` are trained together, with one adapter and a head each; `intermediates` lie underneath, and are finished
+    once this job runs; `limit` is the number of training examples of each task, `match_tokens` the number of pieces;
+    `languages` those of the training data (None: each task's own); `variant` what sets the run apart from others of its
+    method and composition.
     """
 
     tasks: tuple[Task, ...]
     method: Method
     composition: Composition
-    intermediates: tuple[Run, ...]
+    intermediates: tuple[Intermediate, ...]
     backbone: Backbone
     recipe: Recipe
     seed: int
@@ -73,7 +142,7 @@ class Job:
     @property
     def name(self) -> str:
         """Readable parts, then the hash of the identity, which alone decides."""
-        over = "".join(f"-over-{run.record.task.name}" for run in self.intermediates)
+        over = "".join(f"-over-{intermediate.title}" for intermediate in self.intermediates)
         control = f"-{self.control}" if self.control else ""
         parts = f"{self.title[:_LONGEST_TITLE]}-{self.method}-{self.composition}{control}{over[:_LONGEST_TITLE]}"
         return f"{parts}-s{self.seed}-{content_hash(self.identity)}"
@@ -84,8 +153,19 @@ class Job:
         return adapter_name(self.title)
 
     @property
-    def underneath(self) -> list[tuple[Run, str, str]]:
-        """(run, adapter in its bundle, name in this model) of every adapter that is loaded, in order.
+    def below(self) -> tuple[Intermediate, ...]:
+        """The intermediates, and the run of the head of masked language modelling where that is trained first."""
+        head = self.mixed_in.head if self.mixed_in is not None else None
+        return self.intermediates if head is None else (*self.intermediates, head)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The finished runs of the intermediates. Raises StiltsError for one that has yet to be trained."""
+        return tuple(intermediate.run for intermediate in self.intermediates)
+
+    @property
+    def underneath(self) -> list[tuple[Intermediate, str, str]]:
+        """(intermediate, adapter in its bundle, name in this model) of every adapter that is loaded, in order.
 
         A run that is itself a stack brings all its adapters. Names are made unique: a task may stand on itself.
         """
@@ -93,13 +173,13 @@ class Job:
             return []
         taken = {self.adapter, MERGED, NULL}
         placed = []
-        for run in self.intermediates:
-            for adapter in read_manifest(bundle_of(run)).adapters:
+        for intermediate in self.intermediates:
+            for adapter in intermediate.adapters:
                 name, number = adapter, 2
                 while name in taken:
                     name, number = f"{adapter}_{number}", number + 1
                 taken.add(name)
-                placed.append((run, adapter, name))
+                placed.append((intermediate, adapter, name))
         return placed
 
     @property

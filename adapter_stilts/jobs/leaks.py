@@ -32,7 +32,7 @@ def trained_on(job: Job, data: TrainingData) -> np.ndarray:
     """Signatures of the texts that the job trains on, and of those that the runs under it did."""
     tokenizer = job.backbone.tokenizer
     ours = [text_signatures(part.train, part.train_examples, tokenizer) for part in data.parts]
-    below = [_signatures_of(run) for run in job.intermediates]
+    below = [_signatures_of(run) for run in job.runs]
     return np.unique(np.concatenate([*ours, *below]))
 
 
@@ -42,7 +42,7 @@ def trained_on(job: Job, data: TrainingData) -> np.ndarray:
 def refuse_leaks(job: Job) -> None:
     """Raise UsageError where an intermediate trained on test sentences of the job's task, in any language that its
     training data were in. A language without test data here cannot be checked, nor scored."""
-    for run in job.intermediates:
+    for run in job.runs:
         signatures = _signatures_of(run)
         for task in job.tasks:
             for code in _training_languages(run):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.jobs.job import MERGED, MIXED_IN_HEAD, NULL, adapter_name
+from adapter_stilts.jobs.job import MERGED, MIXED_IN_HEAD, NULL, Intermediate, adapter_name
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import SHAPE
 from adapter_stilts.runs.manifest import check_backbone
@@ -53,40 +53,63 @@ def check_control(control: str | None, intermediates: int) -> None:
         )
 
 
-def check_intermediate(run: Run, method: str, composition: str, recipe: Recipe, backbone: Backbone) -> None:
+def check_development_limit(limit: int | None, settings: Mapping[str, str]) -> None:
+    """Raise UsageError where the number of development examples is said twice."""
+    if limit is not None and "development_examples" in settings:
+        raise UsageError("--development-limit and --set development_examples: found both, accepted one of them")
+
+
+def check_languages(tasks: Sequence[Task], languages: Sequence[str] | None) -> None:
+    """Raise UsageError for a training language that a task does not have."""
+    for task in tasks:
+        for code in languages or ():
+            if code not in task.data.languages:
+                accepted = ", ".join(task.data.languages)
+                raise UsageError(f"--languages: found {code!r}, accepted for {task.name}: {accepted}")
+
+
+def check_intermediate(
+    intermediate: Intermediate, method: str, composition: str, recipe: Recipe, backbone: Backbone
+) -> None:
     """Raise UsageError for a run that cannot lie underneath: of another method, backbone, composition or shape."""
-    record, place = run.record, f"--over {run.name}"
-    if record.method != method:
-        raise UsageError(f"{place}: a {record.method} run, accepted under --method {method}: {method}")
-    check_backbone(run.folder, record.backbone, backbone)
-    if record.composition in ("fuse", "bake"):
+    option = f"--over {intermediate.name}"
+    if intermediate.method != method:
+        raise UsageError(f"{option}: a {intermediate.method} run, accepted under --method {method}: {method}")
+    source = intermediate.source
+    if isinstance(source, Run):  # what is yet to be trained is trained on this one
+        check_backbone(source.folder, intermediate.backbone, backbone)
+    if intermediate.composition in ("fuse", "bake"):
         raise UsageError(
-            f"{place}: composed by {record.composition}, accepted underneath: none, stack, continue, merge"
+            f"{option}: composed by {intermediate.composition}, accepted underneath: none, stack, continue, merge"
         )
-    adapters = [part.name for part in record.parts if part.name.startswith("adapter ")]
-    if composition not in ("stack", "bake") and len(adapters) > 1:
-        raise UsageError(f"{place}: a stack of {len(adapters)} adapters, accepted under {composition}: runs of one")
+    if composition not in ("stack", "bake") and len(intermediate.adapters) > 1:
+        raise UsageError(
+            f"{option}: a stack of {len(intermediate.adapters)} adapters, accepted under {composition}: runs of one"
+        )
     if composition == "fuse":
         # AdapterFusion sits where all fused adapters do, and the target's adapter on top of it.
         for field in ("adapter", "layers"):
-            theirs, ours = getattr(record.recipe, field), getattr(recipe, field)
+            theirs, ours = getattr(intermediate.recipe, field), getattr(recipe, field)
             if theirs != ours:
-                found = theirs or "all"
-                raise UsageError(f"{place}: found {field} {found}, accepted to fuse: {ours or 'all'}, as the target")
+                raise UsageError(
+                    f"{option}: found {field} {theirs or 'all'}, accepted to fuse: {ours or 'all'}, as the target"
+                )
     if composition == "continue" and method in SHAPE:
         for field in SHAPE[method]:
-            theirs, ours = getattr(record.recipe, field), getattr(recipe, field)
-            if theirs != ours and not (record.composition == "merge" and field in ("rank", "alpha")):
+            theirs, ours = getattr(intermediate.recipe, field), getattr(recipe, field)
+            if theirs != ours and not (intermediate.composition == "merge" and field in ("rank", "alpha")):
                 raise UsageError(
-                    f"--set {field}: found {ours}, accepted {theirs}, the shape of {run.name}, to continue"
+                    f"--set {field}: found {ours}, accepted {theirs}, the shape of {intermediate.name}, to continue"
                 )
 
 
-def check_equal_shapes(intermediates: Sequence[Run], method: str) -> None:
+def check_equal_shapes(intermediates: Sequence[Intermediate], method: str) -> None:
     """Raise UsageError where runs that are to be merged differ in shape."""
-    first = intermediates[0].record
-    for run in intermediates[1:]:
+    first = intermediates[0]
+    for other in intermediates[1:]:
         for field in SHAPE[method]:
-            theirs, ours = getattr(run.record.recipe, field), getattr(first.recipe, field)
+            theirs, ours = getattr(other.recipe, field), getattr(first.recipe, field)
             if theirs != ours:
-                raise UsageError(f"--over {run.name}: {field} {theirs}, accepted {ours}, as of {first.name}, to merge")
+                raise UsageError(
+                    f"--over {other.name}: {field} {theirs}, accepted {ours}, as of {first.name}, to merge"
+                )

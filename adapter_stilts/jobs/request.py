@@ -1,254 +1,102 @@
-"""From a request to a job: what goes together, the recipe that it gets, and what its identity holds."""
+"""What a user asks for, as one value: from Python, the command line and studies alike."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from adapter_stilts.errors import StiltsError, UsageError
-from adapter_stilts.jobs.job import Job, MixedIn
-from adapter_stilts.jobs.refusals import (
-    check_amount,
-    check_control,
-    check_equal_shapes,
-    check_intermediate,
-    check_names,
-)
-from adapter_stilts.jobs.remembered import Remembered
+from adapter_stilts.errors import UsageError
+from adapter_stilts.jobs.refusals import check_control
 from adapter_stilts.model.backbone import Backbone
-from adapter_stilts.model.composition import (
-    MERGES,
-    USED_BY_COMPOSITION,
-    USED_BY_METHOD,
-    Composition,
-    check_recipe,
-    choose_composition,
-    unused_fields,
-)
+from adapter_stilts.model.composition import BOTTLENECK_NAMES
+from adapter_stilts.paths import exists, user_path
 from adapter_stilts.runs.record import Control
-from adapter_stilts.runs.store import Run, content_hash
-from adapter_stilts.schema import Recipe, Task, override
-from adapter_stilts.tasks.data import MissingData, data_identity
-from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of
-from adapter_stilts.tasks.kinds import MIXED_IN
-from adapter_stilts.tasks.recipes import recipe_for
+from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.schema import Task
+from adapter_stilts.tasks.catalog import find_tasks
 
-# Raise it when training gives other weights for the same request: run names change with it.
-TRAINING_VERSION = 3
-# Fusion learns slowly: at the adapter's own rate it takes up what helps English, and zero-shot scores fall (embedded
-# backbone, 500 examples, UDPOS: 76.3 at the adapter's rate, 77.2 at a tenth, 77.3 without intermediates).
-FUSION_RATE_DIVISOR = 10
-_MIXING = ("mixing", "mixing_cap", "mixing_temperature")
-_MASKED_LM = ("mlm_share", "mlm_task")
-# Fields that a recipe's `tuning` is not about.
-_NOT_TUNED = ("tuning", "development_examples")
-# Fields that make a row of their own in a table where they are set: what is trained, not how fast.
-_VARIANT = (*USED_BY_METHOD, *_MIXING, *_MASKED_LM)
+# What `over` may name an intermediate by.
+Underneath = str | Path | Task | Run
 
 
-def make_job(
-    tasks: Sequence[Task],
-    *,
-    intermediates: Sequence[Run] = (),
-    compose: str | None = None,
-    method: str,
-    backbone: Backbone,
-    seed: int,
-    limit: int | None = None,
-    match_tokens: int | None = None,
-    languages: Sequence[str] | None = None,
-    control: Control | None = None,
-    settings: Mapping[str, str] | None = None,
-    mixed_in_head: Run | None = None,
-    mixed_in_task: Task | None = None,
-    precision: str,
-    mirror: Path | None,
-    remembered: Remembered | None = None,
-) -> Job:
-    """Check a request and resolve it; loads no weights and no rows. `remembered` serves whoever makes thousands.
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides a run's result, as it was asked for; `resolve` makes a job of it.
 
-    Raises UsageError for a composition that is not possible, a recipe field that does not exist or decides nothing, an
-    intermediate of another backbone, method or shape.
+    `over` are finished runs, and requests for what is trained first. `compose` is the composition (None: the default
+    for so many intermediates). `limit` is the number of training examples of each task, `match_tokens` instead that of
+    its training pieces; `development_limit` the number of development examples that are scored after each epoch, also
+    of a head of masked language modelling that is trained first (None: the recipe's). `languages` are those of the
+    training data (None: each task's own). `settings` maps fields of the recipe to what would be typed after --set.
+    `precision` is float32 or bf16.
     """
-    known = remembered or Remembered()
-    request = (tasks, method, compose, len(intermediates), settings or {}, backbone, limit, match_tokens, control)
-    composition, recipe = known(check_request, *request)
-    for run in intermediates:
-        check_intermediate(run, method, composition, recipe, backbone)
-    if composition == "merge":
-        check_equal_shapes(intermediates, method)
-    mixed_in = None
-    if mixed_in_task is not None:
-        mixed_in = MixedIn(mixed_in_task, present_languages(mixed_in_task, mirror), mixed_in_head)
-    job = Job(
-        tuple(tasks),
-        method,  # type: ignore[arg-type]
-        composition,
-        tuple(intermediates),
-        backbone,
-        recipe,
-        seed,
-        limit,
-        match_tokens,
-        tuple(languages) if languages else None,
-        control,
-        mixed_in,
-        _variant(recipe, method, composition, settings or {}, languages, match_tokens),
-        precision,
-        mirror,
-        identity={},
-    )
-    return replace(job, identity=_identity(job, known))
 
+    tasks: tuple[Task, ...]
+    backbone: Backbone
+    precision: str
+    over: tuple[Run | Request, ...] = ()
+    compose: str | None = None
+    method: str = "bottleneck"
+    seed: int = 0
+    limit: int | None = None
+    development_limit: int | None = None
+    match_tokens: int | None = None
+    languages: tuple[str, ...] | None = None
+    control: Control | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
-def _identity(job: Job, known: Remembered) -> dict[str, Any]:
-    """Everything that decides the weights of a job: its hash names the run."""
-    masked = job.mixed_in
-    return {
-        "training": TRAINING_VERSION,
-        "backbone": job.backbone.sha256,
-        "tokenizer": job.backbone.summary.tokenizer_sha256,
-        "tasks": [known(_task_identity, own, job.languages or (own.train_language,), job.mirror) for own in job.tasks],
-        "method": job.method,
-        "composition": job.composition,
-        "over": [known(content_hash, run.record.identity, by_content=False) for run in job.intermediates],
-        "recipe": known(_used_fields, job.recipe, job.tasks, job.method, job.composition, masked),
-        "seed": job.seed,
-        "limit": job.limit,
-        "match_tokens": job.match_tokens,
-        "control": job.control,
-        MIXED_IN.name: None if masked is None else _mixed_in_identity(masked, job.mirror),
-        "precision": job.precision,
-    }
+    def __hash__(self) -> int:
+        # Tasks, settings and records hold mappings, which have no hash: equal requests agree in this much.
+        over = tuple(own if isinstance(own, Request) else own.name for own in self.over)
+        names = tuple(task.name for task in self.tasks)
+        return hash((names, self.method, self.compose, self.control, self.seed, self.limit, self.match_tokens, over))
 
+    @property
+    def recipe_settings(self) -> dict[str, str]:
+        """`settings` with the number of development examples."""
+        if self.development_limit is None:
+            return dict(self.settings)
+        return {**self.settings, "development_examples": str(self.development_limit)}
 
-def check_request(
-    tasks: Sequence[Task],
-    method: str,
-    compose: str | None,
-    intermediates: int,
-    settings: Mapping[str, str],
-    backbone: Backbone,
-    limit: int | None,
-    match_tokens: int | None,
-    control: str | None,
-) -> tuple[Composition, Recipe]:
-    """Composition and recipe of a request over so many intermediates, checked as far as that goes without them.
+    def normalised(self) -> Request:
+        """The request with houlsby, parallel and compacter as what they are: architectures of bottleneck adapters."""
+        if self.method not in BOTTLENECK_NAMES:
+            return self
+        return replace(self, method="bottleneck", settings={"adapter": self.method, **self.settings})
 
-    Raises UsageError for what does not go together: so a request that cannot end well trains no intermediate first.
-    """
-    composition = choose_composition(method, compose, intermediates)
-    recipe = resolve_recipe(tasks, method, composition, settings, backbone)
-    if composition == "fuse" and recipe.fusion_learning_rate is None:
-        recipe = recipe.model_copy(update={"fusion_learning_rate": recipe.learning_rate / FUSION_RATE_DIVISOR})
-    check_recipe(recipe, method, composition, intermediates, backbone)
-    check_names(tasks)
-    check_amount(limit, match_tokens)
-    check_control(control, intermediates)
-    return composition, recipe
+    def for_intermediate(self, tasks: Sequence[Task], control: Control | None = None) -> Request:
+        """The request for tasks that are trained first and lie underneath: with the same method, backbone, seed,
+        precision and limits, where `match_tokens` goes before `limit`; the rest is the target's alone."""
+        limit = self.limit if self.match_tokens is None else None
+        alone = replace(self, over=(), compose=None, languages=None, settings={})
+        return replace(alone, tasks=tuple(tasks), control=control, limit=limit)
 
+    def standing_on(self, over: Sequence[Underneath], store: RunStore) -> Request:
+        """The request over intermediates as a user names them. `match_tokens` is then theirs.
 
-def _used_fields(
-    recipe: Recipe, tasks: Sequence[Task], method: str, composition: str, mixed_in: MixedIn | None
-) -> dict[str, Any]:
-    """The fields of the recipe that decide something here."""
-    unused = {"tuning", *unused_fields(method, composition), *_mixed(tasks)}
-    return recipe.model_dump(mode="json", exclude=unused if mixed_in is not None else {*unused, *_MASKED_LM})
+        Raises UsageError for what is neither a run, of this store or in a folder, nor a task.
+        """
+        if not over:
+            return self
+        return replace(self, over=tuple(self._intermediate(own, store) for own in over), match_tokens=None)
 
-
-def resolve_recipe(
-    tasks: Sequence[Task], method: str, composition: str, settings: Mapping[str, str], backbone: Backbone
-) -> Recipe:
-    """The recipe of the first task for the method and backbone with `settings` in place.
-
-    Raises UsageError for a setting that decides nothing here: who typed it expects it to.
-    """
-    own = recipe_for(tasks[0], method, backbone.id)  # type: ignore[arg-type]
-    recipe = override(own, settings)
-    changed = [key for key in settings if key not in _NOT_TUNED and getattr(recipe, key) != getattr(own, key)]
-    if own.tuning and changed and recipe.tuning == own.tuning:
-        # What was found for other values is no word on these.
-        recipe = recipe.model_copy(update={"tuning": f"{', '.join(changed)} set otherwise than tuned: {own.tuning}"})
-    unused = unused_fields(method, composition) | set(_mixed(tasks))
-    for key in settings:
-        if key in unused:
-            users = USED_BY_METHOD.get(key) or USED_BY_COMPOSITION.get(key) or ("several tasks",)
-            raise UsageError(
-                f"--set {key}: decides nothing under {method} {composition}, accepted with {', '.join(users)}"
-            )
-    return recipe
-
-
-def present_languages(task: Task, mirror: Path | None) -> tuple[str, ...]:
-    """The task's languages that have training data. Raises StiltsError where none has."""
-    present, reason = [], ""
-    for code in task.data.languages:
+    def _intermediate(self, named: Underneath, store: RunStore) -> Run | Request:
+        """One of `over`: tasks (a text with + between, and @ and a control behind), else a run of the store."""
+        if isinstance(named, Run):
+            return named
+        if isinstance(named, Task):
+            return self.for_intermediate([named])
+        text = str(named)
+        names, _, control = text.partition("@") if not exists(user_path(text)) else (text, "", "")
         try:
-            data_identity(task, code, "train", mirror)
-            present.append(code)
-        except MissingData as error:
-            reason = reason or str(error)
-    if not present:
-        raise StiltsError(f"{task.name}: no training text in any language; first: {reason}")
-    return tuple(present)
-
-
-def _mixed(tasks: Sequence[Task]) -> tuple[str, ...]:
-    return () if len(tasks) > 1 else _MIXING
-
-
-def _task_identity(task: Task, languages: Sequence[str], mirror: Path | None) -> dict[str, Any]:
-    def content(split: str, codes: Sequence[str]) -> dict[str, Any]:
-        return {
-            code: {"data": data_identity(task, code, split, mirror), "reading": reading_of(task, code)}
-            for code in codes
-        }
-
-    return {
-        "name": task.name,
-        "version": task.version,
-        "encoding": ENCODING_VERSION,
-        "train": content("train", languages),
-        "development": content("validation", (task.train_language,)),
-        **task.options.identity(),
-        "selection_metric": task.selection_metric,
-    }
-
-
-def _mixed_in_identity(mixed_in: MixedIn, mirror: Path | None) -> dict[str, Any]:
-    task, run = mixed_in.task, mixed_in.head_run
-    return {
-        "name": task.name,
-        "version": task.version,
-        "text": {code: data_identity(task, code, "train", mirror) for code in mixed_in.languages},
-        "head": "checkpoint" if run is None else content_hash(run.record.identity),
-    }
-
-
-def _variant(
-    recipe: Recipe,
-    method: str,
-    composition: str,
-    settings: Mapping[str, str],
-    languages: Sequence[str] | None,
-    match_tokens: int | None,
-) -> str:
-    """What sets a run apart from others of its method and composition, in a reader's words."""
-    parts = []
-    if composition == "fuse":
-        parts.append(f"{recipe.fusion} fusion" + ("" if recipe.fusion_null else " without null"))
-    if composition == "merge":
-        parts.append(f"{recipe.merge or MERGES[method][0]}, then {recipe.merge_then}")
-        parts += [f"weights {'/'.join(f'{own:g}' for own in recipe.merge_weights)}"] if recipe.merge_weights else []
-    defaults = Recipe()
-    for field in _VARIANT:
-        # An architecture other than the usual one is another row also where the task's own recipe says so.
-        unusual = field in ("adapter", "layers") and getattr(recipe, field) != getattr(defaults, field)
-        if field != "mlm_share" and (field in settings or unusual):
-            parts.append(f"{field}={settings.get(field, getattr(recipe, field))}")
-    parts += [f"{recipe.mlm_share:g} MLM"] if recipe.mlm_share else []
-    parts += [f"in {'+'.join(languages)}"] if languages else []
-    parts += [f"{match_tokens} tokens"] if match_tokens else []
-    return ", ".join(parts)
+            tasks = find_tasks(names)
+        except UsageError as no_task:
+            if names.endswith((".yaml", ".yml")):
+                raise
+            try:
+                return store.find(text)
+            except UsageError as no_run:
+                raise UsageError(f"--over {text}: neither a run nor a task ({no_run}; {no_task})") from None
+        check_control(control or None, 0)
+        return self.for_intermediate(tasks, control or None)  # type: ignore[arg-type]

@@ -171,7 +171,7 @@ def known_metrics(kind: str) -> Mapping[str, Metric]:
 
 def _has_labels(kind: str) -> bool:
     """Whether results of a kind are told by language; texts without labels may be in any language."""
-    return kind == MULTI_TASK or KINDS[kind].labels_column is not None
+    return kind == MULTI_TASK or KINDS[kind].has_answers
 
 
 def _checked_identity(identity: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.residue import remove
 from adapter_stilts.runs.claims import Claims, Needs
 from adapter_stilts.runs.record import RECORD, read_record
-from adapter_stilts.runs.store import BUNDLE, Run, keep_of
+from adapter_stilts.runs.store import BUNDLE, Run, RunStore, keep_of
 from adapter_stilts.runs.tidy import CHECKPOINTS, FAILURES
 from adapter_stilts.studies.estimate import Estimate, duration, estimate
 from adapter_stilts.studies.plan import Node, Plan, evaluation_of, states
 from adapter_stilts.studies.pools import Here, Pool, Processes
 from adapter_stilts.studies.work import Order, Outcome, Site
 from adapter_stilts.threads import thread_count, usable_cores
+from adapter_stilts.training.environment import Environment
 from adapter_stilts.training.execution import Execution
 
 # How often a run is tried again whose worker was killed, or whose weights were taken away, in one call.
@@ -97,17 +98,10 @@ def _site(plan: Plan, workers: int, threads: int | None, execution: Execution) -
     study = plan.study
     if threads is None and workers > 0 and plan.device == "cpu":
         threads = max(usable_cores() // workers, 1)
-    return Site(
-        plan.store.folder.resolve(),
-        plan.backbone.id,
-        plan.mirror,
-        plan.device,
-        study.split,
-        study.test_limit,
-        study.test_languages,
-        threads,
-        execution,
+    environment = Environment(
+        RunStore(plan.store.folder.resolve()), plan.mirror, plan.device, execution=execution, threads=threads
     )
+    return Site(environment, plan.backbone.id, study.split, study.test_limit, study.test_languages)
 
 
 @dataclass
@@ -214,7 +208,9 @@ def _turn(work: _Work, pool: Pool, reporter: Reporter, workers: int) -> None:
 
 
 def _order(node: Node) -> Order:
-    return Order(node.name, node.training, node.over, node.target)
+    # A worker finds what lies underneath in its store, and has a backbone of its own: what this one has loaded stays.
+    request = replace(node.request, over=(), backbone=replace(node.request.backbone))
+    return Order(node.name, request, node.over, node.target)
 
 
 def _take(work: _Work, outcome: Outcome, reporter: Reporter, workers: int) -> None:

@@ -1,4 +1,4 @@
-"""From a study to its cells, and from a cell to the trainings that it needs."""
+"""From a study to its cells, and from a cell to the request that it needs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS, unused_fields
 from adapter_stilts.schema import Task, setting_text
 from adapter_stilts.study_schema import (
@@ -58,23 +60,6 @@ class Cell:
     def how(self) -> str:
         """The composition, as the study knows it."""
         return self.arrangement.label if self.arrangement else self.composition
-
-
-@dataclass(frozen=True)
-class Training:
-    """One call of `train`: what decides the run but for the backbone; `settings` are (field, text) of the recipe,
-    `languages` those of the training data (None: each task's own)."""
-
-    task: str
-    method: str
-    composition: str
-    over: tuple[Training, ...]
-    control: str | None
-    seed: int
-    limit: int | None
-    match_tokens: int | None
-    settings: tuple[tuple[str, str], ...]
-    languages: tuple[str, ...] | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -163,43 +148,42 @@ def selects_cell(exclusion: Exclusion, cell: Cell) -> bool:
 # --- what a cell trains ---------------------------------------------------------------------------------------------
 
 
-def training_of(study: Study, cell: Cell) -> Training:
-    """The training of a cell's target, over those of its intermediates."""
-    return Training(
-        cell.target,
-        cell.method,
-        cell.composition,
-        tuple(intermediate_of(study, cell, own) for own in cell.over),
-        None,
-        cell.seed,
-        study.limit,
-        None,
-        _settings(study, cell, cell.composition, cell.target, target=cell.target),
+def request_of(study: Study, cell: Cell, backbone: Backbone, precision: str) -> Request:
+    """The request for a cell's target, over those for its intermediates."""
+    return Request(
+        tasks=tasks_of(cell.target),
+        backbone=backbone,
+        precision=precision,
+        over=tuple(intermediate_of(study, cell, label, backbone, precision) for label in cell.over),
+        compose=cell.composition,
+        method=cell.method,
+        seed=cell.seed,
+        limit=study.limit,
+        settings=_settings(study, cell, cell.composition, cell.target, target=cell.target),
     )
 
 
-def intermediate_of(study: Study, cell: Cell, label: str) -> Training:
-    """The training of one of a cell's intermediates: the same for every cell with its method, layers and seed."""
-    seed = cell.seed if study.intermediate_seeds == "own" else study.intermediate_seeds
-    one = study.by_label[label]
-    match_tokens = one.match_tokens or study.match_tokens
-    return Training(
-        one.task,
-        cell.method,
-        "none",
-        (),
-        cell.control,
-        seed,
-        None if match_tokens else study.limit,
-        match_tokens,
-        _settings(study, cell, "none", one.task, intermediate=label),
-        one.languages,
+def intermediate_of(study: Study, cell: Cell, label: str, backbone: Backbone, precision: str) -> Request:
+    """The request for one of a cell's intermediates: the same for every cell with its method, layers and seed."""
+    intermediate = study.by_label[label]
+    match_tokens = intermediate.match_tokens or study.match_tokens
+    return Request(
+        tasks=tasks_of(intermediate.task),
+        backbone=backbone,
+        precision=precision,
+        method=cell.method,
+        seed=cell.seed if study.intermediate_seeds == "own" else study.intermediate_seeds,
+        limit=None if match_tokens else study.limit,
+        match_tokens=match_tokens,
+        languages=intermediate.languages,
+        control=cell.control,  # type: ignore[arg-type]
+        settings=_settings(study, cell, "none", intermediate.task, intermediate=label),
     )
 
 
 def _settings(
     study: Study, cell: Cell, composition: str, task: str, target: str | None = None, intermediate: str | None = None
-) -> tuple[tuple[str, str], ...]:
+) -> dict[str, str]:
     """The recipe fields of a cell's target, or of one of its intermediates, on `task`."""
     chosen: dict[str, str] = {}
     if study.development_examples is not None:
@@ -214,7 +198,7 @@ def _settings(
         given.append(cell.arrangement.set)
     for fields in given:
         chosen |= {key: setting_text(value) for key, value in fields.items() if key not in unused}
-    return tuple(sorted(chosen.items()))
+    return dict(sorted(chosen.items()))
 
 
 def _selects_training(override: Override, cell: Cell, target: str | None, intermediate: str | None) -> bool:

@@ -12,28 +12,17 @@ from adapter_stilts.engine.device import default_device, default_precision
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.scored_task import check_languages, evaluation_name, language_identities
 from adapter_stilts.evaluation.scores import SCORES
-from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.job import Intermediate, Job
 from adapter_stilts.jobs.remembered import Remembered
-from adapter_stilts.jobs.request import check_request, make_job, present_languages
-from adapter_stilts.model.backbone import Backbone, find_backbone, has_masked_lm_head
-from adapter_stilts.model.composition import BOTTLENECK_NAMES
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.jobs.resolve import resolve
+from adapter_stilts.model.backbone import Backbone, find_backbone
 from adapter_stilts.paths import mirror_dir
-from adapter_stilts.runs.manifest import stored_backbone
-from adapter_stilts.runs.record import RECORD, Record, StoredPart, StoredTask, read_record
+from adapter_stilts.runs.record import RECORD, read_record
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
 from adapter_stilts.runs.tidy import tidy
-from adapter_stilts.schema import Task
-from adapter_stilts.studies.grid import (
-    Cell,
-    Training,
-    expand,
-    intermediate_of,
-    intermediate_title,
-    tasks_of,
-    training_of,
-)
+from adapter_stilts.studies.grid import Cell, expand, intermediate_title, request_of, tasks_of
 from adapter_stilts.study_schema import Study
-from adapter_stilts.tasks.catalog import all_tasks, find_task
 
 State = Literal["done", "to do", "not needed"]
 
@@ -45,7 +34,7 @@ class Node:
     that it answers (none: not scored)."""
 
     name: str
-    training: Training
+    request: Request
     over: tuple[str, ...]
     cells: tuple[Cell, ...]
     job: Job = field(repr=False, compare=False)
@@ -104,15 +93,16 @@ def make_plan(
     device = device or default_device()
     store = store if isinstance(store, RunStore) else RunStore(store)
     tidy(store)
-    maker = _Maker(study, store, base, mirror, default_precision(device))
+    precision, maker = default_precision(device), _Maker(study, mirror)
     cells: dict[str, list[Cell]] = {}
     for cell in expand(study):
-        cells.setdefault(maker.name(training_of(study, cell), cell), []).append(cell)
-    order = TopologicalSorter({name: over for name, (_, over, _) in maker.made.items()}).static_order()
+        cells.setdefault(maker.name(request_of(study, cell, base, precision), cell), []).append(cell)
+    made = maker.made
+    over = {name: tuple(below.name for below in job.below) for name, (_, job) in made.items()}
     nodes = {}
-    for name in order:
-        training, over, job = maker.made[name]
-        nodes[name] = Node(name, training, over, tuple(cells.get(name, ())), job)
+    for name in TopologicalSorter(over).static_order():
+        request, job = made[name]
+        nodes[name] = Node(name, request, over[name], tuple(cells.get(name, ())), job)
         _refuse_two_targets(study, nodes[name])
     evaluations = {target: _test_identities(study, target, mirror) for target in study.targets}
     return Plan(study, nodes, store, base, mirror, device, evaluations)
@@ -130,91 +120,37 @@ def _refuse_two_targets(study: Study, node: Node) -> None:
 
 
 class _Maker:
-    """Makes the jobs of trainings, each once, over stand-ins for the runs that do not exist yet."""
+    """Resolves requests, each once, over jobs that have yet to run."""
 
-    def __init__(self, study: Study, store: RunStore, backbone: Backbone, mirror: Path | None, precision: str) -> None:
-        self.study, self.store, self.backbone, self.mirror, self.precision = study, store, backbone, mirror, precision
-        self.made: dict[str, tuple[Training, tuple[str, ...], Job]] = {}
-        self._names: dict[Training, str] = {}
-        self._runs: dict[str, Run] = {}
+    def __init__(self, study: Study, mirror: Path | None) -> None:
+        self.study, self.mirror = study, mirror
+        self.made: dict[str, tuple[Request, Job]] = {}
+        self._names: dict[Request, str] = {}
+        self._intermediates: dict[str, Intermediate] = {}
         self._known = Remembered()
 
-    def name(self, training: Training, cell: Cell) -> str:
-        """The name of a training's run. Raises UsageError, naming the cell, where it cannot be trained so."""
-        found = self._names.get(training)
-        if found is None:
-            try:
-                found = self._make(training, cell)
-            except UsageError as error:
-                raise UsageError(f"{self.study.path}: {cell.label}: {error}") from None
-            self._names[training] = found
-        return found
+    def name(self, request: Request, cell: Cell) -> str:
+        """The name of a request's run. Raises UsageError, naming the cell, where it cannot be trained so."""
+        try:
+            return self._name(request)
+        except UsageError as error:
+            raise UsageError(f"{self.study.path}: {cell.label}: {error}") from None
 
-    def _make(self, training: Training, cell: Cell) -> str:
-        over = tuple(self.name(own, cell) for own in training.over)
-        method, settings = training.method, dict(training.settings)
-        if method in BOTTLENECK_NAMES:
-            method, settings = "bottleneck", {"adapter": method, **settings}
-        tasks = tasks_of(training.task)
-        amount = (training.limit, training.match_tokens)
-        request = (tasks, method, training.composition, len(over), settings, self.backbone, *amount, training.control)
-        _, recipe = self._known(check_request, *request)
-        masked_lm = find_task(recipe.mlm_task) if recipe.mlm_share else None
-        heads = self._masked_lm_heads(masked_lm, training, cell)
-        job = make_job(
-            tasks,
-            intermediates=[self._stand_in(own) for own in over],
-            compose=training.composition,
-            method=method,
-            backbone=self.backbone,
-            seed=training.seed,
-            limit=training.limit,
-            match_tokens=training.match_tokens,
-            languages=training.languages,
-            control=training.control,  # type: ignore[arg-type]
-            settings=settings,
-            masked_lm_head=self._stand_in(heads[0]) if heads else None,
-            masked_lm_task=masked_lm,
-            precision=self.precision,
-            mirror=self.mirror,
-            remembered=self._known,
-        )
-        name = job.name
-        self.made.setdefault(name, (training, (*over, *heads), job))
+    def _name(self, request: Request) -> str:
+        name = self._names.get(request)
+        if name is None:
+            job = resolve(request, self.mirror, self._intermediate, self._known)
+            self._names[request] = name = job.name
+            self.made.setdefault(name, (request, job))
         return name
 
-    def _masked_lm_heads(self, masked_lm: Task | None, training: Training, cell: Cell) -> tuple[str, ...]:
-        """The run that trains a head on the text of masked language modelling, as `train` asks for it; none where there
-        is no such text, or the checkpoint has a head."""
-        if masked_lm is None:
-            return ()
-        if self._known(has_masked_lm_head, self.backbone):
-            return ()
-        languages = self._known(present_languages, masked_lm, self.mirror)
-        name = masked_lm.name if masked_lm in all_tasks() else str(masked_lm.path)
-        amount = (training.seed, training.limit, training.match_tokens)
-        return (self.name(Training(name, "head", "none", (), None, *amount, (), languages), cell),)
-
-    def _stand_in(self, name: str) -> Run:
-        """What `make_job` asks of a run underneath, before there is one."""
-        if name not in self._runs:
-            _, _, job = self.made[name]
-            parts = [] if job.method in ("full", "head") else [f"adapter {job.adapter}"]
-            record = Record.model_construct(
-                name=name,
-                identity=dict(job.identity),
-                task=StoredTask.model_construct(name=job.title),
-                method=job.method,
-                composition=job.composition,
-                control=job.control,
-                over=(),
-                backbone=stored_backbone(self.backbone),
-                recipe=job.recipe,
-                parts=tuple(StoredPart(name=own, trains=True, tensors=0, parameters=0) for own in parts),
-                scores={},
-            )
-            self._runs[name] = Run(self.store.folder / name, record)
-        return self._runs[name]
+    def _intermediate(self, request: Request) -> Intermediate:
+        """What a job over the request's run must know of it."""
+        name = self._name(request)
+        if name not in self._intermediates:
+            _, job = self.made[name]
+            self._intermediates[name] = Intermediate.of_job(job)
+        return self._intermediates[name]
 
 
 def _test_identities(study: Study, target: str, mirror: Path | None) -> dict[str, str]:
@@ -301,12 +237,12 @@ def runs_of(plan: Plan) -> Iterator[StudyRun]:
 def titles_of(plan: Plan) -> dict[str, str]:
     """What each run trains, in a reader's words: two intermediates of one task are told apart."""
     known = {
-        intermediate_of(plan.study, cell, label): intermediate_title(one)
+        name: intermediate_title(intermediate)
         for node in plan.nodes.values()
         for cell in node.cells
-        for label, one in zip(cell.over, cell.intermediates, strict=True)
+        for name, intermediate in zip(node.over, cell.intermediates, strict=False)
     }
-    return {name: known.get(node.training, node.job.title) for name, node in plan.nodes.items()}
+    return {name: known.get(name, node.job.title) for name, node in plan.nodes.items()}
 
 
 def as_dot(plan: Plan) -> str:

@@ -47,7 +47,7 @@ class Here:
         return 0 if self.ended else 1
 
     def give(self, order: Order) -> None:
-        with computing_with(self.site.threads):
+        with computing_with(self.site.environment.threads):
             self.ended.append(carry_out(order, self.site, self.backbone))
 
     def outcomes(self, timeout: float) -> Sequence[Outcome]:

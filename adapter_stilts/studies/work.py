@@ -11,8 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from safetensors import SafetensorError
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.files import atomic_write_text
+from adapter_stilts.jobs.request import Request
 from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.progress import quiet_libraries
@@ -27,10 +27,10 @@ from adapter_stilts.residue import remove
 from adapter_stilts.runs.claims import Claims
 from adapter_stilts.runs.record import RECORD
 from adapter_stilts.runs.store import BUNDLE, Run, RunStore
-from adapter_stilts.runs.tidy import CHECKPOINTS, FAILURES
-from adapter_stilts.studies.grid import Training, tasks_of
-from adapter_stilts.training.api import train
-from adapter_stilts.training.execution import Execution
+from adapter_stilts.runs.tidy import CHECKPOINTS, FAILURES, tidy
+from adapter_stilts.studies.grid import tasks_of
+from adapter_stilts.training.api import run_request
+from adapter_stilts.training.environment import Environment
 
 # Between two looks of a worker at whether its study still runs.
 WATCH_EVERY = 1.0
@@ -42,24 +42,20 @@ Kind = Literal["done", "failed", "taken", "gone", "killed", "disk full"]
 class Site:
     """Where and how a study's runs are trained and scored: what a worker knows besides the run itself."""
 
-    runs: Path
+    environment: Environment
     backbone: str
-    mirror: Path | None
-    device: str
     split: str
     test_limit: int | None
     test_languages: tuple[str, ...] | None
-    threads: int | None
-    execution: Execution
 
 
 @dataclass(frozen=True)
 class Order:
-    """A run that a worker is to do: its name, the runs whose weights it reads (those underneath first, as in its
-    training), and the task that it is scored on, as the study names it (None: not scored)."""
+    """A run that a worker is to do: its name, its request, the runs whose weights it reads (those underneath first, in
+    the request's order), and the task that it is scored on, as the study names it (None: not scored)."""
 
     name: str
-    training: Training
+    request: Request
     over: tuple[str, ...]
     target: str | None
 
@@ -80,13 +76,13 @@ class Outcome:
 @memory_given_back()
 def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Outcome:
     """Do one run under its claim, and say what became of it; an interruption alone is raised."""
-    store = RunStore(site.runs)
+    store = site.environment.store
     try:
-        with Claims(site.runs).hold(order.name) as claim:
+        with Claims(store.folder).hold(order.name) as claim:
             if claim is None:
                 return Outcome(order.name, "taken")
             try:
-                run = _do(order, site, store, backbone)
+                run = _do(order, site, backbone)
             except Exception as error:
                 # Stopped for so long that another process took it over: the run is that one's now.
                 return Outcome(order.name, "taken") if claim.is_lost else _failed(order, store, error)
@@ -100,12 +96,12 @@ def carry_out(order: Order, site: Site, backbone: Backbone | None = None) -> Out
         return _failed(order, store, error)
 
 
-def _do(order: Order, site: Site, store: RunStore, backbone: Backbone | None) -> Run:
+def _do(order: Order, site: Site, backbone: Backbone | None) -> Run:
     """The run, trained and scored."""
     with _silently():
-        run = _train(order, site, store, backbone or load_backbone(site.backbone, mirror=site.mirror))
+        run = _train(order, site.environment, backbone or _load_backbone(site))
         if order.target is not None:
-            _evaluate(run, order.target, site, store)
+            _evaluate(run, order.target, site)
     return run
 
 
@@ -135,26 +131,16 @@ def _gone(order: Order, store: RunStore) -> tuple[str, ...]:
     return below or ((order.name,) if order.target is not None and has(order.name, RECORD) else ())
 
 
-def _train(order: Order, site: Site, store: RunStore, backbone: Backbone) -> Run:
+def _load_backbone(site: Site) -> Backbone:
+    return load_backbone(site.backbone, mirror=site.environment.mirror)
+
+
+def _train(order: Order, environment: Environment, backbone: Backbone) -> Run:
     """The finished run, trained where it is not there with its weights. Raises StiltsError for one of another name."""
-    own = order.training
-    run = train(
-        tasks_of(own.task),
-        over=[_underneath(store, name) for name in order.over[: len(own.over)]],
-        compose=own.composition,
-        method=own.method,
-        backbone=backbone,
-        seed=own.seed,
-        limit=own.limit,
-        match_tokens=own.match_tokens,
-        languages=own.languages,
-        control=own.control,  # type: ignore[arg-type]
-        settings=dict(own.settings),
-        runs=store,
-        mirror=site.mirror,
-        device=site.device,
-        execution=site.execution,
-    )
+    tidy(environment.store)
+    below = order.over[: len(order.request.over)]
+    over = tuple(_underneath(environment.store, name) for name in below)
+    run = run_request(replace(order.request, over=over, backbone=backbone), environment)
     if run.name != order.name:
         raise StiltsError(f"{order.name}: trained as {run.name}; its data or code changed since the plan was made")
     return run
@@ -167,7 +153,7 @@ def _underneath(store: RunStore, name: str) -> Run:
     return run
 
 
-def _evaluate(run: Run, target: str, site: Site, store: RunStore) -> None:
+def _evaluate(run: Run, target: str, site: Site) -> None:
     (task,) = tasks_of(target)
     evaluate(
         run,
@@ -175,9 +161,9 @@ def _evaluate(run: Run, target: str, site: Site, store: RunStore) -> None:
         languages=site.test_languages,
         split=site.split,
         limit=site.test_limit,
-        runs=store,
-        mirror=site.mirror,
-        device=site.device,
+        runs=site.environment.store,
+        mirror=site.environment.mirror,
+        device=site.environment.device,
     )
 
 
@@ -219,10 +205,11 @@ def serve(connection: Any, site: Site, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if site.threads is not None:
+    threads = site.environment.threads
+    if threads is not None:
         import torch
 
-        torch.set_num_threads(site.threads)
+        torch.set_num_threads(threads)
     backbone: Backbone | None = None
     while True:
         try:
@@ -230,7 +217,7 @@ def serve(connection: Any, site: Site, parent: int) -> None:
         except (EOFError, OSError):
             return
         try:
-            backbone = backbone or load_backbone(site.backbone, mirror=site.mirror)
+            backbone = backbone or _load_backbone(site)
             connection.send(carry_out(order, site, backbone))
         except StiltsError as error:
             connection.send(Outcome(order.name, "failed", _one_line(error)))

@@ -5,50 +5,42 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from adapter_stilts.arguments import choice, kind, language_codes, listed, path_of, seed_of, settings_of, whole_number
+from adapter_stilts.arguments import listed
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.bundle import save_bundle
-from adapter_stilts.engine.device import (
-    TRAINING_PRECISIONS,
-    default_device,
-    default_precision,
-    peak_memory_bytes,
-    reset_peak_memory,
-)
-from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.engine.device import peak_memory_bytes, reset_peak_memory
+from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.floor import nothing_learnt_in_development
-from adapter_stilts.jobs.job import Job
+from adapter_stilts.jobs.job import Intermediate, Job
 from adapter_stilts.jobs.leaks import leaks_of_job, refuse_leaks, trained_on
-from adapter_stilts.jobs.refusals import check_control
-from adapter_stilts.jobs.request import check_request, make_job, present_languages
+from adapter_stilts.jobs.request import Request, Underneath
+from adapter_stilts.jobs.resolve import identified, resolve
 from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.memory import memory_given_back
-from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, fetch_weights, load_backbone
-from adapter_stilts.model.composition import BOTTLENECK_NAMES
-from adapter_stilts.paths import exists, mirror_dir, sha256_file, user_path
+from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone
+from adapter_stilts.paths import sha256_file
 from adapter_stilts.progress import say
 from adapter_stilts.runs.claims import Claims
 from adapter_stilts.runs.leaks import Leak, leak_line
 from adapter_stilts.runs.record import Control, Cost, read_record, write_record
-from adapter_stilts.runs.store import BUNDLE, TRAINED_ON, Keep, Run, RunStore, bundle_of, check_copy
+from adapter_stilts.runs.store import BUNDLE, TRAINED_ON, Keep, Run, RunStore, bundle_of
 from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Task
-from adapter_stilts.tasks.catalog import Named, find_task, find_tasks
-from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.catalog import Named, find_tasks
 from adapter_stilts.tasks.overlap import write_signatures
-from adapter_stilts.threads import computing_with, thread_count
+from adapter_stilts.threads import computing_with
+from adapter_stilts.training.arguments import environment_of, request_fields, request_of
 from adapter_stilts.training.checkpoint import checkpoints_of
 from adapter_stilts.training.describe import asked_with, manifest_of, record_of
+from adapter_stilts.training.environment import Environment
 from adapter_stilts.training.execution import Execution
 from adapter_stilts.training.trainer import fit
-
-Underneath = str | Path | Task | Run
 
 
 def train(
@@ -97,82 +89,103 @@ def train(
 
     Raises UsageError for a request that makes no sense, StiltsError for work that failed; nothing half-written stays.
     """
-    over = listed("--over", over, (str, Path, Task, Run), "runs and tasks: names, paths, Run or Task objects")
-    languages = language_codes("--languages", languages)
-    seed, limit = seed_of("--seed", seed), whole_number("--limit", limit)
-    match_tokens, threads = whole_number("--match-tokens", match_tokens), thread_count(threads)
-    settings = with_development_limit(settings_of("settings", settings), development_limit)
-    out = path_of("--out", out)
-    check_kinds(backbone=backbone, runs=runs, method=method, compose=compose, device=device, execution=execution)
-    choice("keep", keep, get_args(Keep))
-    choice("--precision", precision, TRAINING_PRECISIONS)
-    store = runs if isinstance(runs, RunStore) else RunStore(runs)
-    tidy(store)
-    mirror = mirror_dir(path_of("--hub-mirror", mirror))
-    if out is not None:
-        check_copy(out)
-    device = device or default_device()
-    precision = precision or default_precision(device)
-    base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone, mirror=mirror)
-    tasks = find_tasks(task)
-    named = method
-    if method in BOTTLENECK_NAMES:
-        method, settings = "bottleneck", {"adapter": method, **settings}
-    amount: dict[str, Any] = {"limit": limit, "match_tokens": None if over else match_tokens}
-    below_amount = {"limit": None if match_tokens else limit, "match_tokens": match_tokens}
-    check_languages(tasks, languages)
-    _, recipe = check_request(
-        tasks, method, compose, len(over), settings, base, amount["limit"], amount["match_tokens"], control
+    fields = request_fields(
+        compose=compose,
+        method=method,
+        seed=seed,
+        limit=limit,
+        development_limit=development_limit,
+        match_tokens=match_tokens,
+        languages=languages,
+        control=control,
+        settings=settings,
+        precision=precision,
     )
-    below = [resolve_intermediate(own, store) for own in over]
-    # By the name that was asked for: what lies under a houlsby adapter is one.
-    shared: dict[str, Any] = {"method": named, "backbone": base, "seed": seed, "device": device}
-    shared |= {"runs": store, "mirror": mirror, "precision": precision, "execution": execution}
-    shared["threads"] = threads
-    shared["development_limit"] = development_limit
-    mixed_in = find_task(recipe.mlm_task) if recipe.mlm_share else None
+    over = listed("--over", over, (str, Path, Task, Run), "runs and tasks: names, paths, Run or Task objects")
+    environment = environment_of(
+        store=runs,
+        mirror=mirror,
+        device=device,
+        execution=execution,
+        threads=threads,
+        keep=keep,
+        weights=weights,
+        out=out,
+    )
+    tidy(environment.store)
+    request = request_of(find_tasks(task), backbone, environment, fields)
+    return run_request(request.standing_on(over, environment.store), environment)
 
-    def job_over(want_weights: bool) -> Job:
-        return make_job(
-            tasks,
-            intermediates=[own.run({**shared, **below_amount, "weights": want_weights}) for own in below],
-            compose=compose,
-            method=method,
-            backbone=base,
-            seed=seed,
-            **amount,
-            languages=languages,
-            control=control,
-            settings=settings,
-            mixed_in_head=_mixed_in_head(mixed_in, {**shared, **amount, "weights": want_weights}),
-            mixed_in_task=mixed_in,
-            precision=precision,
-            mirror=mirror,
-        )
 
-    # A target that is done needs no weights underneath: an intermediate that was dropped is not trained again for it.
-    job = job_over(want_weights=False)
+def run_request(request: Request, environment: Environment) -> Run:
+    """The finished run of a request, trained where it is not in the store, after what is missing underneath.
+
+    Raises UsageError for a request that makes no sense, before anything trains, StiltsError for work that failed.
+    """
+    return _run(resolve(request, environment.mirror), environment)
+
+
+def _run(job: Job, environment: Environment) -> Run:
+    store = environment.store
     run = store.get(job.name)
-    if run is None or (weights and keep != "scores" and not run.has_weights):
-        store.check()
-        (execution or Execution()).check()
-        with _needing(job.intermediates, store), computing_with(threads), _random_numbers_kept(device):
-            job = job_over(want_weights=True)
-            refuse_leaks(job)
-            run = execute(job, store, device, keep, execution)
+    if run is None or (environment.needs_weights and not run.has_weights):
+        run = _train(job, environment)
     else:
+        # Its weights may have been dropped underneath: they are not trained again for a target that is done.
+        for below in job.below:
+            if isinstance(below.source, Job) and store.get(below.name) is not None:
+                _run_underneath(job, below, environment, weights=False)
         say(f"{run.name}: done before, in {run.folder}")
         _say_leaks(run.name, run.record.leaks)
-    run = asked_with(run, tasks)
+    run = asked_with(run, job.tasks)
     _say_nothing_learnt(run)
-    if out is not None:
-        store.copy(run, out)
+    if environment.out is not None:
+        store.copy(run, environment.out)
     return run
 
 
-def _needing(intermediates: Sequence[Run], store: RunStore) -> AbstractContextManager[Any]:
+def _train(job: Job, environment: Environment) -> Run:
+    """The run of a job that is not there, after those that it stands on."""
+    store, device = environment.store, environment.device
+    store.check()
+    environment.execution.check()
+    with _needing(job.below, store), computing_with(environment.threads), _random_numbers_kept(device):
+        job = _over_finished_runs(job, environment)
+        refuse_leaks(job)
+        return execute(job, store, device, environment.keep, environment.execution)
+
+
+def _over_finished_runs(job: Job, environment: Environment) -> Job:
+    """The job once all that lies underneath is trained; its data are looked at again, which may have taken hours."""
+    if all(isinstance(below.source, Run) for below in job.below):
+        return job
+    by_name = {below.name: below for below in job.below}
+    finished = {name: _finished(job, below, environment) for name, below in by_name.items()}
+    mixed_in = job.mixed_in
+    if mixed_in is not None and mixed_in.head is not None:
+        mixed_in = replace(mixed_in, head=finished[mixed_in.head.name])
+    intermediates = tuple(finished[below.name] for below in job.intermediates)
+    return identified(replace(job, intermediates=intermediates, mixed_in=mixed_in))
+
+
+def _finished(job: Job, below: Intermediate, environment: Environment) -> Intermediate:
+    if isinstance(below.source, Run):
+        return below
+    return Intermediate.of_run(_run_underneath(job, below, environment, weights=True))
+
+
+def _run_underneath(job: Job, below: Intermediate, environment: Environment, weights: bool) -> Run:
+    """The run of a job that lies underneath another."""
+    assert isinstance(below.source, Job)
+    if job.mixed_in is not None and below is job.mixed_in.head:
+        task = job.mixed_in.task.name
+        say(f"{job.backbone.id}: has no head for masked language modelling; it gets one trained on {task}")
+    return _run(below.source, environment.for_intermediate(weights))
+
+
+def _needing(intermediates: Sequence[Intermediate], store: RunStore) -> AbstractContextManager[Any]:
     """For the time of the block no other process drops the weights of these runs."""
-    names = [run.name for run in intermediates]
+    names = [intermediate.name for intermediate in intermediates]
     return Claims(store.folder).need(names) if names else nullcontext()
 
 
@@ -193,84 +206,6 @@ def _say_nothing_learnt(run: Run) -> None:
     )
     if line and record.control is None:
         say(f"{run.name}: {line}")
-
-
-def check_kinds(**arguments: Any) -> None:
-    """Raise UsageError for an argument of `train` or `tune` that is of another kind than what it takes."""
-    text: tuple[tuple[type, ...], str] = ((str,), "text")
-    kinds: dict[str, tuple[tuple[type, ...], str]] = {
-        "backbone": ((str, Path, Backbone), "a Hub id, a folder, or a Backbone"),
-        "runs": ((str, Path, RunStore), "a folder, or a RunStore"),
-        "execution": ((Execution,), "an Execution"),
-    }
-    for name, value in arguments.items():
-        kind(f"--{name}", value, *kinds.get(name, text))
-
-
-def with_development_limit(settings: dict[str, str], limit: int | None) -> dict[str, str]:
-    """The settings with that number of development examples. Raises UsageError where they say another."""
-    if whole_number("--development-limit", limit, 1) is None:
-        return settings
-    if "development_examples" in settings:
-        raise UsageError("--development-limit and --set development_examples: found both, accepted one of them")
-    return {**settings, "development_examples": str(limit)}
-
-
-def check_languages(tasks: Sequence[Task], languages: Sequence[str] | None) -> None:
-    """Raise UsageError for a training language that a task does not have."""
-    for task in tasks:
-        for code in languages or ():
-            if code not in task.data.languages:
-                accepted = ", ".join(task.data.languages)
-                raise UsageError(f"--languages: found {code!r}, accepted for {task.name}: {accepted}")
-
-
-@dataclass(frozen=True)
-class Intermediate:
-    """One of `over`, resolved: a finished run, or tasks (as a control, or not) that are to be trained first."""
-
-    done: Run | None
-    tasks: tuple[Task, ...] = ()
-    control: Control | None = None
-
-    def run(self, shared: Mapping[str, Any]) -> Run:
-        """The finished run; `shared` are the options of `train` for one that is trained first."""
-        return self.done or train(self.tasks, control=self.control, **shared)
-
-
-def resolve_intermediate(own: Underneath, store: RunStore) -> Intermediate:
-    """What one of `over` names, before anything is trained: tasks (a text with + between, and @ and a control behind),
-    else a run of the store. Raises UsageError for neither."""
-    if isinstance(own, Run):
-        return Intermediate(own)
-    if isinstance(own, Task):
-        return Intermediate(None, (own,))
-    own = str(own)
-    names, _, control = own.partition("@") if not exists(user_path(own)) else (own, "", "")
-    try:
-        tasks = find_tasks(names)
-    except UsageError as no_task:
-        if names.endswith((".yaml", ".yml")):
-            raise
-        try:
-            return Intermediate(store.find(own))
-        except UsageError as no_run:
-            raise UsageError(f"--over {own}: neither a run nor a task ({no_run}; {no_task})") from None
-    check_control(control or None, 0)
-    return Intermediate(None, tuple(tasks), control or None)  # type: ignore[arg-type]
-
-
-def _mixed_in_head(task: Task | None, shared: dict[str, Any]) -> Run | None:
-    """The run that trains a head of masked language modelling, for a backbone whose checkpoint has none."""
-    if task is None:
-        return None
-    fetch_weights(shared["backbone"])
-    if (pretrained := find_kind(task.kind).pretrained) is None or pretrained(shared["backbone"]) is not None:
-        return None
-    if not shared["weights"]:  # the first of the two looks at what lies underneath
-        say(f"{shared['backbone'].id}: has no head for masked language modelling; it gets one trained on {task.name}")
-    languages = present_languages(task, shared["mirror"])
-    return train(task, **{**shared, "method": "head"}, languages=languages)
 
 
 @memory_given_back()
@@ -297,9 +232,7 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
         with store.create(job.name) as folder:
             manifest = manifest_of(job, data)
             if keep != "scores":
-                baked = {name: bundle_of(run) / adapter for run, adapter, name in job.underneath}
-                baked = baked if job.composition == "bake" else {}
-                manifest = save_bundle(folder / BUNDLE, model, manifest, baked)
+                manifest = save_bundle(folder / BUNDLE, model, manifest, _baked(job))
             write_signatures(folder / TRAINED_ON, signatures)
             cost = Cost(
                 train_seconds=fitted.train_seconds,
@@ -316,3 +249,10 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
     if checkpoints is not None:
         checkpoints.remove()
     return Run(store.folder / job.name, read_record(store.folder / job.name))
+
+
+def _baked(job: Job) -> dict[str, Path]:
+    """Where the adapters lie that the backbone took up, by their names in the model."""
+    if job.composition != "bake":
+        return {}
+    return {name: bundle_of(intermediate.run) / adapter for intermediate, adapter, name in job.underneath}

@@ -80,7 +80,7 @@ def record_of(
         control=job.control,
         languages=job.languages or tuple(dict.fromkeys(task.train_language for task in job.tasks)),
         match_tokens=job.match_tokens,
-        over=tuple(_underneath(run) for run in job.intermediates),
+        over=tuple(_underneath(run) for run in job.runs),
         backbone=stored_backbone(job.backbone),
         seed=job.seed,
         limit=job.limit,

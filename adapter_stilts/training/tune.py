@@ -7,28 +7,31 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from adapter_stilts.arguments import kind, listed, path_of, seed_of, settings_of, whole_number
+from adapter_stilts.arguments import kind, listed, seed_of, settings_of, whole_number
 from adapter_stilts.engine.step import NotFinite
 from adapter_stilts.errors import Complaint, ConfigError, StiltsError, UsageError
-from adapter_stilts.jobs.request import resolve_recipe
-from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
+from adapter_stilts.jobs.refusals import check_development_limit
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.jobs.resolve import resolve_recipe
+from adapter_stilts.model.backbone import DEFAULT_BACKBONE, Backbone
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, METHODS, check_recipe
-from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import say
 from adapter_stilts.recipe_schema import Search, StoredTrial
 from adapter_stilts.runs.store import RunStore
+from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.strict_yaml import parse_value
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.recipes import recipe_for
-from adapter_stilts.threads import thread_count
-from adapter_stilts.training.api import check_kinds, train, with_development_limit
+from adapter_stilts.training.api import run_request
+from adapter_stilts.training.arguments import environment_of, request_fields, request_of
+from adapter_stilts.training.environment import Environment
 
 if TYPE_CHECKING:
     import optuna
@@ -150,35 +153,31 @@ def tune(
     Raises UsageError for fewer than one trial or seed, or a field or range that cannot be searched; StiltsError where
     no trial kept its loss finite.
     """
-    settings = with_development_limit(settings_of("settings", settings), development_limit)
-    search = settings_of("search", search)
-    limit, match_tokens = whole_number("--limit", limit), whole_number("--match-tokens", match_tokens)
-    trials, threads = whole_number("--trials", trials) or 0, thread_count(threads)
-    seeds = [seed_of("--seed", own) for own in listed("--seed", seeds, (Integral,), "whole numbers from 0")]
-    check_kinds(backbone=backbone, runs=runs, method=method, device=device)
+    fields = request_fields(
+        method=method, limit=limit, development_limit=development_limit, match_tokens=match_tokens, settings=settings
+    )
+    search, trials = settings_of("search", search), whole_number("--trials", trials) or 0
+    seeds = [seed_of("--seed", seed) for seed in listed("--seed", seeds, (Integral,), "whole numbers from 0")]
+    environment = environment_of(store=runs, mirror=mirror, device=device, threads=threads, keep="scores")
+    check_development_limit(fields["development_limit"], fields["settings"])
     if method not in (*METHODS, *BOTTLENECK_NAMES):
         raise UsageError(f"--method: found {method!r}, accepted: {', '.join((*METHODS, *BOTTLENECK_NAMES))}")
-    if method in BOTTLENECK_NAMES:
-        method, settings = "bottleneck", {"adapter": method, **settings}
     kind("task", task, (str, Path, Task), "a task: its name, its path or a Task object")
     task = task if isinstance(task, Task) else find_task(task)
-    mirror = mirror_dir(path_of("--hub-mirror", mirror))
-    base = backbone if isinstance(backbone, Backbone) else load_backbone(backbone, mirror=mirror)
-    recipe = override(recipe_for(task, method, base.id), settings)  # type: ignore[arg-type]
-    with _as_search(search or {}):
-        spaces = search_spaces(search, recipe)
-        for space in spaces:
-            _check_space(space, task, method, settings, base)
+    request = request_of([task], backbone, environment, fields).normalised()
+    # As a setting, so that a trial may have another number.
+    request = replace(request, settings=request.recipe_settings, development_limit=None)
+    recipe = override(recipe_for(task, request.method, request.backbone.id), request.settings)  # type: ignore[arg-type]
+    spaces = _checked_spaces(search, recipe, request)
     if trials < 1:
         raise UsageError(f"--trials: found {trials}, accepted: at least 1")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"--seed: found {list(seeds)}, accepted: at least one, none twice")
-    amount = {"limit": limit, "match_tokens": match_tokens}
-    shared = {"method": method, "backbone": base, "runs": runs, "mirror": mirror, "device": device, **amount}
-    shared["threads"] = threads
+    tidy(environment.store)
 
     def attempts(chosen: dict[str, str]) -> tuple[Attempt, ...]:
-        return tuple(_attempt(task, {**shared, "seed": seed, "settings": {**settings, **chosen}}) for seed in seeds)
+        tried = replace(request, settings={**request.settings, **chosen})
+        return tuple(_attempt(replace(tried, seed=seed), environment) for seed in seeds)
 
     done = _search(spaces, trials, seeds[0], attempts)
     if not any(trial.finite for trial in done):
@@ -186,16 +185,16 @@ def tune(
     best = _best(done)
     how = Search(
         over={space.key: space.text for space in spaces},
-        examples=None if match_tokens else limit,
-        pieces=match_tokens,
+        examples=None if request.match_tokens else request.limit,
+        pieces=request.match_tokens,
         epochs=recipe.epochs,
         seeds=tuple(seeds),
         metric=task.selection_metric,
         trials=tuple(trial.stored for trial in done),
         date=datetime.date.today().isoformat(),
     )
-    chosen = override(recipe, {**best.settings, "tuning": how.text})
-    return Tuned(task.name, method, base.id, chosen, tuple(done), how)
+    tuned = override(recipe, {**best.settings, "tuning": how.text})
+    return Tuned(task.name, request.method, request.backbone.id, tuned, tuple(done), how)
 
 
 def _search(
@@ -234,16 +233,16 @@ def _spread(spaces: Sequence[Space], trials: int, seed: int) -> list[dict[str, s
     ]
 
 
-def _attempt(task: Task, options: dict[str, Any]) -> Attempt:
+def _attempt(request: Request, environment: Environment) -> Attempt:
     """A trial under one seed; a loss that is not finite counts as 0."""
     try:
-        run = train(task, keep="scores", **options)
+        run = run_request(request, environment)
     except StiltsError as error:
         # The trainer names the examples; what it names them for is the context.
         if not isinstance(error.__context__, NotFinite):
             raise
         say(str(error))
-        return Attempt(options["seed"], 0.0, (), 0.0, "")
+        return Attempt(request.seed, 0.0, (), 0.0, "")
     record = run.record
     by_epoch = tuple(epoch.scores[record.task.selection_metric] for epoch in record.history)
     return Attempt(record.seed, record.development, by_epoch, record.cost.seconds, run.name)
@@ -274,11 +273,16 @@ def _space(key: str, text: str, recipe: Recipe) -> Space:
     return space
 
 
-def _check_space(space: Space, task: Task, method: str, settings: Mapping[str, str], backbone: Backbone) -> None:
-    """Raise UsageError for a value that `train` would refuse, before any other has been tried."""
-    for value in space.choices or (f"{space.low:.2g}",):
-        recipe = resolve_recipe([task], method, "none", {**settings, space.key: value}, backbone)
-        check_recipe(recipe, method, "none", 0, backbone)
+def _checked_spaces(search: Mapping[str, str], recipe: Recipe, request: Request) -> list[Space]:
+    """The spaces that are searched. Raises UsageError for a value that would be refused, before any other is tried."""
+    with _as_search(search):
+        spaces = search_spaces(search, recipe)
+        for space in spaces:
+            for value in space.choices or (f"{space.low:.2g}",):
+                settings = {**request.settings, space.key: value}
+                tried = resolve_recipe(request.tasks, request.method, "none", settings, request.backbone)
+                check_recipe(tried, request.method, "none", 0, request.backbone)
+    return spaces
 
 
 @contextmanager

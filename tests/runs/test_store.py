@@ -1,6 +1,7 @@
 """The run store: a name for everything that decides a result, finding, keeping, and nothing half-written."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from support.tiny import tiny_backbone_folder
 from support.training import Place, english_task, write_task
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.jobs.resolve import identified
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs.record import read_record
 from adapter_stilts.runs.store import Keep, RunStore, content_hash, keep_of
@@ -43,7 +45,7 @@ VALUES_ELSEWHERE = {
     "merged": {"merge_weights": "0.9,0.1", "merge_then": "continue"},
     "merged lora": {"merge": "ties"},
     "two tasks": {"mixing": "uniform", "mixing_cap": "12", "mixing_temperature": "5"},
-    "masked": {"mlm_share": "0.3", "mlm_task": "other"},
+    "masked": {"mlm_share": "0.3", "mlm_task": "other.yaml"},
 }
 TWO_LANGUAGES = (
     "{en: {train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}, de: {train: en-dev.conllu}}"
@@ -60,7 +62,7 @@ licence: none
 citation: none
 metrics: [accuracy]
 selection_metric: accuracy
-data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv}}}
+data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv, validation: train.tsv}}}
 """
 
 
@@ -79,7 +81,7 @@ def text_task(folder: Path) -> Task:
     return find_task(str(folder / "text.yaml"))
 
 
-def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
+def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hash at the end decides; whatever goes before it is for the reader."""
     folder = place.folder
 
@@ -95,8 +97,12 @@ def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
     other_lora = place.train(english_task(folder / "under", "under", shift=1), method="lora", seed=1)
     both = [task, english_task(folder / "both", "both", shift=1)]
     german = write_task(folder / "data", "german", languages=TWO_LANGUAGES)
-    text = {"masked_lm_task": text_task(folder / "text")}
-    masked = {**text, "settings": {"mlm_share": "0.2"}}
+    text = text_task(folder / "text").path
+    (folder / "text" / "other.yaml").write_text(text.read_text())
+    monkeypatch.chdir(text.parent)
+    mixed_in = {"mlm_share": "0.2", "mlm_task": str(text)}
+    masked = place.job(task, settings=mixed_in)
+    assert masked.masked_lm is not None
     other_weights = tiny_backbone_folder(folder / "other")
     weights = load_file(other_weights / "model.safetensors")
     weights["embeddings.LayerNorm.bias"][0] += 1
@@ -140,11 +146,13 @@ def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
         "other tokens": place.job(task, match_tokens=41),
         "two tasks": place.job(both),
         "two tasks in another order": place.job(both[::-1]),
-        "in English and German": place.job(german, languages=["en", "de"]),
-        "in German": place.job(german, languages=["de"]),
+        "in English and German": place.job(german, languages=("en", "de")),
+        "in German": place.job(german, languages=("de",)),
         "name alone": place.job(german),
-        "masked": place.job(task, **masked),
-        "masked with a trained head": place.job(task, masked_lm_head=first, **masked),
+        "masked": masked,
+        "masked with the checkpoint's head": identified(
+            replace(masked, masked_lm=replace(masked.masked_lm, head=None))
+        ),
     }
     changed = {
         "base": lambda settings: place.job(task, settings=settings),
@@ -156,7 +164,7 @@ def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
             task, [lora, other_lora], method="lora", compose="merge", settings=settings
         ),
         "two tasks": lambda settings: place.job(both, settings=settings),
-        "masked": lambda settings: place.job(task, **text, settings={"mlm_share": "0.2"} | settings),
+        "masked": lambda settings: place.job(task, settings=mixed_in | settings),
     }
     for what, values in {"base": OTHER_VALUES, **VALUES_ELSEWHERE}.items():
         jobs |= {f"{what}: {key}": changed[what]({key: value}) for key, value in values.items()}

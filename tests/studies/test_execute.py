@@ -29,7 +29,7 @@ from adapter_stilts.studies.estimate import Estimate, duration
 from adapter_stilts.studies.execute import Interrupted, Result, execute
 from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
-from adapter_stilts.studies.work import Order, Outcome, is_full_disk
+from adapter_stilts.studies.work import Outcome, is_full_disk
 from adapter_stilts.training.execution import Execution
 
 FULL = """\
@@ -62,13 +62,13 @@ def name_of(plan: Plan, task: str, composition: str = "none") -> str:
 def count_trainings(monkeypatch: pytest.MonkeyPatch, instead: Any = None) -> list[str]:
     """Names of the tasks that are trained from here on; `instead` is called in place of it."""
     trained: list[str] = []
-    call = instead or work.train
+    call = instead or work.run_request
 
-    def noted(tasks: Any, **options: Any) -> Any:
-        trained.append("+".join(own.name for own in tasks))
-        return call(tasks, **options)
+    def noted(request: Any, environment: Any) -> Any:
+        trained.append("+".join(own.name for own in request.tasks))
+        return call(request, environment)
 
-    monkeypatch.setattr(work, "train", noted)
+    monkeypatch.setattr(work, "run_request", noted)
     return trained
 
 
@@ -114,7 +114,7 @@ def test_a_failure_stops_only_what_stands_on_it(place: Place) -> None:
 
 
 def test_an_error_that_nobody_foresaw_leaves_its_traceback(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(tasks: Any, **options: Any) -> Any:
+    def wrong(request: Any, environment: Any) -> Any:
         raise ValueError("a wrong\nturn")
 
     count_trainings(monkeypatch, wrong)
@@ -131,7 +131,7 @@ def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
     plan = plan_of(place)
     other = name_of(plan, "other")
     elsewhere = RunStore(place.folder / "elsewhere")
-    run = place.train(plan.nodes[other].training.task)
+    run = place.train(plan.nodes[other].request.tasks)
     place.store.folder.rename(elsewhere.folder)
     claimed, leave = threading.Event(), threading.Event()
 
@@ -162,20 +162,20 @@ def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
 
 
 def test_ctrl_c_says_what_to_do_and_leaves_no_claim(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, call = plan_of(place), work.train
+    plan, call = plan_of(place), work.run_request
 
-    def interrupted(tasks: Any, **options: Any) -> Any:
-        if tasks[0].name == "third":
+    def interrupted(request: Any, environment: Any) -> Any:
+        if request.tasks[0].name == "third":
             raise KeyboardInterrupt
-        return call(tasks, **options)
+        return call(request, environment)
 
-    monkeypatch.setattr(work, "train", interrupted)
+    monkeypatch.setattr(work, "run_request", interrupted)
     with pytest.raises(Interrupted) as error:
         here(plan)
     assert str(error.value) == "interrupted: run the same command again, and it goes on where it stopped"
     assert error.value.exit_code == 130
     assert list((place.store.folder / ".claims").glob("*.json")) == []
-    monkeypatch.setattr(work, "train", call)
+    monkeypatch.setattr(work, "run_request", call)
     before = [name for name, state in states(plan).items() if state == "done"]
     assert before
     result = here(plan)
@@ -190,7 +190,7 @@ def test_ctrl_c_says_what_to_do_and_leaves_no_claim(place: Place, monkeypatch: p
 def test_a_full_disk_ends_the_study_and_says_what_to_do(
     place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def full(tasks: Any, **options: Any) -> Any:
+    def full(request: Any, environment: Any) -> Any:
         raise error
 
     trained = count_trainings(monkeypatch, full)
@@ -215,13 +215,13 @@ def test_keep_drops_full_models_once_nothing_waits_for_them(place: Place, keep: 
 
 def test_what_a_study_keeps_is_its_own_until_it_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another study over the same runs that keeps fewer drops none of them before; afterwards it may."""
-    plan, call, dropped = plan_of(place, f"{FULL}keep: all\n"), work.train, []
+    plan, call, dropped = plan_of(place, f"{FULL}keep: all\n"), work.run_request, []
 
-    def dropping(tasks: Any, **options: Any) -> Any:
+    def dropping(request: Any, environment: Any) -> Any:
         dropped.extend(keep_of(own, "scores") for own in place.store.runs())
-        return call(tasks, **options)
+        return call(request, environment)
 
-    monkeypatch.setattr(work, "train", dropping)
+    monkeypatch.setattr(work, "run_request", dropping)
     here(plan)
     assert dropped == [False] * (1 + 2 + 3 + 4)
     # Runs that were done before are as much its own.
@@ -235,17 +235,17 @@ def test_what_a_study_keeps_is_its_own_until_it_ends(place: Place, monkeypatch: 
 
 def test_weights_are_kept_for_a_run_that_failed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """It will be tried again; afterwards they go."""
-    plan, call = plan_of(place, FULL), work.train
+    plan, call = plan_of(place, FULL), work.run_request
 
-    def broken(tasks: Any, **options: Any) -> Any:
-        if options["compose"] == "continue":
+    def broken(request: Any, environment: Any) -> Any:
+        if request.compose == "continue":
             raise StiltsError("broken")
-        return call(tasks, **options)
+        return call(request, environment)
 
-    monkeypatch.setattr(work, "train", broken)
+    monkeypatch.setattr(work, "run_request", broken)
     assert len(here(plan).failed) == 2
     assert sorted(own.record.task.name for own in place.store.runs() if own.has_weights) == ["other", "third"]
-    monkeypatch.setattr(work, "train", call)
+    monkeypatch.setattr(work, "run_request", call)
     trained = count_trainings(monkeypatch)
     # A report says why.
     reasons = [(own.state, own.reason) for own in missing_runs(runs_of(plan), place.store)]
@@ -261,7 +261,7 @@ def test_a_worker_that_is_killed_fails_its_run_alone(place: Place) -> None:
     plan = plan_of(place)
     name = name_of(plan, "other")
     node = plan.nodes[name]
-    order = Order(name, node.training, node.over, node.target)
+    order = executing._order(node)
     pool = Processes(executing._site(plan, 1, 1, Execution()), 1)
     try:
         pool.give(order)

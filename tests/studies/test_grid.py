@@ -1,11 +1,13 @@
-"""From a study to its cells and trainings, against what one counts by hand."""
+"""From a study to its cells and requests, against what one counts by hand."""
 
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from adapter_stilts.studies.grid import expand, training_of
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.model.backbone import Backbone
+from adapter_stilts.studies.grid import Cell, expand, request_of
 from adapter_stilts.studies.reading import find_study, read_study
 from adapter_stilts.study_schema import Study
 
@@ -14,6 +16,14 @@ def study_of(folder: Path, text: str) -> Study:
     path = folder / "study.yaml"
     path.write_text(text)
     return read_study(path)
+
+
+# A grid asks a backbone nothing.
+BACKBONE = Backbone("embedded", None, "0" * 64, Path("backbone"), Path("note"))
+
+
+def request(study: Study, cell: Cell) -> Request:
+    return request_of(study, cell, BACKBONE, "float32")
 
 
 GRID = """\
@@ -85,7 +95,7 @@ exclude:
     assert {own.group for own in cells if own.composition == "fuse"} == {"one", "two"}
 
 
-def test_trainings_of_a_cell(tmp_path: Path) -> None:
+def test_requests_of_a_cell(tmp_path: Path) -> None:
     """Amounts, seeds and settings go where they belong; a setting that decides nothing is left out."""
     text = f"""{GRID}layers: [6-11]
 limit: 600
@@ -102,18 +112,18 @@ overrides:
     study = study_of(tmp_path, text)
     cells = list(expand(study))
     fuse = next(own for own in cells if (own.target, own.composition, own.seed) == ("wikiann", "fuse", 1))
-    training = training_of(study, fuse)
+    target = request(study, fuse)
     shared = {"development_examples": "50", "layers": "6-11", "reduction": "16"}
-    assert dict(training.settings) == {**shared, "epochs": "7", "fusion": "full", "fusion_null": "false"}
-    assert (training.limit, training.match_tokens, training.seed) == (600, None, 1)
-    deprel, semtag = training.over
-    assert dict(deprel.settings) == {**shared, "epochs": "4"}
-    assert dict(semtag.settings) == {**shared, "epochs": "4", "clip": "0.5"}
-    assert [(own.limit, own.match_tokens, own.seed, own.composition) for own in training.over] == [
-        (None, 5000, 3, "none")
-    ] * 2
+    assert target.settings == {**shared, "epochs": "7", "fusion": "full", "fusion_null": "false"}
+    assert (target.limit, target.match_tokens, target.seed, target.compose) == (600, None, 1, "fuse")
+    deprel, semtag = target.over
+    assert isinstance(deprel, Request)
+    assert isinstance(semtag, Request)
+    assert deprel.settings == {**shared, "epochs": "4"}
+    assert semtag.settings == {**shared, "epochs": "4", "clip": "0.5"}
+    assert [(own.limit, own.match_tokens, own.seed, own.over) for own in (deprel, semtag)] == [(None, 5000, 3, ())] * 2
     full = next(own for own in cells if (own.method, own.composition) == ("full", "none"))
-    assert dict(training_of(study, full).settings) == {
+    assert request(study, full).settings == {
         "development_examples": "50",
         "epochs": "4",
         "learning_rate": "1e-05",
@@ -122,7 +132,7 @@ overrides:
 
 def test_intermediates_have_the_seed_of_their_cell_unless_one_is_fixed(tmp_path: Path) -> None:
     study = study_of(tmp_path, GRID)
-    seeds = {(own.seed, below.seed) for own in expand(study) for below in training_of(study, own).over}
+    seeds = {(own.seed, below.seed) for own in expand(study) for below in request(study, own).over}
     assert seeds == {(0, 0), (1, 1)}
 
 

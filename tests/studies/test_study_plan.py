@@ -45,22 +45,22 @@ def test_planned_names_are_those_that_train_gives(place: Place) -> None:
     plan = plan_of(place, GRID)
     seen: set[tuple[str, ...]] = set()
     for node in plan.nodes.values():
-        own = node.training
-        kind = (own.method, own.composition, own.control or "", "layers" if dict(own.settings).get("layers") else "")
+        own = node.request
+        kind = (own.method, node.job.composition, own.control or "", "layers" if own.settings.get("layers") else "")
         kind = (*kind, own.over[0].control or "" if own.over else "", "cell" if node.cells else "")
         if kind in seen or not all((place.store.folder / below).is_dir() for below in node.over):
             continue
         seen.add(kind)
         run = place.train(
-            own.task,
+            own.tasks,
             over=list(node.over),
-            compose=own.composition,
+            compose=own.compose,
             method=own.method,
             seed=own.seed,
             limit=own.limit,
             match_tokens=own.match_tokens,
             control=own.control,
-            settings=dict(own.settings),
+            settings=own.settings,
         )
         assert run.name == node.name
     assert len(place.store.names()) >= 12
@@ -73,8 +73,8 @@ def test_an_intermediate_is_one_run_however_many_stand_on_it(place: Place) -> No
     assert names == list(dict.fromkeys(names))
     for place_, node in enumerate(plan.nodes.values()):
         assert all(names.index(own) < place_ for own in node.over)
-    fused = next(own for own in plan.nodes.values() if own.training.composition == "fuse")
-    stacked = [own for own in plan.nodes.values() if own.training.composition == "stack" and own.over[0] in fused.over]
+    fused = next(own for own in plan.nodes.values() if own.job.composition == "fuse")
+    stacked = [own for own in plan.nodes.values() if own.job.composition == "stack" and own.over[0] in fused.over]
     assert sorted(own.over[0] for own in stacked) == sorted(fused.over)
     fixed = plan_of(place, SMALL + "seeds: [0, 1, 2]\nintermediate_seeds: 1\n")
     assert sum(not own.cells for own in fixed.nodes.values()) == 2
@@ -94,8 +94,8 @@ def test_states_and_runs_of_a_study(place: Place) -> None:
     """A target is done when it is scored as the study asks; an intermediate is needed while something waits for it."""
     plan = plan_of(place, SMALL + "test_limit: 5\n")
     assert set(states(plan).values()) == {"to do"}
-    none = next(own for own in plan.nodes.values() if own.training.composition == "none" and own.cells)
-    run = place.train(none.training.task, limit=None)
+    none = next(own for own in plan.nodes.values() if own.job.composition == "none" and own.cells)
+    run = place.train(none.request.tasks, limit=None)
     assert run.name == none.name
     assert states(plan)[none.name] == "to do"
     evaluate(run, limit=4, runs=place.store)
@@ -113,7 +113,7 @@ def test_states_and_runs_of_a_study(place: Place) -> None:
 def test_dropped_weights_are_wanted_only_while_something_waits(place: Place) -> None:
     plan = plan_of(place, SMALL.replace("none, stack, fuse", "none, stack"))
     for node in plan.nodes.values():
-        run = place.train(node.training.task, over=list(node.over))
+        run = place.train(node.request.tasks, over=list(node.over))
         assert run.name == node.name
         if node.cells:
             evaluate(run, runs=place.store)
@@ -124,7 +124,7 @@ def test_dropped_weights_are_wanted_only_while_something_waits(place: Place) -> 
     assert set(states(plan).values()) == {"done"}
     more = plan_of(place, SMALL)
     now = states(more)
-    to_do = {more.nodes[name].training.composition for name, state in now.items() if state == "to do"}
+    to_do = {more.nodes[name].job.composition for name, state in now.items() if state == "to do"}
     assert to_do == {"none", "fuse"}
     assert sum(state == "to do" for state in now.values()) == 3
     # The target alone is left to score: nothing stands on its intermediate's weights any more.
@@ -139,7 +139,7 @@ def test_estimates_come_from_the_store_else_from_benchmarks(place: Place) -> Non
     assert not any(own.measured for own in first.values())
     assert all(own.seconds > OVERHEAD_SECONDS for own in first.values())
     node = next(own for own in plan.nodes.values() if not own.cells)
-    run = place.train(node.training.task, limit=10)
+    run = place.train(node.request.tasks, limit=10)
     (_, second), *_ = [(name, own) for name, own in estimate(plan, [node.name]).items()]
     cost, data = run.record.cost, next(own for own in run.record.data if own.split == "train")
     assert second.measured

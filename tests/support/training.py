@@ -10,7 +10,8 @@ import pytest
 
 from adapter_stilts.engine.step import EagerStep
 from adapter_stilts.jobs.job import Job
-from adapter_stilts.jobs.request import make_job
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.jobs.resolve import resolve
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.schema import Task
@@ -61,17 +62,14 @@ class Place:
         """A finished run on the CPU."""
         return train(task, backbone=self.backbone, runs=self.store, device="cpu", **options)
 
-    def job(self, tasks: Task | Sequence[Task], over: Sequence[Run] = (), **changes: Any) -> Job:
-        """The run before it runs; `changes` are keyword arguments of `make_job`."""
-        options: dict[str, Any] = {
-            "method": "bottleneck",
-            "backbone": self.backbone,
-            "seed": 0,
-            "precision": "float32",
-            "mirror": None,
-        }
-        tasks = [tasks] if isinstance(tasks, Task) else tasks
-        return make_job(tasks, intermediates=over, **(options | changes))
+    def request(self, tasks: Task | Sequence[Task], over: Sequence[Run | Request] = (), **changes: Any) -> Request:
+        """The request for tasks on the place's backbone; `changes` are its other fields."""
+        tasks = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
+        return Request(tasks=tasks, over=tuple(over), **({"backbone": self.backbone, "precision": "float32"} | changes))
+
+    def job(self, tasks: Task | Sequence[Task], over: Sequence[Run | Request] = (), **changes: Any) -> Job:
+        """The run before it runs."""
+        return resolve(self.request(tasks, over, **changes), None)
 
     def execute(self, job: Job) -> Run:
         """The job's finished run, trained anew."""

@@ -157,6 +157,13 @@ def pretrained(backbone: Backbone) -> Mapping[str, Any] | None:
     return pretrained_head(backbone)
 
 
+def has_pretrained(backbone: Backbone) -> bool:
+    """Whether the checkpoint has a head of its own, read without PyTorch."""
+    from adapter_stilts.model.backbone import has_masked_lm_head
+
+    return has_masked_lm_head(backbone)
+
+
 def add_head(model: Any, name: str, spec: HeadSpec) -> None:
     """RoBERTa's head over the candidates, of the given weights or a fresh one."""
     from adapter_stilts.model.masked_lm_head import MaskedLMHead
@@ -181,6 +188,7 @@ MASKED_LM_KIND = Kind(
     prepare=prepare,
     draw=draw,
     pretrained=pretrained,
+    has_pretrained=has_pretrained,
     with_others=False,
     add_head=add_head,
     loss=labelled.loss,

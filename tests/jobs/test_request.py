@@ -1,0 +1,255 @@
+"""One value for a request: each field decides the run, whoever asks makes the same one, and what lies underneath is
+resolved, trained and told once."""
+
+import inspect
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cli import command
+from support.studies import make_study_place, plan_of
+from support.tiny import tiny_backbone_folder
+from support.training import Place, write_task
+
+import adapter_stilts
+from adapter_stilts.errors import StiltsError
+from adapter_stilts.jobs import resolve as resolving
+from adapter_stilts.jobs.job import Intermediate
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.jobs.resolve import resolve
+from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.runs.store import Run, keep_of
+from adapter_stilts.schema import Task
+from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.training import api
+
+EPOCH = {"epochs": "1"}
+TEXT = """\
+name: text
+version: 1
+kind: masked_lm
+role: intermediate
+knowledge: none
+granularity: token
+description: texts
+licence: none
+citation: none
+metrics: [accuracy]
+selection_metric: accuracy
+data: {format: tsv, columns: {text: words}, languages: {en: {train: text.tsv, validation: text.tsv}}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_study_place(tmp_path, monkeypatch)
+
+
+def task_of(place: Place, name: str = "tags") -> Task:
+    return find_task(place.folder / name / f"{name}.yaml")
+
+
+def test_each_field_changes_the_name(place: Place) -> None:
+    """Of a request over an intermediate; a control and a number of pieces are of one that stands on none."""
+    languages = "{en: {train: en-train.conllu, validation: en-dev.conllu}, de: {train: en-dev.conllu}}"
+    task, other = write_task(place.folder / "tags", "tags", languages=languages), task_of(place, "other")
+    alone = place.request(task)
+    base = place.request(task, [place.request(other)], compose="stack")
+    assert isinstance(base.over[0], Request)
+    changed = {
+        "tasks": replace(base, tasks=(task, task_of(place, "third"))),
+        "backbone": replace(
+            base, backbone=load_backbone(str(tiny_backbone_folder(place.folder / "small", vocabulary=480)))
+        ),
+        "precision": replace(base, precision="bf16"),
+        "over": replace(base, over=(replace(base.over[0], seed=1),)),
+        "compose": replace(base, compose="continue"),
+        "method": replace(base, method="houlsby"),
+        "seed": replace(base, seed=1),
+        "limit": replace(base, limit=5),
+        "development_limit": replace(base, development_limit=5),
+        "match_tokens": replace(alone, match_tokens=40),
+        "languages": replace(base, languages=("en", "de")),
+        "control": replace(alone, control="shuffled"),
+        "settings": replace(base, settings=EPOCH),
+    }
+    assert changed.keys() == {field.name for field in fields(Request)}
+    names = {resolve(request, None).name for request in (base, alone, *changed.values())}
+    assert len(names) == len(changed) + 2
+    assert all(request not in (base, alone) for request in changed.values())
+
+
+def test_a_request_is_known_by_its_value(place: Place) -> None:
+    one = place.request(task_of(place), [place.request(task_of(place, "other"))], settings={"epochs": "1", "clip": "2"})
+    other = place.request(
+        task_of(place), [place.request(task_of(place, "other"))], settings={"clip": "2", "epochs": "1"}
+    )
+    assert (one == other, hash(one) == hash(other)) == (True, True)
+    houlsby = place.request(task_of(place), method="houlsby", settings=EPOCH)
+    assert houlsby.normalised() == replace(houlsby, method="bottleneck", settings={"adapter": "houlsby", **EPOCH})
+    assert resolve(houlsby, None).name == resolve(houlsby.normalised(), None).name
+
+
+STUDY = """\
+targets: [tags/tags.yaml]
+intermediates: [other/other.yaml, third/third.yaml]
+methods: [houlsby]
+compositions: [fuse]
+controls: [shuffled]
+seeds: [3]
+limit: 7
+match_tokens: 60
+overrides: [{target: tags/tags.yaml, set: {epochs: 1}}]
+"""
+
+
+def test_command_line_python_and_study_make_the_same_request(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Request] = []
+    run_request = api.run_request
+
+    def noted(request: Request, environment: Any) -> Run:
+        seen.append(request)
+        return run_request(request, environment)
+
+    monkeypatch.setattr(api, "run_request", noted)
+    over = [f"{task_of(place, name).path}@shuffled" for name in ("other", "third")]
+    options = {"method": "houlsby", "compose": "fuse", "seed": 3, "limit": 7, "match_tokens": 60}
+    run = place.train(task_of(place), over=over, settings={"epochs": 1}, **options)
+    typed = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    typed += [part for own in over for part in ("--over", own)]
+    folders = ["--backbone", place.folder / "tiny", "--runs", place.store.folder, "--device", "cpu"]
+    assert command("train", task_of(place).path, *typed, "--set", "epochs=1", *folders).exit_code == 0
+    plan = plan_of(place, STUDY)
+    (target,) = [node for node in plan.nodes.values() if node.cells]
+    assert seen == [target.request] * 2
+    assert target.name == run.name
+    below = target.request.over[0]
+    assert isinstance(below, Request)
+    assert (below.control, below.match_tokens, below.limit, below.seed) == ("shuffled", 60, None, 3)
+
+
+# --- what lies underneath ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The titles of what is resolved, in order."""
+    seen: list[str] = []
+    original = resolving.resolve
+
+    def noted(request: Request, *arguments: Any, **options: Any) -> Any:
+        seen.append("+".join(task.name for task in request.tasks))
+        return original(request, *arguments, **options)
+
+    monkeypatch.setattr(resolving, "resolve", noted)
+    monkeypatch.setattr(api, "resolve", noted)
+    return seen
+
+
+def told(error: str, name: str) -> list[str]:
+    """What is said of the runs of a task, without progress."""
+    return [line.split(": ", 1)[1] for line in error.splitlines() if re.match(rf"{name}-\S+: done before", line)]
+
+
+def test_an_intermediate_is_resolved_trained_and_told_once(
+    place: Place, resolved: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[str] = []
+    execute = api.execute
+
+    def noted(job: Any, *arguments: Any) -> Run:
+        trained.append(job.title)
+        return execute(job, *arguments)
+
+    monkeypatch.setattr(api, "execute", noted)
+    over = [str(task_of(place, name).path) for name in ("other", "third")]
+    first = place.train(task_of(place), over=over[:1], settings=EPOCH)
+    assert (resolved, trained) == (["tags", "other"], ["other", "tags"])
+    assert "done before" not in capsys.readouterr().err
+    place.train(task_of(place), over=over, compose="fuse", settings=EPOCH)
+    assert trained == ["other", "tags", "third", "tags"]
+    below = first.record.over[0].run
+    assert told(capsys.readouterr().err, "other") == [f"done before, in {place.store.folder / below}"]
+    again = place.train(task_of(place), over=over[:1], settings=EPOCH)
+    assert (again.name, len(trained)) == (first.name, 4)
+    error = capsys.readouterr().err
+    assert (len(told(error, "other")), len(told(error, "tags"))) == (1, 1)
+
+
+def test_a_target_that_is_done_needs_nothing_underneath(place: Place) -> None:
+    over = [str(task_of(place, "other").path)]
+    run = place.train(task_of(place), over=over)
+    below = place.store.find(run.record.over[0].run)
+    keep_of(below, "scores")
+    assert place.train(task_of(place), over=over).name == run.name
+    assert not below.has_weights
+    (below.folder / "record.json").unlink()
+    assert place.train(task_of(place), over=over).name == run.name
+    assert place.store.get(below.name) is None
+
+
+def test_a_head_for_masked_language_modelling_is_trained_and_told_once(
+    place: Place, resolved: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place.folder / "text.tsv").write_text("words\n" + "the of and to is dog cats run house seven\n" * 8)
+    path = place.folder / "text.yaml"
+    path.write_text(TEXT)
+    settings = {**EPOCH, "mlm_share": "0.5", "mlm_task": str(path)}
+    announced = "has no head for masked language modelling; it gets one trained on text"
+    run = place.train(task_of(place), settings=settings, development_limit=4)
+    assert resolved == ["tags", "text"]
+    error = capsys.readouterr().err
+    assert (error.count(announced), error.count("done before")) == (1, 0)
+    (head,) = [own.record for own in place.store.runs() if own.record.task.name == "text"]
+    assert (head.method, head.recipe.development_examples) == ("head", 4)
+    assert place.train(task_of(place), settings=settings, development_limit=4).name == run.name
+    error = capsys.readouterr().err
+    assert (error.count(announced), len(told(error, "text")), len(told(error, "tags"))) == (1, 1, 1)
+
+
+def test_an_intermediate_is_the_same_before_and_after_it_is_trained(place: Place) -> None:
+    """Of every way in which a run can lie underneath."""
+    below = place.request(task_of(place, "other"))
+    for request in (
+        below,
+        replace(below, method="full"),
+        replace(below, method="lora"),
+        place.request(task_of(place, "third"), [below]),
+        place.request(task_of(place, "third"), [below], compose="continue"),
+    ):
+        job = resolve(request, None)
+        over = [own.source for own in job.intermediates]
+        options = {"compose": request.compose, "method": request.method}
+        run = place.train(request.tasks[0], over=[place.store.find(own.name) for own in over], **options)
+        before, after = Intermediate.of_job(job), Intermediate.of_run(run)
+        assert before == after
+        with pytest.raises(StiltsError, match=f"^{job.name}: has yet to be trained$"):
+            _ = before.run
+        assert after.run == run
+
+
+def test_data_that_change_while_an_intermediate_trains_name_the_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute, file = api.execute, place.folder / "tags" / "en-train.conllu"
+
+    def edited(job: Any, *arguments: Any) -> Run:
+        if job.title == "other":
+            file.write_text(file.read_text().replace("\tA\t", "\tB\t"))
+        return execute(job, *arguments)
+
+    monkeypatch.setattr(api, "execute", edited)
+    before = resolve(place.request(task_of(place), [place.request(task_of(place, "other"))]), None)
+    run = place.train(task_of(place), over=[str(task_of(place, "other").path)])
+    assert run.name != before.name
+    assert run.name == place.train(task_of(place), over=run.record.over[0].run).name
+
+
+# --- the shape of the code --------------------------------------------------------------------------------------------
+
+
+def test_no_record_is_made_without_its_checks() -> None:
+    package = Path(inspect.getfile(adapter_stilts)).parent
+    assert not [path for path in package.rglob("*.py") if "Record.model_construct" in path.read_text(encoding="utf-8")]
