@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adapter_stilts.engine.batches import Batch, cut_batches
 from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.drawing import reachable_ids
 from adapter_stilts.engine.embedding_rows import reachable_rows
 from adapter_stilts.engine.predicting import INFERENCE_TOKENS, predict_labels
 from adapter_stilts.engine.step import Step
@@ -23,7 +24,7 @@ from adapter_stilts.model.parts import count_parameters
 from adapter_stilts.progress import progress
 from adapter_stilts.training.execution import Execution, make_step
 from adapter_stilts.training.schedule import plan_epochs
-from adapter_stilts.training.trainer import Fitted, reachable_ids, train_epoch
+from adapter_stilts.training.trainer import Fitted, train_epoch
 from benchmarks.measuring import Measured, Sample, Variant, now
 
 EXECUTIONS = {

@@ -11,25 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from adapter_stilts.engine.batches import Batch, first_position, inference_batches, pack
+from adapter_stilts.engine.batches import Batch
+from adapter_stilts.engine.drawing import make_batch, reachable_ids
 from adapter_stilts.engine.embedding_rows import reachable_rows
-from adapter_stilts.engine.masking import mask_batch
-from adapter_stilts.engine.predicting import INFERENCE_TOKENS, predict_labels, predicting
-from adapter_stilts.engine.step import NotFinite, Step, batch_logits
+from adapter_stilts.engine.step import NotFinite, Step
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.jobs.job import Job
-from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
+from adapter_stilts.jobs.training_data import TrainingData
 from adapter_stilts.model.parts import FrozenWeights, Part, count_parameters, parts_of
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.record import EpochScore
-from adapter_stilts.tasks.scoring import score
 from adapter_stilts.training.checkpoint import Checkpoints, Saver
 from adapter_stilts.training.curves import Curves
 from adapter_stilts.training.execution import Execution, make_step
 from adapter_stilts.training.schedule import PlannedStep, plan_epochs
+from adapter_stilts.training.scoring import development_scores
 
-# Which pieces are hidden: in training by run, epoch and step; in development scoring always the same.
-_MASKING, _DEVELOPMENT_MASKING = 2, 3
+# Which pieces are hidden in training: by run, epoch and step.
+_MASKING = 2
 # Steps between two looks at the losses.
 ASK_EVERY = {"cpu": 1, "cuda": 50}
 
@@ -118,13 +117,6 @@ def planned_tokens(epochs: Sequence[Sequence[PlannedStep]]) -> int:
     return sum(int(lengths[own].sum()) for lengths, own in batches)
 
 
-def reachable_ids(job: Job, data: TrainingData) -> np.ndarray:
-    """Every piece id that training or development scoring can look up."""
-    ids = np.unique(np.concatenate([part.ids for part in data.parts]))
-    masked = any(part.candidates is not None for part in data.parts)
-    return np.union1d(ids, [job.backbone.tokenizer.mask_token_id]) if masked else ids
-
-
 def train_epoch(
     job: Job,
     step: Step,
@@ -187,62 +179,6 @@ def _losses(step: Step, steps: Sequence[PlannedStep], first: int) -> list[float]
         split = planned.part.train
         rows = sorted({int(example) + 1 for own in planned.batches for example in split.example[own]})
         raise StiltsError(f"{error}; examples: {split.source}, rows {', '.join(map(str, rows))}") from None
-
-
-def make_batch(
-    job: Job,
-    part: TrainingPart,
-    sequences: np.ndarray,
-    device: torch.device,
-    rng: np.random.Generator,
-    development: bool = False,
-) -> Batch:
-    """One packed batch of a part; of masked language modelling with its pieces hidden, drawn with `rng`."""
-    split = part.development if development else part.train
-    assert split is not None
-    batch = pack(split, sequences, part.head, first_position(job.backbone.config), device)
-    if part.candidates is None:
-        return batch
-    return mask_batch(batch, part.candidates, job.backbone.tokenizer.mask_token_id, rng)
-
-
-def development_scores(job: Job, model: Any, data: TrainingData) -> tuple[dict[str, float], int | None]:
-    """Scores in percent on the development examples, and the number of distinct labels predicted (None: masked language
-    modelling); of several tasks the scores of each by `task.metric`, the mean of what each is selected by, and the
-    smallest number."""
-    both = {part.task.name: _part_scores(job, model, part) for part in data.tasks}
-    scores = {name: own for name, (own, _) in both.items()}
-    labels = min((number for _, number in both.values() if number is not None), default=None)
-    if len(scores) == 1:
-        return scores[job.task.name], labels
-    selected = [scores[part.task.name][part.task.selection_metric] for part in data.tasks]
-    every = {f"{task}.{metric}": value for task, own in scores.items() for metric, value in own.items()}
-    return {**every, job.task.selection_metric: float(np.mean(selected))}, labels
-
-
-def _part_scores(job: Job, model: Any, part: TrainingPart) -> tuple[dict[str, float], int | None]:
-    examples = part.development_examples
-    if part.candidates is not None:
-        return {"accuracy": masked_accuracy(job, model, part)}, None
-    assert part.development is not None
-    found = predict_labels(model, part.head, part.development, examples)
-    scores = score(part.task.kind, part.task.metrics, found.labels, part.development.gold(examples))
-    return scores, len({label for labels in found.labels for label in labels})
-
-
-def masked_accuracy(job: Job, model: Any, part: TrainingPart) -> float:
-    """Share in percent of the hidden pieces of the development text that the head guesses; always the same pieces."""
-    assert part.development is not None
-    device = next(model.parameters()).device
-    rng = np.random.default_rng(_DEVELOPMENT_MASKING)
-    right = asked = 0
-    sequences = part.development.sequences_of(part.development_examples)
-    with predicting(model):
-        for own in inference_batches(part.development, sequences, INFERENCE_TOKENS[device.type]):
-            batch = make_batch(job, part, own, device, rng, development=True)
-            right += int((batch_logits(model, batch).argmax(dim=1) == batch.labels).sum())
-            asked += len(batch.labels)
-    return 100.0 * right / max(asked, 1)
 
 
 class Best:
