@@ -21,10 +21,12 @@ from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
 from adapter_stilts.model.compiled import is_compiled
 from adapter_stilts.model.parts import count_parameters
-from adapter_stilts.progress import progress
+from adapter_stilts.runs.record import Executed
 from adapter_stilts.training.execution import Execution, make_step
+from adapter_stilts.training.observers import ProgressBar, observed
 from adapter_stilts.training.schedule import plan_epochs
-from adapter_stilts.training.trainer import Fitted, train_epoch
+from adapter_stilts.training.state import RandomState, TrainingState
+from adapter_stilts.training.trainer import train_epoch
 from benchmarks.measuring import Measured, Sample, Variant, now
 
 EXECUTIONS = {
@@ -71,8 +73,14 @@ class WatchedStep:
     def state(self) -> dict[str, Tensor]:
         return self.step.state()
 
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        self.step.check_state(state)
+
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self.step.load_state(state)
+
+    def executed(self) -> Executed:
+        return self.step.executed()
 
     def in_float32(self) -> AbstractContextManager[None]:
         return self.step.in_float32()
@@ -101,12 +109,15 @@ def our_training(
     stack.callback(step.close)
 
     def run(sample: Sample, repeat: int) -> Measured:
-        fitted, started = Fitted(), now(device)
+        state, started = TrainingState(step, RandomState(torch.device(device))), now(device)
         planned = plan_epochs(sample.data, job.recipe, repeat)[0]
         step.start()
-        with progress(f"ours {job.method} {job.composition}", len(planned), "steps") as reporter:
-            train_epoch(job, step, model, planned, fitted, reporter)
-        return Measured(fitted.tokens, fitted.tokens, now(device) - started, step.waiting)
+        name = f"ours {job.method} {job.composition}"
+        observers = [ProgressBar(name, len(planned), job.task.selection_metric)]
+        with observed(observers, state):
+            train_epoch(job, planned, state, observers)
+        tokens = state.fitted.tokens
+        return Measured(tokens, tokens, now(device) - started, step.waiting)
 
     return Variant(run, parameters, pads=False, compiled=lambda: is_compiled(model))
 

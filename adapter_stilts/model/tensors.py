@@ -38,6 +38,15 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             refuse(path, f"weights in {name} that are not finite", "numbers")
 
 
+def check_alike(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
+    """Raise StiltsError, naming it, for the first that is missing in `found`, or of another type or shape there."""
+    for name, own in expected.items():
+        there = found.get(name)
+        if not isinstance(there, Tensor) or there.shape != own.shape or there.dtype != own.dtype:
+            what = f"{there.dtype} of shape {tuple(there.shape)}" if isinstance(there, Tensor) else "nothing"
+            raise StiltsError(f"{name}: found {what}, accepted {own.dtype} of shape {tuple(own.shape)}")
+
+
 def check_shapes(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, TensorShape]) -> None:
     """Raise StiltsError where a tensor is missing, left over, of another shape, or holds no floating-point numbers."""
     if missing := sorted(expected.keys() - found.keys()):

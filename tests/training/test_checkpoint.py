@@ -24,7 +24,8 @@ from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.training import api, checkpoint, trainer
 from adapter_stilts.training.checkpoint import STATE, TENSORS, Checkpoints
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.training.trainer import Fitted, fit
+from adapter_stilts.training.state import Fitted
+from adapter_stilts.training.trainer import fit
 
 STEPS = 6  # two epochs of 24 examples, eight a step
 
@@ -110,7 +111,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         checkpoints = Checkpoints(folder, 0)
         found = checkpoints.load()
         assert found is not None
-        assert found.state["steps"] == 3
+        assert found["fitted.steps"] == 3
         assert "step-000000004-0001" in capsys.readouterr().err
         assert not newest.exists()
         assert_same(trained(job, Checkpoints(folder, 0)), whole)
@@ -146,7 +147,7 @@ def test_what_fails_while_the_folder_is_there_is_raised(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(checkpoint, "save_file", failing)
     with pytest.raises(SafetensorError):
-        Checkpoints(tmp_path / "checkpoints", 0).save({}, {"steps": 1, "history": []})
+        Checkpoints(tmp_path / "checkpoints", 0).save({}, 1, 0)
 
 
 def test_tensors_that_have_just_gone_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +184,7 @@ def cut_short(folder: Path) -> None:
 
 def change_a_number(folder: Path) -> None:
     state = json.loads((folder / STATE).read_text())
-    (folder / STATE).write_text(json.dumps({**state, "tokens": state["tokens"] + 1}))
+    (folder / STATE).write_text(json.dumps({**state, "values": {**state["values"], "fitted.tokens": 1}}))
 
 
 def lose_the_state(folder: Path) -> None:
@@ -260,8 +261,7 @@ def test_two_trainings_of_one_run_do_not_trip_over_each_other(
 ) -> None:
     """While one writes a step's checkpoint the other writes the same, or is done and removes the folder."""
     one, other = (Checkpoints(tmp_path / "all" / "run", 0) for _ in range(2))
-    counts = {"selected_epoch": 0, "development": 0.0, "tokens": 0, "train_seconds": 0.0, "losses": []}
-    state, tensors = {"steps": 3, "history": [], **counts}, {"step.weight.0": torch.arange(4.0)}
+    state = {"fitted.steps": 3, "step.weight.0": torch.arange(4.0)}
     write = checkpoint.atomic_write_text
 
     def meanwhile(path: Path, text: str) -> None:
@@ -270,14 +270,14 @@ def test_two_trainings_of_one_run_do_not_trip_over_each_other(
         if removed:
             other.remove()
         else:
-            other.save(tensors, state)
+            other.save(state, 3, 0)
 
     monkeypatch.setattr(checkpoint, "atomic_write_text", meanwhile)
-    one.save(tensors, state)
+    one.save(state, 3, 0)
     if removed:
         assert one.load() is None
-        one.save(tensors, state)
+        one.save(state, 3, 0)
     found = one.load()
     assert found is not None
-    assert found.tensors["step.weight.0"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert (found["fitted.steps"], found["step.weight.0"].tolist()) == (3, [0.0, 1.0, 2.0, 3.0])
     assert [path.name for path in (tmp_path / "all" / "run").iterdir()] == ["step-000000003-0000"]
