@@ -1,5 +1,6 @@
 """A training that is cut off at any step, and goes on, ends with the weights of one that was not."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -170,6 +171,59 @@ def test_tensors_that_have_just_gone_are_one_line(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(tensors, "tensor_shapes", Path.unlink)
     with pytest.raises(StiltsError, match=f"^{path}: cannot be read \\(.*No such file"):
         tensors.read_tensors(path)
+
+
+def earlier_format(folder: Path) -> None:
+    """As the version before wrote it: whole, with a checksum, and with names of its own."""
+    state = json.loads((folder / STATE).read_text())
+    del state["sha256"], state["values"]
+    state |= {"format": 1, "steps": 4, "losses": [0.5], "history": []}
+    sha256 = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    (folder / STATE).write_text(json.dumps({**state, "sha256": sha256}))
+
+
+def test_a_checkpoint_of_an_earlier_format_is_told_and_training_starts_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, folder = place.job(english_task(place.folder / "data")), place.folder / "checkpoints"
+    whole = trained(job)
+    context = cut_after(4)
+    with pytest.raises(Cut):
+        trained(job, Checkpoints(folder, 0))
+    context.undo()
+    for path in folder.iterdir():
+        earlier_format(path)
+    capsys.readouterr()
+    taken: list[int] = []
+    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, taken))
+    assert_same(trained(job, Checkpoints(folder, 0)), whole)
+    assert len(taken) == STEPS
+    said = capsys.readouterr().err.splitlines()
+    path = folder / "step-000000004-0001" / STATE
+    assert said[0] == f"{path}: format: found 1, accepted 2; the training starts anew"
+    assert not any("damaged" in line or "format" in line for line in said[1:])
+
+
+@pytest.mark.parametrize("file", ["state", "tensors"])
+def test_a_checkpoint_that_another_process_removes_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    """It ends the run just when the checkpoint is to be read: before the state is, or between the two files."""
+    one, other = (Checkpoints(tmp_path / "all" / "run", 0) for _ in range(2))
+    one.save({"fitted.steps": 3, "step.weight.0": torch.zeros(1)}, 3, 0)
+    name = {"state": "read_json", "tensors": "regular_file"}[file]
+    read = getattr(checkpoint, name)
+
+    def removing(path: Path) -> Any:
+        other.remove()
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, name, removing)
+    assert one.load() is None
+    (said,) = capsys.readouterr().err.splitlines()
+    path = tmp_path / "all" / "run" / "step-000000003-0000"
+    assert said == f"{path}: another process has removed this checkpoint: it went on with this run, or ended it"
+    assert not (tmp_path / "all").exists()
 
 
 def flip_a_byte(folder: Path) -> None:
