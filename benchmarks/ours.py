@@ -24,7 +24,7 @@ from adapter_stilts.model.parts import count_parameters
 from adapter_stilts.runs.record import Executed
 from adapter_stilts.training.execution import Execution, make_step
 from adapter_stilts.training.observers import ProgressBar, observed
-from adapter_stilts.training.schedule import plan_epochs
+from adapter_stilts.training.sampling import draw_epochs
 from adapter_stilts.training.state import RandomState, TrainingState
 from adapter_stilts.training.trainer import train_epoch
 from benchmarks.measuring import Measured, Sample, Variant, now
@@ -104,18 +104,18 @@ def our_training(
     parameters = count_parameters(model)[0]  # of the whole word embedding, which full fine-tuning holds in part
     if job.method == "full":
         stack.enter_context(reachable_rows(model, reachable_ids(job, data)))
-    steps = sum(len(plan_epochs(timed.data, job.recipe, repeat)[0]) for repeat in range(repeats + 1))
+    steps = sum(len(draw_epochs(timed.data, job.recipe, repeat)[0]) for repeat in range(repeats + 1))
     step = WatchedStep(make_step(job, model, steps, 0, execution), device)
     stack.callback(step.close)
 
     def run(sample: Sample, repeat: int) -> Measured:
         state, started = TrainingState(step, RandomState(torch.device(device))), now(device)
-        planned = plan_epochs(sample.data, job.recipe, repeat)[0]
+        draws = draw_epochs(sample.data, job.recipe, repeat)[0]
         step.start()
         name = f"ours {job.method} {job.composition}"
-        observers = [ProgressBar(name, len(planned), job.task.selection_metric)]
+        observers = [ProgressBar(name, len(draws), job.task.selection_metric)]
         with observed(observers, state):
-            train_epoch(job, planned, state, observers)
+            train_epoch(job, draws, state, observers)
         tokens = state.fitted.tokens
         return Measured(tokens, tokens, now(device) - started, step.waiting)
 

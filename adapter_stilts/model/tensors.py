@@ -39,12 +39,12 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_alike(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
-    """Raise StiltsError, naming it, for the first that is missing in `found`, or of another type or shape there."""
-    for name, own in expected.items():
-        there = found.get(name)
-        if not isinstance(there, Tensor) or there.shape != own.shape or there.dtype != own.dtype:
-            what = f"{there.dtype} of shape {tuple(there.shape)}" if isinstance(there, Tensor) else "nothing"
-            raise StiltsError(f"{name}: found {what}, accepted {own.dtype} of shape {tuple(own.shape)}")
+    """Raise StiltsError for the first name under which `found` has no tensor of the expected type and shape."""
+    for name, tensor in expected.items():
+        other = found.get(name)
+        if not isinstance(other, Tensor) or other.shape != tensor.shape or other.dtype != tensor.dtype:
+            what = f"{other.dtype} of shape {tuple(other.shape)}" if isinstance(other, Tensor) else "nothing"
+            raise StiltsError(f"{name}: found {what}, accepted {tensor.dtype} of shape {tuple(tensor.shape)}")
 
 
 def check_shapes(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, TensorShape]) -> None:

@@ -74,6 +74,7 @@ class Checkpoints(Observer):
         return (epoch_ended or since >= self.every) and since * LARGEST_SHARE >= self.wrote
 
     def after_step(self, state: TrainingState) -> None:
+        """Save where it is time to."""
         if self.due():
             # A state is saved with the losses of all steps that were taken.
             with state.timed():
@@ -81,6 +82,7 @@ class Checkpoints(Observer):
             self._save(state)
 
     def after_epoch(self, state: TrainingState) -> None:
+        """Save where it is worth it."""
         if self.due(epoch_ended=True):
             self._save(state)
 
@@ -102,8 +104,8 @@ class Checkpoints(Observer):
         """Write the state after so many steps and scored epochs, whole or not at all; drop all but the last two."""
         begun = time.perf_counter()
         seconds = self.seconds_before + begun - self.started
-        tensors = {name: own.contiguous().cpu() for name, own in state.items() if isinstance(own, Tensor)}
-        values = {name: own for name, own in state.items() if name not in tensors}
+        tensors = {name: value.contiguous().cpu() for name, value in state.items() if isinstance(value, Tensor)}
+        values = {name: value for name, value in state.items() if name not in tensors}
         # The last step of an epoch has two: before the epoch is scored, and after.
         target = self.folder / f"step-{steps:09d}-{epochs:04d}"
         shutil.rmtree(target, ignore_errors=True)
@@ -133,7 +135,7 @@ class Checkpoints(Observer):
                 say(f"{error}; the training starts anew")
                 self.remove()
                 return None
-            except StiltsError as error:
+            except (OSError, StiltsError) as error:
                 if folder.is_dir():
                     say(f"{error}: this checkpoint is damaged, the one before is used")
                     _drop(folder)

@@ -44,6 +44,7 @@ class ProgressBar(Observer):
     def __init__(self, name: str, steps: int, metric: str) -> None:
         self.name, self.steps, self.metric = name, steps, metric
         self.stack = ExitStack()
+        # Of training, when the bar was last moved: the speed leaves everything else out.
         self.tokens, self.seconds = 0, 0.0
 
     def begin(self, state: TrainingState) -> None:

@@ -85,8 +85,7 @@ class Fitted(BaseModel):
         try:
             return type(self).model_validate_json(json.dumps(dict(state)), strict=True)
         except (TypeError, ValidationError) as error:
-            found = first_problem(error) if isinstance(error, ValidationError) else str(error)
-            raise StiltsError(found) from None
+            raise StiltsError(first_problem(error) if isinstance(error, ValidationError) else str(error)) from None
 
 
 class Best:
@@ -149,7 +148,7 @@ class RandomState:
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """As `Stateful.check_state`. A training may go on on another device than that on which it was cut off."""
-        check_alike({name: own for name, own in self.state().items() if name == "cpu" or name in state}, state)
+        check_alike({name: now for name, now in self.state().items() if name == "cpu" or name in state}, state)
         try:
             torch.Generator().set_state(state["cpu"])
         except RuntimeError as error:
@@ -222,5 +221,5 @@ class TrainingState:
             part.load_state(states[name])
 
     def _parts(self) -> dict[str, Stateful]:
-        found = {own.name: getattr(self, own.name) for own in fields(self)}
-        return {name: part for name, part in found.items() if part is not None}
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: part for name, part in parts.items() if part is not None}

@@ -26,7 +26,7 @@ from adapter_stilts.training.checkpoint import Checkpoints
 from adapter_stilts.training.curves import Curves
 from adapter_stilts.training.execution import Execution, make_step
 from adapter_stilts.training.observers import Observer, ProgressBar, observed
-from adapter_stilts.training.schedule import PlannedStep, plan_epochs
+from adapter_stilts.training.sampling import Draw, draw_epochs
 from adapter_stilts.training.scoring import development_scores
 from adapter_stilts.training.state import Best, Fitted, RandomState, TrainingState
 
@@ -40,15 +40,15 @@ def train_epochs(
     job: Job,
     model: Any,
     data: TrainingData,
-    epochs: Sequence[Sequence[PlannedStep]],
+    epochs: Sequence[Sequence[Draw]],
     state: TrainingState,
     observers: Sequence[Observer],
 ) -> None:
-    """The method: train on the steps of every epoch that is left, score the model on English development data after
+    """The method: train on the draws of every epoch that is left, score the model on English development data after
     each, and keep the weights that the recipe's `selection` asks for."""
     history = state.fitted.history
-    for epoch, steps in enumerate(epochs[len(history) :], len(history) + 1):
-        loss = train_epoch(job, steps, state, observers)
+    for epoch, draws in enumerate(epochs[len(history) :], len(history) + 1):
+        loss = train_epoch(job, draws, state, observers)
         with state.step.in_float32():
             scores, labels = development_scores(job, model, data)
         history.append(EpochScore(epoch=epoch, loss=loss, scores=scores, labels=labels))
@@ -58,24 +58,22 @@ def train_epochs(
     state.select()
 
 
-def train_epoch(
-    job: Job, steps: Sequence[PlannedStep], state: TrainingState, observers: Sequence[Observer] = ()
-) -> float:
+def train_epoch(job: Job, draws: Sequence[Draw], state: TrainingState, observers: Sequence[Observer] = ()) -> float:
     """One epoch, or what is left of it, of a model in training mode; returns the mean loss of its steps, in nats."""
     fitted, step = state.fitted, state.step
     ask_every = ASK_EVERY[step.weights()[0].device.type]
-    done = len(fitted.losses)  # all were told when the state was saved
+    done = len(fitted.losses)  # a state is saved with the losses of all steps that were taken
     with state.timed():
-        batches = draw(job, steps[done : done + 1], state)
-    for place in range(done + 1, len(steps) + 1):
+        batches = packed(job, draws[done : done + 1], state)
+    for number in range(done + 1, len(draws) + 1):
         with state.timed():
             step(batches)
             fitted.steps += 1
             fitted.tokens += sum(batch.tokens for batch in batches)
             # While a CUDA device computes, and before it is asked for losses: it would be idle until they were packed.
-            batches = draw(job, steps[place : place + 1], state)
+            batches = packed(job, draws[number : number + 1], state)
             # Asking waits for the device, so a fast one is asked now and then.
-            if place % ask_every == 0 or place == len(steps):
+            if number % ask_every == 0 or number == len(draws):
                 state.take_losses()
         for observer in observers:
             observer.after_step(state)
@@ -84,10 +82,14 @@ def train_epoch(
     return mean
 
 
-def draw(job: Job, steps: Sequence[PlannedStep], state: TrainingState) -> list[Batch]:
-    """The packed batches of the step that comes next, where `steps` has one; its masks are decided by its number."""
+def packed(job: Job, draws: Sequence[Draw], state: TrainingState) -> list[Batch]:
+    """The batches of the draw of the next step, packed, or none; what is masked in them is decided by its number."""
     rng = np.random.default_rng([job.seed, _MASKING, state.fitted.steps])
-    return [make_batch(job, own.part, each, state.step.batches_on, rng) for own in steps for each in own.batches]
+    return [
+        make_batch(job, draw.part, sequences, state.step.batches_on, rng)
+        for draw in draws
+        for sequences in draw.batches
+    ]
 
 
 def fit(
@@ -118,8 +120,8 @@ def fit(
 
 
 def _train(job: Job, model: Any, data: TrainingData, execution: Execution, checkpoints: Checkpoints | None) -> Fitted:
-    """Set the loop up, with those who look on, and run it."""
-    epochs = plan_epochs(data, job.recipe, job.seed)
+    """Set the loop up, with those who look on, and run it; returns what it has come to."""
+    epochs = draw_epochs(data, job.recipe, job.seed)
     # Of its own, so that dropout does not depend on how many weights were drawn before.
     torch.manual_seed(job.seed)
     model.train()
@@ -127,7 +129,7 @@ def _train(job: Job, model: Any, data: TrainingData, execution: Execution, check
         if job.method == "full":
             stack.enter_context(reachable_rows(model, reachable_ids(job, data)))
         total = sum(map(len, epochs))
-        step = make_step(job, model, total, planned_tokens(epochs), execution)
+        step = make_step(job, model, total, drawn_tokens(epochs), execution)
         stack.callback(step.close)
         best = Best(step.weights()) if job.recipe.selection == "best" else None
         state = TrainingState(step, RandomState(next(model.parameters()).device), best=best)
@@ -147,15 +149,15 @@ def _train(job: Job, model: Any, data: TrainingData, execution: Execution, check
         return state.fitted
 
 
-def planned_tokens(epochs: Sequence[Sequence[PlannedStep]]) -> int:
+def drawn_tokens(epochs: Sequence[Sequence[Draw]]) -> int:
     """Pieces that all steps read together."""
-    batches = ((planned.part.train.lengths, own) for planned in chain(*epochs) for own in planned.batches)
-    return sum(int(lengths[own].sum()) for lengths, own in batches)
+    batches = ((draw.part.train.lengths, sequences) for draw in chain(*epochs) for sequences in draw.batches)
+    return sum(int(lengths[sequences].sum()) for lengths, sequences in batches)
 
 
-def _examples(epochs: Sequence[Sequence[PlannedStep]], step: int) -> str:
+def _examples(epochs: Sequence[Sequence[Draw]], step: int) -> str:
     """File and rows of the examples of the step of that number, counted from 0."""
-    planned = list(chain(*epochs))[step]
-    split = planned.part.train
-    rows = sorted({int(example) + 1 for batch in planned.batches for example in split.example[batch]})
+    draw = list(chain(*epochs))[step]
+    split = draw.part.train
+    rows = sorted({int(example) + 1 for sequences in draw.batches for example in split.example[sequences]})
     return f"{split.source}, rows {', '.join(map(str, rows))}"
