@@ -39,9 +39,9 @@ from adapter_stilts.report.content import make_report
 from adapter_stilts.report.write import write_report
 from adapter_stilts.runs.manifest import MANIFEST, read_manifest
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
-from adapter_stilts.studies.execute import execute
 from adapter_stilts.studies.plan import make_plan, runs_of, states
 from adapter_stilts.studies.reading import read_study
+from adapter_stilts.studies.scheduler import run_plan
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import encode_split
 from adapter_stilts.tasks.inventory import label_inventory
@@ -89,7 +89,7 @@ class Kind:
 
 def run_study(place: Place) -> None:
     """The whole study, in this process."""
-    result = execute(place.plan(), 0, execution=EVERY_STEP)
+    result = run_plan(place.plan(), 0, execution=EVERY_STEP)
     if result.failed:
         raise SystemExit(f"failed: {result.failed}")
 

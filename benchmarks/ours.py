@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adapter_stilts.engine.batches import Batch, cut_batches
 from adapter_stilts.engine.build import build_model
+from adapter_stilts.engine.drawing import reachable_ids
 from adapter_stilts.engine.embedding_rows import reachable_rows
 from adapter_stilts.engine.predicting import INFERENCE_TOKENS, predict_answers
 from adapter_stilts.engine.step import Step
@@ -20,10 +21,12 @@ from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
 from adapter_stilts.model.compiled import is_compiled
 from adapter_stilts.model.parts import count_parameters
-from adapter_stilts.progress import progress
+from adapter_stilts.runs.record import Executed
 from adapter_stilts.training.execution import Execution, make_step
-from adapter_stilts.training.schedule import plan_epochs
-from adapter_stilts.training.trainer import Fitted, reachable_ids, train_epoch
+from adapter_stilts.training.observers import ProgressBar, observed
+from adapter_stilts.training.sampling import draw_epochs
+from adapter_stilts.training.state import RandomState, TrainingState
+from adapter_stilts.training.trainer import train_epoch
 from benchmarks.measuring import Measured, Sample, Variant, now
 
 EXECUTIONS = {
@@ -70,8 +73,14 @@ class WatchedStep:
     def state(self) -> dict[str, Tensor]:
         return self.step.state()
 
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        self.step.check_state(state)
+
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self.step.load_state(state)
+
+    def executed(self) -> Executed:
+        return self.step.executed()
 
     def in_float32(self) -> AbstractContextManager[None]:
         return self.step.in_float32()
@@ -95,17 +104,20 @@ def our_training(
     parameters = count_parameters(model)[0]  # of the whole word embedding, which full fine-tuning holds in part
     if job.method == "full":
         stack.enter_context(reachable_rows(model, reachable_ids(job, data)))
-    steps = sum(len(plan_epochs(timed.data, job.recipe, repeat)[0]) for repeat in range(repeats + 1))
+    steps = sum(len(draw_epochs(timed.data, job.recipe, repeat)[0]) for repeat in range(repeats + 1))
     step = WatchedStep(make_step(job, model, steps, 0, execution), device)
     stack.callback(step.close)
 
     def run(sample: Sample, repeat: int) -> Measured:
-        fitted, started = Fitted(), now(device)
-        planned = plan_epochs(sample.data, job.recipe, repeat)[0]
+        state, started = TrainingState(step, RandomState(torch.device(device))), now(device)
+        draws = draw_epochs(sample.data, job.recipe, repeat)[0]
         step.start()
-        with progress(f"ours {job.method} {job.composition}", len(planned), "steps") as reporter:
-            train_epoch(job, step, model, planned, fitted, reporter)
-        return Measured(fitted.tokens, fitted.tokens, now(device) - started, step.waiting)
+        name = f"ours {job.method} {job.composition}"
+        observers = [ProgressBar(name, len(draws), job.task.selection_metric)]
+        with observed(observers, state):
+            train_epoch(job, draws, state, observers)
+        tokens = state.fitted.tokens
+        return Measured(tokens, tokens, now(device) - started, step.waiting)
 
     return Variant(run, parameters, pads=False, compiled=lambda: is_compiled(model))
 

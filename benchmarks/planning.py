@@ -26,12 +26,12 @@ from adapter_stilts.files import atomic_write_text
 from adapter_stilts.jobs.job import Intermediate
 from adapter_stilts.jobs.training_data import TrainingData, load_training_data
 from adapter_stilts.model.backbone import load_backbone
-from adapter_stilts.runs.record import Cost, read_record, write_record
+from adapter_stilts.runs.record import Cost, EpochScore, read_record, write_record
 from adapter_stilts.runs.store import EVALUATIONS, Run
 from adapter_stilts.studies.plan import Node, Plan, make_plan, states
 from adapter_stilts.studies.reading import read_study
 from adapter_stilts.training.describe import record_of
-from adapter_stilts.training.trainer import Fitted
+from adapter_stilts.training.state import Fitted
 from benchmarks.machine import describe_machine
 from benchmarks.tiny_study import write_study, write_tiny_backbone
 
@@ -44,6 +44,8 @@ controls: [none, random, shuffled]
 layers: [all, '0', '1']
 seeds: {seeds}
 """
+EPOCH = EpochScore(epoch=1, loss=1.0, scores={"accuracy": 50.0})
+FITTED = Fitted(history=[EPOCH], selected_epoch=1, development=50.0)
 COST = Cost(train_seconds=1.0, seconds=2.0, steps=1, tokens_per_second=1.0, peak_memory_bytes=1, bundle_bytes=1)
 
 
@@ -73,9 +75,10 @@ def make_up(plan: Plan, node: Node, data: TrainingData) -> None:
     """A finished run without weights, over runs that are there, scored where it is a target."""
     folder = plan.store.folder / node.name
     (folder / EVALUATIONS).mkdir(parents=True)
-    below = [Run(plan.store.folder / name, read_record(plan.store.folder / name)) for name in node.over]
-    job = replace(node.job, intermediates=tuple(map(Intermediate.of_run, below)))
-    record = record_of(job, data, Fitted(selected_epoch=1, development=50.0), COST, plan.device)
+    below = [plan.store.folder / name for name in node.over]
+    runs = [Run(path, read_record(path)) for path in below]
+    job = replace(node.job, intermediates=tuple(map(Intermediate.of_run, runs)))
+    record = record_of(job, data, FITTED, COST, plan.device)
     if node.cells:
         study, identities = plan.study, plan.evaluations[node.cells[0].target]
         name = evaluation_name(Run(folder, record), node.job.task.metrics, study.split, study.test_limit, identities)

@@ -13,7 +13,7 @@ from support.studies import make_study_place, plan_of, write_study
 
 from adapter_stilts.model import backbone as backbones
 from adapter_stilts.model.backbone import find_backbone
-from adapter_stilts.studies.execute import execute
+from adapter_stilts.studies.scheduler import run_plan
 
 HEAVY = ("torch", "transformers", "adapters", "peft", "datasets")
 STUDY = "targets: [tags/tags.yaml]\nintermediates: [other/other.yaml]\ncompositions: [none, stack]\n"
@@ -104,7 +104,7 @@ def test_plan_and_report_of_a_study_that_has_run(tmp_path: Path, monkeypatch: py
     """Another process finds every run by its name, which takes the backbone's identity."""
     place = make_study_place(tmp_path, monkeypatch)
     made = plan_of(place, STUDY)
-    execute(made, workers=0)
+    run_plan(made, workers=0)
     options = ("--backbone", place.backbone.id, "--runs", place.store.folder, "--device", "cpu")
     printed, heavy = run("study", "plan", write_study(place, STUDY), *options, "--json")
     assert [(own["run"], own["state"]) for own in json.loads(printed)["nodes"]] == [

@@ -61,14 +61,14 @@ def quickstart(
     started = time.monotonic()
     with PeakMemory() as memory:
         with quiet_libraries():
-            from adapter_stilts.studies.execute import execute
             from adapter_stilts.studies.plan import make_plan
+            from adapter_stilts.studies.scheduler import run_plan
 
             study = study_on(_names(tasks), hub_mirror)
             made = make_plan(study, runs, backbone=backbone, mirror=hub_mirror, device=usable_device(device))
         show_plan(made)
         with quiet_libraries():
-            result = execute(made, workers=0)
+            result = run_plan(made, workers=0)
         tell(made, result)
         report, page = _report(made, user_path(out or Path("reports") / study.name), sentence_intervals)
     _show_comparison(report)

@@ -24,8 +24,8 @@ from adapter_stilts.threads import thread_count
 
 if TYPE_CHECKING:
     from adapter_stilts.studies.estimate import Estimate
-    from adapter_stilts.studies.execute import Result
     from adapter_stilts.studies.plan import Plan
+    from adapter_stilts.studies.scheduler import Result
 
 study = typer.Typer(no_args_is_help=True, help="Plan and run a grid of trainings that answers one question.")
 
@@ -93,12 +93,12 @@ def run(
     """
     threads = thread_count(threads)
     with quiet_libraries():
-        from adapter_stilts.studies.execute import execute
+        from adapter_stilts.studies.scheduler import run_plan
         from adapter_stilts.training.execution import Execution
 
         execution = Execution(tensorboard=tensorboard)
         made = _plan(file, backbone, runs, hub_mirror, device)
-        result = execute(made, workers, threads=threads, execution=execution)
+        result = run_plan(made, workers, threads=threads, execution=execution)
     if as_json:
         ended = {"done": result.done, "elsewhere": result.elsewhere, "before": result.before, "failed": result.failed}
         print_json({"study": made.study.name, **ended})

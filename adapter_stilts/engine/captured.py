@@ -83,6 +83,7 @@ class CapturedStep(Updated):
         self.checkpointing = checkpointing
         self.device = next(model.parameters()).device
         self.capture = self.device.type == "cuda" if capture is None else capture
+        self.kind = "captured" if self.capture else "unrecorded"
         self.capacities = capacities
         self.batches_on = torch.device("cpu")
         self.first = first_position(model.config)

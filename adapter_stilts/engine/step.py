@@ -18,6 +18,8 @@ from adapter_stilts.model.dropout import draws_from
 from adapter_stilts.model.heads import head_logits, unit_states
 from adapter_stilts.model.packing import encode_packed
 from adapter_stilts.model.parts import part_of
+from adapter_stilts.model.tensors import check_alike
+from adapter_stilts.runs.record import Executed, StepKind
 from adapter_stilts.schema import Recipe
 
 Regularisation = Callable[[Any], Tensor | None]
@@ -81,8 +83,14 @@ class Step(Protocol):
         """Everything that decides the steps to come, by name: weights, optimizer, place in the schedule, losses so far.
         The tensors are the step's own: write them down before the next step."""
 
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Raise StiltsError, and change nothing, for the state of another model."""
+
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where the step was that gave this state. Raises StiltsError for the state of another model."""
+        """Go on from where the step was that gave this state. Raises as `check_state` does."""
+
+    def executed(self) -> Executed:
+        """How the steps have been computed, for the run's record."""
 
     def in_float32(self) -> AbstractContextManager[None]:
         """The model computes in float32 for the time of the block, with the weights of now."""
@@ -92,9 +100,12 @@ class Step(Protocol):
 
 
 class Updated:
-    """What a step tells of its update."""
+    """What a step tells of its update, and of itself."""
 
     update: Update
+    model: Any
+    checkpointing: bool
+    kind: StepKind
 
     def losses(self) -> list[float]:
         return self.update.losses()
@@ -105,13 +116,22 @@ class Updated:
     def state(self) -> dict[str, Tensor]:
         return self.update.state()
 
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        self.update.check_state(state)
+
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self.update.load_state(state)
+
+    def executed(self) -> Executed:
+        # Asked at the end: compiling may have failed at the first call.
+        return Executed(step=self.kind, compiled=is_compiled(self.model), checkpointing=self.checkpointing)
 
 
 class EagerStep(Updated):
     """The step as PyTorch runs it, operation by operation; `precision` "bf16" computes under autocast. On a CPU the
     parts of a batch are computed side by side (`Streams`)."""
+
+    kind = "eager"
 
     def __init__(
         self,
@@ -234,7 +254,7 @@ class Update:
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """As `Step.load_state`; losses up to then count as told."""
-        self._check(state)
+        self.check_state(state)
         for place, parameter in enumerate(self.parameters):
             parameter.copy_(state[f"weight.{place}"])
             # Copies: fused AdamW changes them in place. What had no gradient yet has no state.
@@ -247,18 +267,14 @@ class Update:
         self.step.fill_(self.taken)
         self.broken.copy_(state["broken"])
 
-    def _check(self, state: Mapping[str, Tensor]) -> None:
-        """Raise StiltsError, before anything has changed, for tensors that are not those of this training."""
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """As `Step.check_state`."""
         accepted = {"history": self.history[: len(state.get("history", ()))], "broken": self.broken}
         for place, parameter in enumerate(self.parameters):
             accepted[f"weight.{place}"] = parameter
             if any(f"{key}.{place}" in state for key in _ADAMW_STATE):
                 accepted |= {f"step.{place}": _NO_STEP, f"exp_avg.{place}": parameter, f"exp_avg_sq.{place}": parameter}
-        for name, own in accepted.items():
-            found = state.get(name)
-            if found is None or found.shape != own.shape or found.dtype != own.dtype:
-                what = "nothing" if found is None else f"{found.dtype} of shape {tuple(found.shape)}"
-                raise StiltsError(f"{name}: found {what}, accepted {own.dtype} of shape {tuple(own.shape)}")
+        check_alike(accepted, state)
         if len(state["history"]) >= len(self.history):
             raise StiltsError(f"history: found {len(state['history'])} steps, accepted up to {len(self.history) - 1}")
 

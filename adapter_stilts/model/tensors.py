@@ -38,6 +38,15 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             refuse(path, f"weights in {name} that are not finite", "numbers")
 
 
+def check_alike(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
+    """Raise StiltsError for the first name under which `found` has no tensor of the expected type and shape."""
+    for name, tensor in expected.items():
+        other = found.get(name)
+        if not isinstance(other, Tensor) or other.shape != tensor.shape or other.dtype != tensor.dtype:
+            what = f"{other.dtype} of shape {tuple(other.shape)}" if isinstance(other, Tensor) else "nothing"
+            raise StiltsError(f"{name}: found {what}, accepted {tensor.dtype} of shape {tuple(tensor.shape)}")
+
+
 def check_shapes(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, TensorShape]) -> None:
     """Raise StiltsError where a tensor is missing, left over, of another shape, or holds no floating-point numbers."""
     if missing := sorted(expected.keys() - found.keys()):

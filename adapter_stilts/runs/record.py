@@ -122,6 +122,19 @@ class Cost(Stored):
     bundle_bytes: Count
 
 
+StepKind = Literal["eager", "captured", "unrecorded"]
+
+
+class Executed(Stored):
+    """How a run was computed, which decides nothing of what it is. `step`: operation by operation (eager), as recorded
+    CUDA graphs (captured), or what those record run as it is (unrecorded); `compiled`: the layers were compiled;
+    `checkpointing`: each layer was computed twice, instead of keeping what is inside it."""
+
+    step: StepKind
+    compiled: bool
+    checkpointing: bool
+
+
 class _Source(Loose):
     """Where training read the rows of a language, or of all: format, columns by role, and rules for rows."""
 
@@ -193,7 +206,8 @@ class Record(Sealed):
     `development` its score in the task's selection metric, `development_majority` what the majority class would score
     there, `development_labels` the number of distinct labels predicted there, of several tasks the smallest (both None:
     masked language modelling, or a record from before they were written down); `leaks` what the run trained on of its
-    task's own development and test data (None: not looked for). `scores` maps the name of an evaluation (a folder
+    task's own development and test data (None: not looked for); `executed` how it was computed (None: not trained, or a
+    record from before it was written down). `scores` maps the name of an evaluation (a folder
     beside this file) to its split, number of test sentences a language, hashes of the test data and means;
     `trained_on` is the SHA-256 of the file of that name beside this one (None: a record from before it was written
     down).
@@ -228,6 +242,7 @@ class Record(Sealed):
     development_labels: Count | None = None
     leaks: tuple[Leak, ...] | None = None
     cost: Cost
+    executed: Executed | None = None
     device: str
     threads: Count
     precision: str

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapter_stilts.statistics.small_samples import t_interval
-from adapter_stilts.tasks.metrics import Array
 
 RESAMPLES = 1_000
 BOOTSTRAP_SEED = 0
+Array = NDArray[np.float64]
 # Counts (sentences, k) of a metric for each language, and what makes percent of their sums: see `Metric`.
 CountsByLanguage = Mapping[str, Array]
 Ratio = Callable[[Array], Array]

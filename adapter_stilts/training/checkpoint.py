@@ -13,66 +13,51 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapter_stilts.engine.step import Step
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.files import atomic_folder, atomic_write_text, open_to_readers
 from adapter_stilts.model.tensors import read_tensors
+from adapter_stilts.owners import partial_name
 from adapter_stilts.paths import sha256_file
 from adapter_stilts.progress import say
-from adapter_stilts.runs.record import EpochScore
 from adapter_stilts.runs.stored import Stored, read_stored
 from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.trust import Amount, Count, Percent, Sha256, read_json, refuse_links, regular_file
+from adapter_stilts.training.observers import Observer
+from adapter_stilts.training.state import TrainingState
+from adapter_stilts.trust import Amount, Sha256, read_json, refuse_links, regular_file
 
 if TYPE_CHECKING:
     from adapter_stilts.runs.store import RunStore
-    from adapter_stilts.training.trainer import Best, Fitted
 
 TENSORS, STATE = "state.safetensors", "state.json"
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 # Writing takes no more than this share of the time, however large the state and slow the disk.
 LARGEST_SHARE = 0.05
-# Fields of `Fitted` that a training goes on with.
-_FITTED = ("selected_epoch", "development", "steps", "tokens", "train_seconds", "losses")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that was read and found whole."""
-
-    tensors: Mapping[str, Tensor]
-    state: Mapping[str, Any]
 
 
 class _State(Stored):
-    """What state.json holds."""
+    """What state.json holds: `values` are those of the state that are no tensors."""
 
-    format: Literal[1]
+    format: Literal[2]
     seconds: Amount
     tensors: Sha256
-    steps: Count
-    selected_epoch: Count
-    development: Percent
-    tokens: Count
-    train_seconds: Amount
-    losses: tuple[float, ...]
-    history: tuple[EpochScore, ...]
-    best: float | None = None
+    values: dict[str, Any]
     sha256: Sha256
 
 
-class Checkpoints:
+class OtherFormat(StiltsError):
+    """A whole checkpoint, which another version of this package wrote."""
+
+
+class Checkpoints(Observer):
     """The checkpoints of one run, in a folder of their own; `every` seconds one is due (0: after every step)."""
 
     def __init__(self, folder: Path, every: float) -> None:
@@ -88,39 +73,77 @@ class Checkpoints:
         since = time.perf_counter() - self.last
         return (epoch_ended or since >= self.every) and since * LARGEST_SHARE >= self.wrote
 
-    def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint, whole or not at all, and drop all but the last two; `state` holds `steps`, `history`."""
+    def after_step(self, state: TrainingState) -> None:
+        """Save where it is time to."""
+        if self.due():
+            # A state is saved with the losses of all steps that were taken.
+            with state.timed():
+                state.take_losses()
+            self._save(state)
+
+    def after_epoch(self, state: TrainingState) -> None:
+        """Save where it is worth it."""
+        if self.due(epoch_ended=True):
+            self._save(state)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from the newest whole checkpoint, if there is one; one that does not fit is dropped."""
+        found = self.load()
+        if found is None:
+            return
+        try:
+            state.load_state(found)
+        except (StiltsError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            say(f"{self.folder}: {error}; the checkpoint is of another training, which starts anew")
+            self.remove()
+
+    def _save(self, state: TrainingState) -> None:
+        self.save(state.state(), state.fitted.steps, len(state.fitted.history))
+
+    def save(self, state: Mapping[str, Any], steps: int, epochs: int) -> None:
+        """Write the state after so many steps and scored epochs, whole or not at all; drop all but the last two."""
         begun = time.perf_counter()
         seconds = self.seconds_before + begun - self.started
+        tensors = {name: value.contiguous().cpu() for name, value in state.items() if isinstance(value, Tensor)}
+        values = {name: value for name, value in state.items() if name not in tensors}
         # The last step of an epoch has two: before the epoch is scored, and after.
-        target = self.folder / f"step-{state['steps']:09d}-{len(state['history']):04d}"
+        target = self.folder / f"step-{steps:09d}-{epochs:04d}"
         shutil.rmtree(target, ignore_errors=True)
         # Without claims two processes may train one run. The other's checkpoint of a step is as good as ours. When it
         # is done it removes the folder of them all, in which we may just be writing: then none is written this time.
         with suppress(FileExistsError, FileNotFoundError), atomic_folder(target) as beside, _still_there(beside):
-            save_file({name: own.contiguous().cpu() for name, own in tensors.items()}, beside / TENSORS)
-            content = {"format": FORMAT, "seconds": seconds, "tensors": sha256_file(beside / TENSORS), **state}
+            save_file(tensors, beside / TENSORS)
+            sha256 = sha256_file(beside / TENSORS)
+            content = {"format": FORMAT, "seconds": seconds, "tensors": sha256, "values": values}
             atomic_write_text(beside / STATE, json.dumps({**content, "sha256": _content_sha256(content)}))
             open_to_readers(beside)
         for old in self._folders()[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+            _drop(old)
         self.last = time.perf_counter()
         self.wrote = self.last - begun
 
-    def load(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; None where there is none. A damaged one is said and removed.
+    def load(self) -> dict[str, Any] | None:
+        """The state in the newest checkpoint that is whole; None where there is none. A damaged one is said and
+        removed; where the newest is of another version of this package, all are.
 
         Raises StiltsError where the folder of checkpoints, or one in it, is a link."""
         self.refuse_links()
         for folder in reversed(self._folders()):
             try:
-                found = _read(folder)
-            except StiltsError as error:
-                say(f"{error}: this checkpoint is damaged, the one before is used")
-                shutil.rmtree(folder, ignore_errors=True)
+                seconds, state = _read(folder)
+            except OtherFormat as error:
+                say(f"{error}; the training starts anew")
+                self.remove()
+                return None
+            except (OSError, StiltsError) as error:
+                if folder.is_dir():
+                    say(f"{error}: this checkpoint is damaged, the one before is used")
+                    _drop(folder)
+                else:
+                    say(f"{folder}: another process has removed this checkpoint: it went on with this run, or ended it")
                 continue
-            self.seconds_before = float(found.state["seconds"])
-            return found
+            self.seconds_before = seconds
+            return state
         return None
 
     def refuse_links(self) -> None:
@@ -132,6 +155,8 @@ class Checkpoints:
     def remove(self) -> None:
         """The run is finished, or must start anew."""
         self.refuse_links()
+        for folder in self._folders():
+            _drop(folder)
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):  # other runs have theirs there
             self.folder.parent.rmdir()
@@ -162,94 +187,25 @@ def _content_sha256(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read(folder: Path) -> Checkpoint:
-    """Raises StiltsError where a file is missing, its checksum does not agree, or a number cannot be one of a
-    training's."""
+def _drop(folder: Path) -> None:
+    """A checkpoint goes as it came, as a whole: another process never reads half of it, and takes it for damaged."""
+    aside = folder.with_name(partial_name(folder.name))
+    with suppress(OSError):
+        folder.rename(aside)
+    for path in (folder, aside):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _read(folder: Path) -> tuple[float, dict[str, Any]]:
+    """The seconds that the run had taken, and the state. Raises StiltsError where a file is missing, or its checksum
+    does not agree, OtherFormat where another version wrote it."""
     path, tensors = folder / STATE, folder / TENSORS
-    state = read_json(path)
-    if state.pop("sha256", None) != _content_sha256(state):
+    content = read_json(path)
+    if content.pop("sha256", None) != _content_sha256(content):
         raise StiltsError(f"{path}: found another checksum")
-    read_stored(path, _State)
-    if sha256_file(regular_file(tensors)) != state["tensors"]:
+    if content.get("format") != FORMAT:
+        raise OtherFormat(f"{path}: format: found {str(content.get('format'))[:80]}, accepted {FORMAT}")
+    stored = read_stored(path, _State)
+    if sha256_file(regular_file(tensors)) != stored.tensors:
         raise StiltsError(f"{tensors}: found another checksum")
-    return Checkpoint(read_tensors(tensors), state)
-
-
-class Saver:
-    """Takes the state of one training down, and puts it back: weights and optimizer (`step`), the best weights so far
-    (`best`, where the run keeps those), scores and counts (`fitted`), random states. Data and schedule follow from the
-    number of steps."""
-
-    def __init__(
-        self,
-        checkpoints: Checkpoints | None,
-        fitted: Fitted,
-        step: Step,
-        best: Best,
-        keeps_best: bool,
-        device: torch.device,
-    ) -> None:
-        self.checkpoints, self.fitted, self.step, self.device = checkpoints, fitted, step, device
-        self.best = best if keeps_best else None
-
-    def due(self) -> bool:
-        return self.checkpoints is not None and self.checkpoints.due()
-
-    def end_epoch(self) -> None:
-        """Save where it is worth it."""
-        if self.checkpoints is not None and self.checkpoints.due(epoch_ended=True):
-            self.save()
-
-    def save(self) -> None:
-        """Write a checkpoint; all losses of the steps taken must stand in `fitted`."""
-        assert self.checkpoints is not None
-        tensors = {f"step.{name}": own for name, own in self.step.state().items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        state: dict[str, Any] = {name: getattr(self.fitted, name) for name in _FITTED}
-        state["history"] = [own.model_dump() for own in self.fitted.history]
-        if self.best is not None and self.fitted.history:
-            state["best"] = self.best.score
-            tensors |= {f"best.{place}": own for place, own in enumerate(self.best.copies)}
-        self.checkpoints.save(tensors, state)
-
-    def restore(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one; one that does not fit is dropped."""
-        found = self.checkpoints.load() if self.checkpoints is not None else None
-        if found is None or self.checkpoints is None:
-            return
-        try:
-            self._check(found)
-            self.step.load_state(_under("step.", found.tensors))
-        except (StiltsError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            say(f"{self.checkpoints.folder}: {error}; the checkpoint is of another training, which starts anew")
-            self.checkpoints.remove()
-            return
-        if self.best is not None and found.state.get("best") is not None:
-            self.best.score = found.state["best"]
-            for place, own in enumerate(self.best.copies):
-                own.copy_(found.tensors[f"best.{place}"])
-        for name in _FITTED:
-            setattr(self.fitted, name, found.state[name])
-        self.fitted.history = [EpochScore.model_validate(own) for own in found.state["history"]]
-        torch.set_rng_state(found.tensors["random.cpu"])
-        if self.device.type == "cuda" and "random.cuda" in found.tensors:
-            torch.cuda.set_rng_state(found.tensors["random.cuda"], self.device)
-
-    def _check(self, found: Checkpoint) -> None:
-        """Raise StiltsError for tensors that are not those of this training, before anything has changed."""
-        shapes: dict[str, Any] = {"random.cpu": torch.get_rng_state()}
-        if self.best is not None and found.state.get("best") is not None:
-            shapes |= {f"best.{place}": own for place, own in enumerate(self.best.copies)}
-        for name, own in shapes.items():
-            there = found.tensors.get(name)
-            if there is None or there.shape != own.shape or there.dtype != own.dtype:
-                raise StiltsError(f"{name}: found none of shape {tuple(own.shape)} and type {own.dtype}")
-        torch.Generator().set_state(found.tensors["random.cpu"])  # raises RuntimeError for what is no state
-        if len(found.tensors["step.history"]) != found.state["steps"]:
-            raise StiltsError(f"steps: found {found.state['steps']}, accepted the number of losses")
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): own for name, own in tensors.items() if name.startswith(prefix)}
+    return stored.seconds, {**stored.values, **read_tensors(tensors)}

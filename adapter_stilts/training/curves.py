@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from adapter_stilts.engine.step import learning_rate_share
 from adapter_stilts.errors import UsageError
 from adapter_stilts.jobs.job import Job
+from adapter_stilts.training.observers import Observer
+from adapter_stilts.training.state import TrainingState
 
 # Seconds after which what was written can be seen.
 SEEN_AFTER = 10
@@ -21,58 +21,54 @@ def check_tensorboard() -> None:
         raise UsageError("--tensorboard: TensorBoard is not installed; install it with: pip install tensorboard")
 
 
-class Curves:
-    """Writes the log of one training, in a folder of the run's name; without a folder for logs it does nothing.
+class Curves(Observer):
+    """Writes the log of one training, in a folder of the run's name.
 
     Steps are counted from 1, as in `train/loss` and `train/learning_rate` (and `train/fusion_learning_rate`, which
     fusion has of its own); `development/METRIC`, in percent, stands at the last step of its epoch.
     """
 
-    def __init__(self, logs: Path | None, job: Job, steps: int) -> None:
-        self.folder, self.steps, self.warmup = logs and Path(logs) / job.name, steps, job.recipe.warmup
+    def __init__(self, logs: Path, job: Job, steps: int) -> None:
+        self.folder, self.steps, self.warmup = logs / job.name, steps, job.recipe.warmup
         self.rates = {"train/learning_rate": job.recipe.learning_rate}
         if job.composition == "fuse" and job.recipe.fusion_learning_rate:
             self.rates["train/fusion_learning_rate"] = job.recipe.fusion_learning_rate
-        self.writer: Any = None
+        # Steps before the epoch that is under way, and steps whose loss is written.
+        self.before = self.written = 0
 
-    def begin(self, done: int, losses: Sequence[float]) -> None:
-        """Open the log after so many steps; `losses` are those of the epoch that was cut off, which are written again.
-        What an earlier process wrote of that epoch, and of what came after, gives way.
+    def begin(self, state: TrainingState) -> None:
+        """Open the log. What an earlier process wrote of the epoch that was cut off, and of what came after, gives way:
+        its losses are written again.
 
         Raises UsageError for a folder that cannot be written to.
         """
-        if self.folder is None:
-            return
         from torch.utils.tensorboard import SummaryWriter
 
-        first = done - len(losses)
+        self.before = self.written = state.fitted.steps - len(state.fitted.losses)
         try:
-            self.writer = SummaryWriter(str(self.folder), purge_step=first + 1, flush_secs=SEEN_AFTER)
+            self.writer = SummaryWriter(str(self.folder), purge_step=self.before + 1, flush_secs=SEEN_AFTER)
         except OSError as error:
             raise UsageError(
                 f"--tensorboard: {self.folder}: {error.strerror}; accepted: a folder to write to"
             ) from None
-        self.add_losses(first, losses)
+        self.after_step(state)
 
-    def add_losses(self, before: int, losses: Sequence[float]) -> None:
-        """The losses, in nats, of the steps after so many."""
-        if self.writer is None:
-            return
-        for step, loss in enumerate(losses, before):
-            self.writer.add_scalar("train/loss", loss, step + 1)
-            share = learning_rate_share(step, self.steps, self.warmup)
+    def after_step(self, state: TrainingState) -> None:
+        """Write the losses, in nats, and learning rates of the steps that have been told of since."""
+        for loss in state.fitted.losses[self.written - self.before :]:
+            share = learning_rate_share(self.written, self.steps, self.warmup)
+            self.written += 1
+            self.writer.add_scalar("train/loss", loss, self.written)
             for name, peak in self.rates.items():
-                self.writer.add_scalar(name, share * peak, step + 1)
+                self.writer.add_scalar(name, share * peak, self.written)
 
-    def add_scores(self, done: int, scores: Mapping[str, float]) -> None:
-        """The development scores after so many steps. Then the epoch is on disk, since nobody writes it again."""
-        if self.writer is None:
-            return
-        for metric, score in scores.items():
-            self.writer.add_scalar(f"development/{metric}", score, done)
+    def after_epoch(self, state: TrainingState) -> None:
+        """Write the development scores. Then the epoch is on disk, since nobody writes it again."""
+        for metric, score in state.fitted.history[-1].scores.items():
+            self.writer.add_scalar(f"development/{metric}", score, state.fitted.steps)
         self.writer.flush()
+        self.before = state.fitted.steps
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Write what is still to be written."""
-        if self.writer is not None:
-            self.writer.close()
+        self.writer.close()

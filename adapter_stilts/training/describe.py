@@ -31,7 +31,7 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import all_tasks
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.scoring import majority_score
-from adapter_stilts.training.trainer import Fitted
+from adapter_stilts.training.state import Fitted
 
 
 def manifest_of(job: Job, data: TrainingData) -> Manifest:
@@ -98,6 +98,7 @@ def record_of(
         development_labels=fitted.development_labels,
         leaks=leaks,
         cost=cost,
+        executed=fitted.executed,
         device=device_name(device),
         threads=torch.get_num_threads(),
         precision=job.precision,

@@ -1,11 +1,13 @@
-"""Training: the same loop, data order, schedule and selection for every method and composition."""
+"""Training: the same loop, data order, schedule and selection for every method and composition.
+
+A step is forward, loss, backward, clipping, AdamW and the learning rate's schedule: `engine/step.py`.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,19 @@ import torch
 from adapter_stilts.engine.batches import Batch
 from adapter_stilts.engine.drawing import make_batch, reachable_ids, reads_several_pieces
 from adapter_stilts.engine.embedding_rows import reachable_rows
-from adapter_stilts.engine.step import NotFinite, Step
+from adapter_stilts.engine.step import NotFinite
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import TrainingData
-from adapter_stilts.model.parts import FrozenWeights, Part, count_parameters, parts_of
-from adapter_stilts.progress import Reporter, progress
+from adapter_stilts.model.parts import FrozenWeights, count_parameters, parts_of
 from adapter_stilts.runs.record import EpochScore
-from adapter_stilts.training.checkpoint import Checkpoints, Saver
+from adapter_stilts.training.checkpoint import Checkpoints
 from adapter_stilts.training.curves import Curves
 from adapter_stilts.training.execution import Execution, make_step
-from adapter_stilts.training.schedule import PlannedStep, plan_epochs
+from adapter_stilts.training.observers import Observer, ProgressBar, observed
+from adapter_stilts.training.sampling import Draw, draw_epochs
 from adapter_stilts.training.scoring import development_scores
+from adapter_stilts.training.state import Best, Fitted, RandomState, TrainingState
 
 # Which targets are drawn, where a kind draws them: by run, epoch and step.
 _DRAWING = 2
@@ -33,23 +36,60 @@ _DRAWING = 2
 ASK_EVERY = {"cpu": 1, "cuda": 50}
 
 
-@dataclass
-class Fitted:
-    """What training leaves: the score of every epoch, which one's weights are in the model (0: untrained), what the
-    model is made of, and what it cost. `development` is the selected epoch's score, `development_labels` the number of
-    distinct labels predicted there; `losses` are those of the steps of the epoch that is under way."""
+def train_epochs(
+    job: Job,
+    model: Any,
+    data: TrainingData,
+    epochs: Sequence[Sequence[Draw]],
+    state: TrainingState,
+    observers: Sequence[Observer],
+) -> None:
+    """The method: train on the draws of every epoch that is left, score the model on English development data after
+    each, and keep the weights that the recipe's `selection` asks for."""
+    history = state.fitted.history
+    for epoch, draws in enumerate(epochs[len(history) :], len(history) + 1):
+        loss = train_epoch(job, draws, state, observers)
+        with state.step.in_float32():
+            scores, labels = development_scores(job, model, data)
+        history.append(EpochScore(epoch=epoch, loss=loss, scores=scores, labels=labels))
+        state.keep(scores[job.task.selection_metric])
+        for observer in observers:
+            observer.after_epoch(state)
+    state.select()
 
-    history: list[EpochScore] = field(default_factory=list)
-    selected_epoch: int = 0
-    development: float = 0.0
-    development_labels: int | None = None
-    steps: int = 0
-    tokens: int = 0
-    train_seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    parts: list[Part] = field(default_factory=list)
-    trainable_parameters: int = 0
-    total_parameters: int = 0
+
+def train_epoch(job: Job, draws: Sequence[Draw], state: TrainingState, observers: Sequence[Observer] = ()) -> float:
+    """One epoch, or what is left of it, of a model in training mode; returns the mean loss of its steps, in nats."""
+    fitted, step = state.fitted, state.step
+    ask_every = ASK_EVERY[step.weights()[0].device.type]
+    done = len(fitted.losses)  # a state is saved with the losses of all steps that were taken
+    with state.timed():
+        batches = packed(job, draws[done : done + 1], state)
+    for number in range(done + 1, len(draws) + 1):
+        with state.timed():
+            step(batches)
+            fitted.steps += 1
+            fitted.tokens += sum(batch.tokens for batch in batches)
+            # While a CUDA device computes, and before it is asked for losses: it would be idle until they were packed.
+            batches = packed(job, draws[number : number + 1], state)
+            # Asking waits for the device, so a fast one is asked now and then.
+            if number % ask_every == 0 or number == len(draws):
+                state.take_losses()
+        for observer in observers:
+            observer.after_step(state)
+    mean = float(np.mean(fitted.losses))
+    fitted.losses.clear()
+    return mean
+
+
+def packed(job: Job, draws: Sequence[Draw], state: TrainingState) -> list[Batch]:
+    """The batches of the draw of the next step, packed, or none; what is drawn in them is decided by its number."""
+    rng = np.random.default_rng([job.seed, _DRAWING, state.fitted.steps])
+    return [
+        make_batch(job, draw.part, sequences, state.step.batches_on, rng)
+        for draw in draws
+        for sequences in draw.batches
+    ]
 
 
 def fit(
@@ -67,15 +107,21 @@ def fit(
     Raises StiltsError, naming step and examples, where a loss or gradient is not finite, and where a frozen weight has
     changed.
     """
-    recipe, fitted, frozen = job.recipe, Fitted(), FrozenWeights(model)
-    execution = execution or Execution()
+    frozen = FrozenWeights(model)
+    if job.control == "random":
+        scores, labels = development_scores(job, model, data)
+        fitted = Fitted(development=scores[job.task.selection_metric], development_labels=labels)
+    else:
+        fitted = _train(job, model, data, execution or Execution(), checkpoints)
     fitted.parts = parts_of(model)
     fitted.trainable_parameters, fitted.total_parameters = count_parameters(model)
-    if job.control == "random":
-        scores, fitted.development_labels = development_scores(job, model, data)
-        fitted.development = scores[job.task.selection_metric]
-        return fitted
-    epochs = plan_epochs(data, recipe, job.seed)
+    frozen.check(model)
+    return fitted
+
+
+def _train(job: Job, model: Any, data: TrainingData, execution: Execution, checkpoints: Checkpoints | None) -> Fitted:
+    """Set the loop up, with those who look on, and run it; returns what it has come to."""
+    epochs = draw_epochs(data, job.recipe, job.seed)
     # Of its own, so that dropout does not depend on how many weights were drawn before.
     torch.manual_seed(job.seed)
     model.train()
@@ -83,121 +129,36 @@ def fit(
         if job.method == "full":
             stack.enter_context(reachable_rows(model, reachable_ids(job, data)))
         total = sum(map(len, epochs))
-        reporter = stack.enter_context(progress(job.name, total, "steps"))
-        step = make_step(job, model, total, planned_tokens(epochs), execution, reads_several_pieces(data))
+        averaged = reads_several_pieces(data)
+        step = make_step(job, model, total, drawn_tokens(epochs), execution, averaged)
         stack.callback(step.close)
-        curves = Curves(execution.tensorboard, job, total)
-        stack.callback(curves.close)
-        best = Best(step.weights())
-        saver = Saver(checkpoints, fitted, step, best, recipe.selection == "best", next(model.parameters()).device)
-        saver.restore()
-        reporter.go_on_from(fitted.steps)
-        curves.begin(fitted.steps, fitted.losses)
-        for epoch, steps in enumerate(epochs[len(fitted.history) :], len(fitted.history) + 1):
-            loss = train_epoch(job, step, model, steps, fitted, reporter, saver, curves)
-            with step.in_float32():
-                scores, labels = development_scores(job, model, data)
-            fitted.history.append(EpochScore(epoch=epoch, loss=loss, scores=scores, labels=labels))
-            curves.add_scores(fitted.steps, scores)
-            selection = scores[job.task.selection_metric]
-            reporter.say(f"epoch {epoch}: development {job.task.selection_metric} {selection:.2f}")
-            if recipe.selection == "last" or best.improved(selection):
-                fitted.selected_epoch, fitted.development = epoch, selection
-            saver.end_epoch()
-        if recipe.selection == "best":
-            best.restore()
-        fitted.development_labels = fitted.history[fitted.selected_epoch - 1].labels
-    frozen.check(model)
-    return fitted
+        best = Best(step.weights()) if job.recipe.selection == "best" else None
+        state = TrainingState(step, RandomState(next(model.parameters()).device), best=best)
+        observers: list[Observer] = [ProgressBar(job.name, total, job.task.selection_metric)]
+        if execution.tensorboard is not None:
+            observers.append(Curves(execution.tensorboard, job, total))
+        if checkpoints is not None:
+            checkpoints.restore(state)
+            # The last: what the others write of an epoch is written once, before a checkpoint says that it is over.
+            observers.append(checkpoints)
+        with observed(observers, state):
+            try:
+                train_epochs(job, model, data, epochs, state, observers)
+            except NotFinite as error:
+                raise StiltsError(f"{error}; examples: {_examples(epochs, error.step)}") from None
+        state.fitted.executed = step.executed()
+        return state.fitted
 
 
-def planned_tokens(epochs: Sequence[Sequence[PlannedStep]]) -> int:
+def drawn_tokens(epochs: Sequence[Sequence[Draw]]) -> int:
     """Pieces that all steps read together."""
-    batches = ((planned.part.train.lengths, own) for steps in epochs for planned in steps for own in planned.batches)
-    return sum(int(lengths[own].sum()) for lengths, own in batches)
+    batches = ((draw.part.train.lengths, sequences) for draw in chain(*epochs) for sequences in draw.batches)
+    return sum(int(lengths[sequences].sum()) for lengths, sequences in batches)
 
 
-def train_epoch(
-    job: Job,
-    step: Step,
-    model: Any,
-    steps: Sequence[PlannedStep],
-    fitted: Fitted,
-    reporter: Reporter,
-    saver: Saver | None = None,
-    curves: Curves | None = None,
-) -> float:
-    """One epoch, or what is left of it, of a model in training mode; returns the mean loss of its steps, in nats, and
-    adds steps, tokens and seconds to `fitted`."""
-    device = next(model.parameters()).device
-    losses = fitted.losses
-    done = len(losses)
-    first, started = fitted.steps - done, time.perf_counter()
-    shown = started
-
-    def batches_of(place: int) -> list[Batch]:
-        """Of the epoch's step of that number, counted from 0; none after the last."""
-        planned = steps[place : place + 1]
-        rng = np.random.default_rng([job.seed, _DRAWING, first + place])
-        return [make_batch(job, own.part, each, step.batches_on, rng) for own in planned for each in own.batches]
-
-    following = batches_of(done)
-    for place in range(done + 1, len(steps) + 1):
-        batches = following
-        step(batches)
-        # While a CUDA device computes, and before it is asked for losses: it would be idle until they were packed.
-        following = batches_of(place)
-        tokens = sum(batch.tokens for batch in batches)
-        fitted.tokens += tokens
-        fitted.steps += 1
-        # Asking waits for the device, so a fast one is asked now and then.
-        save = saver is not None and saver.due()
-        if save or place % ASK_EVERY[device.type] == 0 or place == len(steps):
-            asked = _losses(step, steps, first)
-            if curves is not None:
-                curves.add_losses(first + len(losses), asked)
-            losses += asked
-        now = time.perf_counter()
-        reporter.advance(tokens=tokens, loss=losses[-1] if losses else None, seconds=now - shown)
-        shown = now
-        if saver is not None and save:
-            fitted.train_seconds += time.perf_counter() - started
-            saver.save()
-            started = shown = time.perf_counter()
-    fitted.train_seconds += time.perf_counter() - started
-    mean = float(np.mean(losses))
-    losses.clear()
-    return mean
-
-
-def _losses(step: Step, steps: Sequence[PlannedStep], first: int) -> list[float]:
-    """The step's losses; `first` is the number of the epoch's first step. Raises StiltsError naming the examples."""
-    try:
-        return step.losses()
-    except NotFinite as error:
-        planned = steps[error.step - first]
-        split = planned.part.train
-        rows = sorted({int(example) + 1 for own in planned.batches for example in split.example[own]})
-        raise StiltsError(f"{error}; examples: {split.source}, rows {', '.join(map(str, rows))}") from None
-
-
-class Best:
-    """A copy of the trained weights at the best development score so far."""
-
-    def __init__(self, weights: Sequence[torch.nn.Parameter]) -> None:
-        self.weights, self.copies = list(weights), [own.detach().clone() for own in weights]
-        self.score = -float("inf")
-
-    @torch.no_grad()
-    def improved(self, score: float) -> bool:
-        """Note a score; true, and the weights are copied, where it is the best so far (the earliest among equals)."""
-        if score <= self.score:
-            return False
-        self.score = score
-        torch._foreach_copy_(self.copies, [own.data for own in self.weights])
-        return True
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put the best weights back."""
-        torch._foreach_copy_([own.data for own in self.weights], self.copies)
+def _examples(epochs: Sequence[Sequence[Draw]], step: int) -> str:
+    """File and rows of the examples of the step of that number, counted from 0."""
+    draw = list(chain(*epochs))[step]
+    split = draw.part.train
+    rows = sorted({int(example) + 1 for sequences in draw.batches for example in split.example[sequences]})
+    return f"{split.source}, rows {', '.join(map(str, rows))}"

@@ -11,7 +11,7 @@ from support.training import Place
 
 from adapter_stilts.analysis.frame import load_study
 from adapter_stilts.cli import reports
-from adapter_stilts.studies.execute import execute
+from adapter_stilts.studies.scheduler import run_plan
 
 STUDY = "targets: [tags/tags.yaml]\nintermediates: [other/other.yaml]\ncompositions: [none, stack]\n"
 
@@ -41,7 +41,7 @@ def test_watch_writes_anew_until_all_is_in(place: Place, monkeypatch: pytest.Mon
         if page.is_file():
             seen.append(page.read_text(encoding="utf-8"))
         if len(seen) == 2:
-            execute(plan_of(place, STUDY), workers=0)
+            run_plan(plan_of(place, STUDY), workers=0)
 
     monkeypatch.setattr(reports.time, "sleep", sleep)
     reports.watch(str(path), every=7, **options(place))

@@ -13,7 +13,7 @@ from adapter_stilts.jobs.training_data import TrainingData, load_training_data
 from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds.contract import EncodedSequence
-from adapter_stilts.training.schedule import plan_epochs
+from adapter_stilts.training.sampling import draw_epochs
 
 
 def test_row_by_hand() -> None:
@@ -113,7 +113,7 @@ def test_all_methods_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.Mo
         for over in ([], [under[method]]):
             job = place.job(task, over, method=method, seed=5, limit=17)
             (data,) = load_training_data(job).parts
-            epochs = plan_epochs(TrainingData((data,), None), job.recipe, job.seed)
+            epochs = draw_epochs(TrainingData((data,), None), job.recipe, job.seed)
             seen[method, job.composition] = [
                 [[own.tolist() for own in step.batches] for step in steps] for steps in epochs
             ]
@@ -129,5 +129,5 @@ def test_all_methods_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.Mo
 def test_plan_accumulates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_place(tmp_path, monkeypatch).job(english_task(tmp_path / "data", examples=10))
     settings = Recipe(epochs=1, batch_examples=2, accumulate=2)
-    (steps,) = plan_epochs(load_training_data(job), settings, 0)
+    (steps,) = draw_epochs(load_training_data(job), settings, 0)
     assert [[len(batch) for batch in step.batches] for step in steps] == [[2, 2], [2, 2], [2]]

@@ -13,14 +13,14 @@ from adapter_stilts.engine.batches import divide, pack
 from adapter_stilts.engine.buffers import CAPACITIES, IGNORED, Buffers, capacity_for, filling
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.captured import CapturedStep
+from adapter_stilts.engine.drawing import make_batch
 from adapter_stilts.engine.step import EagerStep, NotFinite, Step, batch_logits
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.half import HalfPrecision, rounded_to
 from adapter_stilts.runs.store import Run
-from adapter_stilts.training.schedule import plan_epochs
-from adapter_stilts.training.trainer import make_batch
+from adapter_stilts.training.sampling import draw_epochs
 
 
 def job_of(place: Place, case: str, precision: str = "float32", **settings: str) -> Job:
@@ -49,7 +49,7 @@ def take(job: Job, step_class: Any, **options: Any) -> tuple[list[float], dict[s
     data = load_training_data(job)
     model = build_model(job, data).train()
     frozen = {name: own.detach().clone() for name, own in model.named_parameters() if not own.requires_grad}
-    planned = [own for epoch in plan_epochs(data, job.recipe, job.seed) for own in epoch]
+    planned = [own for epoch in draw_epochs(data, job.recipe, job.seed) for own in epoch]
     step: Step = step_class(model, job.recipe, len(planned), job.precision, fusion_regularisation, **options)
     losses: list[float] = []
     for number, own in enumerate(planned):

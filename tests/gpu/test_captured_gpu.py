@@ -10,13 +10,13 @@ from support.training import Place, english_task, use_of
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.captured import CapturedStep
+from adapter_stilts.engine.drawing import make_batch
 from adapter_stilts.engine.step import EagerStep
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.packing import encode_packed
-from adapter_stilts.training.schedule import plan_epochs
-from adapter_stilts.training.trainer import make_batch
+from adapter_stilts.training.sampling import draw_epochs
 
 pytestmark = [
     pytest.mark.gpu,
@@ -28,7 +28,7 @@ def job_of(place: Place, method: str, precision: str, dropout: str = "0", steps:
     """A job of at least so many steps, of one epoch at least."""
     task = english_task(place.folder / "t", "t")
     job = place.job(task, method=method, precision=precision, settings={"dropout": dropout, "epochs": "1"})
-    epochs = -(-steps // len(plan_epochs(load_training_data(job), job.recipe, job.seed)[0])) or 1
+    epochs = -(-steps // len(draw_epochs(load_training_data(job), job.recipe, job.seed)[0])) or 1
     return place.job(task, method=method, precision=precision, settings={"dropout": dropout, "epochs": str(epochs)})
 
 
@@ -36,7 +36,7 @@ def losses(job: Job, step_class: Any, **options: Any) -> tuple[list[float], list
     """Losses of all steps, and the weights at the end."""
     data = load_training_data(job)
     model = build_model(job, data, "cuda").train()
-    planned = [own for epoch in plan_epochs(data, job.recipe, job.seed) for own in epoch]
+    planned = [own for epoch in draw_epochs(data, job.recipe, job.seed) for own in epoch]
     torch.manual_seed(0)
     step = step_class(model, job.recipe, len(planned), job.precision, fusion_regularisation, **options)
     for number, own in enumerate(planned):

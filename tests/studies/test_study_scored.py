@@ -9,9 +9,9 @@ from support.training import ENGLISH, Place, draw_sentences, write_conllu
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.scores import read_scores
-from adapter_stilts.studies.execute import execute
 from adapter_stilts.studies.plan import Plan, make_plan, runs_of, states
 from adapter_stilts.studies.reading import read_study
+from adapter_stilts.studies.scheduler import run_plan
 
 STUDY = "targets: [{target}]\nmethods: [head]\ncompositions: [none]\noverrides: [{{set: {{epochs: 1}}}}]\n"
 
@@ -45,32 +45,32 @@ def test_each_study_reads_its_own_test_data(place: Place) -> None:
     (name,) = first.nodes
     for plan in (first, second):
         assert states(plan) == {name: "to do"}
-        assert execute(plan, 0).done == (name,)
+        assert run_plan(plan, 0).done == (name,)
     for target in ("tags/tags.yaml", "copy/tags.yaml"):
-        assert execute(plan_of(place, target), 0).before == (name,)
+        assert run_plan(plan_of(place, target), 0).before == (name,)
     assert (sentences(first), sentences(second)) == (10, 7)
     assert len(place.store.find(name).record.scores) == 2
 
 
 def test_a_task_edited_between_two_plans_is_read_again(place: Place) -> None:
     """In one process: another test file is named in the YAML."""
-    assert execute(plan_of(place, "tags/tags.yaml"), 0).failed == {}
+    assert run_plan(plan_of(place, "tags/tags.yaml"), 0).failed == {}
     write_conllu(place.folder / "tags" / "newer.conllu", draw_sentences(ENGLISH, 4, 78))
     path = place.folder / "tags" / "tags.yaml"
     path.write_text(path.read_text().replace("test: en-test.conllu", "test: newer.conllu"))
     plan = plan_of(place, "tags/tags.yaml")
     assert list(states(plan).values()) == ["to do"]
-    execute(plan, 0)
+    run_plan(plan, 0)
     assert sentences(plan) == 4
 
 
 def test_another_metric_is_another_evaluation(place: Place) -> None:
-    execute(plan_of(place, "tags/tags.yaml"), 0)
+    run_plan(plan_of(place, "tags/tags.yaml"), 0)
     path = place.folder / "tags" / "tags.yaml"
     path.write_text(path.read_text().replace("metrics: [accuracy]", "metrics: [accuracy, official_tag_f1]"))
     plan = plan_of(place, "tags/tags.yaml")
     assert list(states(plan).values()) == ["to do"]
-    execute(plan, 0)
+    run_plan(plan, 0)
     assert list(states(plan_of(place, "tags/tags.yaml")).values()) == ["done"]
 
 
@@ -81,7 +81,7 @@ def test_a_target_that_is_an_intermediate_of_another_yaml_is_scored_on_its_own(p
     path = place.folder / "study.yaml"
     path.write_text(plan_text.format(target="other/other.yaml, tags/tags.yaml") + more, encoding="utf-8")
     plan = make_plan(read_study(path), place.store, backbone=place.backbone, device="cpu")
-    execute(plan, 0)
+    run_plan(plan, 0)
     assert set(states(plan).values()) == {"done"}
     (found,) = (own for own in runs_of(plan) if own.cell.target.endswith("tags/tags.yaml") and not own.cell.over)
     assert found.name in {name for node in plan.nodes.values() for name in node.over}

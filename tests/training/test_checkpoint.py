@@ -1,5 +1,6 @@
 """A training that is cut off at any step, and goes on, ends with the weights of one that was not."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ from adapter_stilts.runs.tidy import CHECKPOINTS
 from adapter_stilts.training import api, checkpoint, trainer
 from adapter_stilts.training.checkpoint import STATE, TENSORS, Checkpoints
 from adapter_stilts.training.execution import Execution
-from adapter_stilts.training.trainer import Fitted, fit
+from adapter_stilts.training.state import Fitted
+from adapter_stilts.training.trainer import fit
 
 STEPS = 6  # two epochs of 24 examples, eight a step
 
@@ -110,7 +112,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         checkpoints = Checkpoints(folder, 0)
         found = checkpoints.load()
         assert found is not None
-        assert found.state["steps"] == 3
+        assert found["fitted.steps"] == 3
         assert "step-000000004-0001" in capsys.readouterr().err
         assert not newest.exists()
         assert_same(trained(job, Checkpoints(folder, 0)), whole)
@@ -146,7 +148,7 @@ def test_what_fails_while_the_folder_is_there_is_raised(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(checkpoint, "save_file", failing)
     with pytest.raises(SafetensorError):
-        Checkpoints(tmp_path / "checkpoints", 0).save({}, {"steps": 1, "history": []})
+        Checkpoints(tmp_path / "checkpoints", 0).save({}, 1, 0)
 
 
 def test_tensors_that_have_just_gone_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +173,59 @@ def test_tensors_that_have_just_gone_are_one_line(tmp_path: Path, monkeypatch: p
         tensors.read_tensors(path)
 
 
+def earlier_format(folder: Path) -> None:
+    """As the version before wrote it: whole, with a checksum, and with names of its own."""
+    state = json.loads((folder / STATE).read_text())
+    del state["sha256"], state["values"]
+    state |= {"format": 1, "steps": 4, "losses": [0.5], "history": []}
+    sha256 = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    (folder / STATE).write_text(json.dumps({**state, "sha256": sha256}))
+
+
+def test_a_checkpoint_of_an_earlier_format_is_told_and_training_starts_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, folder = place.job(english_task(place.folder / "data")), place.folder / "checkpoints"
+    whole = trained(job)
+    context = cut_after(4)
+    with pytest.raises(Cut):
+        trained(job, Checkpoints(folder, 0))
+    context.undo()
+    for path in folder.iterdir():
+        earlier_format(path)
+    capsys.readouterr()
+    taken: list[int] = []
+    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, taken))
+    assert_same(trained(job, Checkpoints(folder, 0)), whole)
+    assert len(taken) == STEPS
+    said = capsys.readouterr().err.splitlines()
+    path = folder / "step-000000004-0001" / STATE
+    assert said[0] == f"{path}: format: found 1, accepted 2; the training starts anew"
+    assert not any("damaged" in line or "format" in line for line in said[1:])
+
+
+@pytest.mark.parametrize("file", ["state", "tensors"])
+def test_a_checkpoint_that_another_process_removes_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    """It ends the run just when the checkpoint is to be read: before the state is, or between the two files."""
+    one, other = (Checkpoints(tmp_path / "all" / "run", 0) for _ in range(2))
+    one.save({"fitted.steps": 3, "step.weight.0": torch.zeros(1)}, 3, 0)
+    name = {"state": "read_json", "tensors": "regular_file"}[file]
+    read = getattr(checkpoint, name)
+
+    def removing(path: Path) -> Any:
+        other.remove()
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, name, removing)
+    assert one.load() is None
+    (said,) = capsys.readouterr().err.splitlines()
+    path = tmp_path / "all" / "run" / "step-000000003-0000"
+    assert said == f"{path}: another process has removed this checkpoint: it went on with this run, or ended it"
+    assert not (tmp_path / "all").exists()
+
+
 def flip_a_byte(folder: Path) -> None:
     content = bytearray((folder / TENSORS).read_bytes())
     content[-1] ^= 1
@@ -183,7 +238,7 @@ def cut_short(folder: Path) -> None:
 
 def change_a_number(folder: Path) -> None:
     state = json.loads((folder / STATE).read_text())
-    (folder / STATE).write_text(json.dumps({**state, "tokens": state["tokens"] + 1}))
+    (folder / STATE).write_text(json.dumps({**state, "values": {**state["values"], "fitted.tokens": 1}}))
 
 
 def lose_the_state(folder: Path) -> None:
@@ -260,8 +315,7 @@ def test_two_trainings_of_one_run_do_not_trip_over_each_other(
 ) -> None:
     """While one writes a step's checkpoint the other writes the same, or is done and removes the folder."""
     one, other = (Checkpoints(tmp_path / "all" / "run", 0) for _ in range(2))
-    counts = {"selected_epoch": 0, "development": 0.0, "tokens": 0, "train_seconds": 0.0, "losses": []}
-    state, tensors = {"steps": 3, "history": [], **counts}, {"step.weight.0": torch.arange(4.0)}
+    state = {"fitted.steps": 3, "step.weight.0": torch.arange(4.0)}
     write = checkpoint.atomic_write_text
 
     def meanwhile(path: Path, text: str) -> None:
@@ -270,14 +324,14 @@ def test_two_trainings_of_one_run_do_not_trip_over_each_other(
         if removed:
             other.remove()
         else:
-            other.save(tensors, state)
+            other.save(state, 3, 0)
 
     monkeypatch.setattr(checkpoint, "atomic_write_text", meanwhile)
-    one.save(tensors, state)
+    one.save(state, 3, 0)
     if removed:
         assert one.load() is None
-        one.save(tensors, state)
+        one.save(state, 3, 0)
     found = one.load()
     assert found is not None
-    assert found.tensors["step.weight.0"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert (found["fitted.steps"], found["step.weight.0"].tolist()) == (3, [0.0, 1.0, 2.0, 3.0])
     assert [path.name for path in (tmp_path / "all" / "run").iterdir()] == ["step-000000003-0000"]

@@ -123,7 +123,7 @@ def cut_at(steps: int) -> pytest.MonkeyPatch:
 
     context = cut_after(steps)
     context.setattr(Checkpoints, "remove", last)
-    context.setattr(Curves, "close", lambda self: None)
+    context.setattr(Curves, "end", lambda self: None)
     return context
 
 

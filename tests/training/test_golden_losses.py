@@ -15,13 +15,14 @@ from support.choices import draw_questions, write_rows
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.drawing import make_batch
 from adapter_stilts.engine.step import EagerStep
-from adapter_stilts.jobs.request import make_job
+from adapter_stilts.jobs.request import Request
+from adapter_stilts.jobs.resolve import resolve
 from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.kinds import KINDS
-from adapter_stilts.training.schedule import plan_epochs
+from adapter_stilts.training.sampling import draw_epochs
 
 STEPS = 10
 SENTENCES = [
@@ -100,11 +101,9 @@ def backbone() -> Backbone:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_ten_steps(tmp_path: Path, backbone: Backbone, kind: str) -> None:
-    job = make_job(
-        [task_of(tmp_path, kind)], method="bottleneck", backbone=backbone, seed=0, precision="float32", mirror=None
-    )
+    job = resolve(Request((task_of(tmp_path, kind),), backbone, "float32"), None)
     data = load_training_data(job)
-    planned = [own for steps in plan_epochs(data, job.recipe, job.seed) for own in steps]
+    planned = [own for steps in draw_epochs(data, job.recipe, job.seed) for own in steps]
     assert len(planned) == STEPS
     model = build_model(job, data).train()
     torch.manual_seed(job.seed)

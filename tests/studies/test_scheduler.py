@@ -23,12 +23,11 @@ from adapter_stilts.report.content import missing_runs
 from adapter_stilts.runs.claims import Claims, Needs
 from adapter_stilts.runs.store import RunStore, keep_of
 from adapter_stilts.runs.tidy import FAILURES
-from adapter_stilts.studies import execute as executing
-from adapter_stilts.studies import work
+from adapter_stilts.studies import scheduler, work
 from adapter_stilts.studies.estimate import Estimate, duration
-from adapter_stilts.studies.execute import Interrupted, Result, execute
 from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
+from adapter_stilts.studies.scheduler import Interrupted, Result, run_plan
 from adapter_stilts.studies.work import Outcome, is_full_disk
 from adapter_stilts.training.execution import Execution
 
@@ -44,12 +43,12 @@ BROKEN = "overrides: [{intermediate: third/third.yaml, set: {learning_rate: 1e30
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(executing, "POLL", 0.05)
+    monkeypatch.setattr(scheduler, "POLL", 0.05)
     return make_study_place(tmp_path, monkeypatch)
 
 
 def here(plan: Plan) -> Result:
-    return execute(plan, 0)
+    return run_plan(plan, 0)
 
 
 def name_of(plan: Plan, task: str, composition: str = "none") -> str:
@@ -90,7 +89,7 @@ def test_runs_in_this_process_have_the_threads_that_were_asked_for(place: Place)
     plan, before = plan_of(place), torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        result = execute(plan, 0, threads=1)
+        result = run_plan(plan, 0, threads=1)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
@@ -261,8 +260,8 @@ def test_a_worker_that_is_killed_fails_its_run_alone(place: Place) -> None:
     plan = plan_of(place)
     name = name_of(plan, "other")
     node = plan.nodes[name]
-    order = executing._order(node)
-    pool = Processes(executing._site(plan, 1, 1, Execution()), 1)
+    order = scheduler._order(node)
+    pool = Processes(scheduler._site(plan, 1, 1, Execution()), 1)
     try:
         pool.give(order)
         assert pool.free() == 0
@@ -280,7 +279,7 @@ def test_a_worker_that_is_killed_fails_its_run_alone(place: Place) -> None:
 
 def test_command_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """plan, run, and plan again; a failure gives exit code 1 and a line for each reason."""
-    monkeypatch.setattr(executing, "Processes", lambda site, count: Here(site, place.backbone))
+    monkeypatch.setattr(scheduler, "Processes", lambda site, count: Here(site, place.backbone))
     path = write_study(place, "question: does it run?\n" + SMALL)
     options = [path, "--backbone", place.folder / "tiny", "--runs", place.store.folder, "--device", "cpu"]
     planned = succeeded("study", "plan", *options).splitlines()
@@ -338,7 +337,7 @@ def test_two_processes_count_their_own_runs(place: Place) -> None:
     """Of four runs another process did one and is at one: three seconds for two of ours say what the last will take."""
     plan = plan_of(place)
     names = list(plan.nodes)[:4]
-    mine = executing._Work(plan, names, Needs(place.folder / "our.needs", names, "ours"))
+    mine = scheduler._Work(plan, names, Needs(place.folder / "our.needs", names, "ours"))
     mine.estimates = dict.fromkeys(names, Estimate(seconds=10.0, bytes=0, measured=True))
     mine.done, mine.others, mine.elsewhere = names[:2], {names[1]}, set()
     mine.started -= 5.0
@@ -346,4 +345,4 @@ def test_two_processes_count_their_own_runs(place: Place) -> None:
     assert mine.seconds_left(1) == pytest.approx(10.0, abs=0.2)
     mine.elsewhere = {names[2]}
     assert mine.seconds_left(1) == pytest.approx(5.0, abs=0.2)
-    assert executing._told(mine, 1) == "1 of 2 runs, 2 with another process; about 5 s left"
+    assert scheduler._told(mine, 1) == "1 of 2 runs, 2 with another process; about 5 s left"

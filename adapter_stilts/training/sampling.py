@@ -15,15 +15,16 @@ _MIXING_STREAM = 1
 
 
 @dataclass(frozen=True)
-class PlannedStep:
-    """One optimizer step: the part of the training data that it reads, and the sequences of each of its batches."""
+class Draw:
+    """What one optimizer step reads: a part of the training data, and of each of its batches the sequences, as indices
+    into the part's split."""
 
     part: TrainingPart
     batches: Sequence[np.ndarray]
 
 
-def plan_epochs(data: TrainingData, recipe: Recipe, seed: int) -> list[list[PlannedStep]]:
-    """The steps of every epoch, decided by data, recipe and seed alone.
+def draw_epochs(data: TrainingData, recipe: Recipe, seed: int) -> list[list[Draw]]:
+    """The draws of every epoch, one a step, decided by data, recipe and seed alone.
 
     An epoch has as many steps as one pass over all tasks. Of one task it is that pass, in an order of its own in each
     epoch. Of several, `mixing` shares its steps out, and a task goes on in one epoch where it stopped before.
@@ -31,10 +32,10 @@ def plan_epochs(data: TrainingData, recipe: Recipe, seed: int) -> list[list[Plan
     """
     if len(data.parts) == 1:
         (part,) = data.parts
-        return [_steps_of_epoch(part, recipe, seed, epoch) for epoch in range(recipe.epochs)]
-    streams = [_steps_of(part, recipe, seed) for part in data.parts]
-    own = [_steps_in_epoch(part, recipe) for part in data.tasks]
-    counts = mixing_counts([len(part.train_examples) for part in data.tasks], own, recipe)
+        return [_draws_of_epoch(part, recipe, seed, epoch) for epoch in range(recipe.epochs)]
+    streams = [_draws_of(part, recipe, seed) for part in data.parts]
+    steps = [_steps_in_epoch(part, recipe) for part in data.tasks]
+    counts = mixing_counts([len(part.train_examples) for part in data.tasks], steps, recipe)
     whole = sum(counts)
     counts += [round(whole * part.share / (1 - part.share)) for part in data.mixed_in if part.share is not None]
     epochs = []
@@ -58,8 +59,8 @@ def mixing_counts(examples: Sequence[int], steps: Sequence[int], recipe: Recipe)
     shares = sizes**power / (sizes**power).sum() * sum(steps)
     counts = np.floor(shares).astype(int)
     # What rounding down left over goes to the largest remainders, the first among equals.
-    for place in np.argsort(counts - shares, kind="stable")[: sum(steps) - counts.sum()]:
-        counts[place] += 1
+    for index in np.argsort(counts - shares, kind="stable")[: sum(steps) - counts.sum()]:
+        counts[index] += 1
     return [max(int(count), 1) for count in counts]
 
 
@@ -67,16 +68,16 @@ def _steps_in_epoch(part: TrainingPart, recipe: Recipe) -> int:
     return len(_cut(part, recipe, part.train_examples))
 
 
-def _steps_of(part: TrainingPart, recipe: Recipe, seed: int) -> Iterator[PlannedStep]:
-    """Steps without end: one pass over the examples after another, each in an order of its own."""
+def _draws_of(part: TrainingPart, recipe: Recipe, seed: int) -> Iterator[Draw]:
+    """Draws without end: one pass over the examples after another, each in an order of its own."""
     epoch = 0
     while True:
-        yield from _steps_of_epoch(part, recipe, seed, epoch)
+        yield from _draws_of_epoch(part, recipe, seed, epoch)
         epoch += 1
 
 
-def _steps_of_epoch(part: TrainingPart, recipe: Recipe, seed: int, epoch: int) -> list[PlannedStep]:
-    return [PlannedStep(part, batches) for batches in _cut(part, recipe, epoch_order(part.train_examples, seed, epoch))]
+def _draws_of_epoch(part: TrainingPart, recipe: Recipe, seed: int, epoch: int) -> list[Draw]:
+    return [Draw(part, batches) for batches in _cut(part, recipe, epoch_order(part.train_examples, seed, epoch))]
 
 
 def _cut(part: TrainingPart, recipe: Recipe, examples: np.ndarray) -> list[Sequence[np.ndarray]]:

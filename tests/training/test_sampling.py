@@ -18,7 +18,7 @@ from adapter_stilts.jobs.training_data import choose_examples, load_training_dat
 from adapter_stilts.model.parts import parts_of
 from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.schema import Recipe, Task
-from adapter_stilts.training.schedule import mixing_counts, plan_epochs
+from adapter_stilts.training.sampling import draw_epochs, mixing_counts
 
 SIZES = st.lists(st.integers(1, 5_000), min_size=2, max_size=6)
 
@@ -136,7 +136,7 @@ def test_a_task_goes_on_where_it_stopped(place: Place, tasks: list[Task], settin
     """Its steps over all epochs, one after the other, are whole passes over its examples, each exactly once."""
     job = place.job(tasks, settings={"epochs": "4", **settings})
     data = load_training_data(job)
-    epochs = plan_epochs(data, job.recipe, job.seed)
+    epochs = draw_epochs(data, job.recipe, job.seed)
     steps = [ceil(len(part.train_examples) / 8) for part in data.tasks]
     counts = mixing_counts([len(part.train_examples) for part in data.tasks], steps, job.recipe)
     for part, count in zip(data.tasks, counts, strict=True):
@@ -156,8 +156,8 @@ def test_a_task_goes_on_where_it_stopped(place: Place, tasks: list[Task], settin
         assert len(passes) < 2 or passes[0] != passes[1]
     order = [[step.part.head for step in own] for own in epochs]
     assert order[0] != order[1]
-    assert [[step.part.head for step in own] for own in plan_epochs(data, job.recipe, job.seed)] == order
-    assert [[step.part.head for step in own] for own in plan_epochs(data, job.recipe, 1)] != order
+    assert [[step.part.head for step in own] for own in draw_epochs(data, job.recipe, job.seed)] == order
+    assert [[step.part.head for step in own] for own in draw_epochs(data, job.recipe, 1)] != order
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])

@@ -50,7 +50,7 @@ class Result:
     elsewhere: tuple[str, ...] = ()
 
 
-def execute(plan: Plan, workers: int = 1, *, threads: int | None = None, execution: Execution | None = None) -> Result:
+def run_plan(plan: Plan, workers: int = 1, *, threads: int | None = None, execution: Execution | None = None) -> Result:
     """Do everything of a plan that is to do, in so many worker processes (0: in this one).
 
     On a CPU each worker has `threads` threads (None: its share of the cores). Other processes may be at the same plan:
@@ -70,10 +70,10 @@ def execute(plan: Plan, workers: int = 1, *, threads: int | None = None, executi
     execution.check()
     # Before another look at what there is: what is seen then is not dropped by another study.
     with Claims(plan.store.folder).need(plan.nodes) as needs:
-        return _execute(plan, workers, _site(plan, workers, threads, execution), needs)
+        return _run(plan, workers, _site(plan, workers, threads, execution), needs)
 
 
-def _execute(plan: Plan, workers: int, site: Site, needs: Needs) -> Result:
+def _run(plan: Plan, workers: int, site: Site, needs: Needs) -> Result:
     now = states(plan)
     work = _Work(plan, [name for name, state in now.items() if state == "to do"], needs)
     before = tuple(name for name, state in now.items() if state == "done")
