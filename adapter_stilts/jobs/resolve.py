@@ -35,7 +35,7 @@ from adapter_stilts.schema import Recipe, Task, override
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import ENCODING_VERSION, reading_of
-from adapter_stilts.tasks.kinds import MIXED_IN
+from adapter_stilts.tasks.kinds import MIXED_IN, find_kind
 from adapter_stilts.tasks.recipes import recipe_for
 
 # Raise it when training gives other weights for the same request: run names change with it.
@@ -62,7 +62,7 @@ def mixed_in_of(
     if not recipe.mlm_share:
         return None
     task = find_task(recipe.mlm_task)
-    if task.kind != MIXED_IN.name:
+    if find_kind(task.kind) is not MIXED_IN:
         raise UsageError(f"mlm_task: found {task.name}, of kind {task.kind}, accepted a task of kind {MIXED_IN.name}")
     languages = known(present_languages, task, mirror)
     if MIXED_IN.has_pretrained is not None and known(MIXED_IN.has_pretrained, request.backbone):
