@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class Intermediate:
         """A job that is yet to run, as its run will be."""
         return cls(
             job.name,
-            content_hash(job.identity),
+            job.identity_hash,
             job.title,
             job.method,
             job.composition,
@@ -139,13 +140,18 @@ class Job:
         """The tasks' names."""
         return "+".join(task.name for task in self.tasks)
 
+    @cached_property
+    def identity_hash(self) -> str:
+        """What alone decides the name."""
+        return content_hash(self.identity)
+
     @property
     def name(self) -> str:
         """Readable parts, then the hash of the identity, which alone decides."""
         over = "".join(f"-over-{intermediate.title}" for intermediate in self.intermediates)
         control = f"-{self.control}" if self.control else ""
         parts = f"{self.title[:_LONGEST_TITLE]}-{self.method}-{self.composition}{control}{over[:_LONGEST_TITLE]}"
-        return f"{parts}-s{self.seed}-{content_hash(self.identity)}"
+        return f"{parts}-s{self.seed}-{self.identity_hash}"
 
     @property
     def adapter(self) -> str:
