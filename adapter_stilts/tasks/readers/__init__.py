@@ -9,11 +9,11 @@ accepted ...' ('<file>: row <n>' for Parquet, from 1).
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from adapter_stilts.tasks.readers.conll import read_conll, read_conllu
 from adapter_stilts.tasks.readers.jsonl import read_jsonl
 from adapter_stilts.tasks.readers.parquet import parquet_label_names, read_parquet
 from adapter_stilts.tasks.readers.rows import Column, FileLines, Places, Rows
 from adapter_stilts.tasks.readers.tsv import read_tsv
-from adapter_stilts.tasks.readers.words import read_conll, read_conllu
 
 __all__ = [
     "READERS",
