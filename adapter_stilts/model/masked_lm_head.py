@@ -100,15 +100,15 @@ def pretrained_head(backbone: Backbone) -> dict[str, Tensor] | None:
 
     Raises DataError for a head that lacks a part, and for files that cannot be read.
     """
-    places = _weights_by_file(backbone)
-    if not _is_used(backbone, places):
+    path_of = _weights_by_file(backbone)
+    if not _is_used(backbone, path_of):
         return None
     weights = {}
-    for ours, theirs in CHECKPOINT_NAMES.items():
-        name = next((name for name in theirs if name in places), None)
+    for parameter, names in CHECKPOINT_NAMES.items():
+        name = next((name for name in names if name in path_of), None)
         if name is None:
-            raise DataError(f"{backbone.folder}: found a masked LM head without {theirs[0]}, accepted a whole one")
-        weights[ours] = _read(places[name], name)
+            raise DataError(f"{backbone.folder}: found a masked LM head without {names[0]}, accepted a whole one")
+        weights[parameter] = _read(path_of[name], name)
     return weights
 
 
