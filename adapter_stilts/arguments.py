@@ -27,7 +27,7 @@ def settings_of(name: str, settings: object) -> dict[str, str]:
         raise _refused(name, settings, "a mapping such as {'epochs': 2}")
     for key, value in settings.items():
         items = value if isinstance(value, (list, tuple)) else [value]
-        if not isinstance(key, str) or not all(own is None or isinstance(own, (str, Number, Path)) for own in items):
+        if not isinstance(key, str) or not all(item is None or isinstance(item, (str, Number, Path)) for item in items):
             raise _refused(
                 f"{name}[{shown_value(key)}]", value, "text, a number, True or False, None or a list of them"
             )
@@ -59,9 +59,9 @@ def listed(name: str, value: object, kinds: tuple[type, ...], accepted: str) -> 
     if not isinstance(value, Iterable) or isinstance(value, (Mapping, bytes)):
         raise _refused(name, value, accepted)
     every = list(value)
-    for own in every:
-        if not isinstance(own, kinds):
-            raise _refused(name, own, accepted)
+    for item in every:
+        if not isinstance(item, kinds):
+            raise _refused(name, item, accepted)
     return every
 
 

@@ -58,7 +58,7 @@ class ConfigError(UsageError):
     def __init__(self, complaints: Iterable[Complaint]) -> None:
         every = list(dict.fromkeys(complaints))
         files = list(dict.fromkeys(complaint.path for complaint in every))
-        self.complaints = tuple(sorted(every, key=lambda own: (files.index(own.path), own.line)))
+        self.complaints = tuple(sorted(every, key=lambda complaint: (files.index(complaint.path), complaint.line)))
         Exception.__init__(self, printable("\n".join(self.lines), keep="\n"))
 
     @property

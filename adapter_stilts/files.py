@@ -150,13 +150,13 @@ def naming(folder: Path, said: Path | None = None) -> Iterator[None]:
                 raise StiltsError(f"{said}: cannot be written ({os.strerror(int(number))})") from error
         raise
     except OSError as error:
-        there = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(folder)
-        if error.errno not in _DISK or not there:
+        inside = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(folder)
+        if error.errno not in _DISK or not inside:
             raise
         raise StiltsError(f"{said}: cannot be written ({error.strerror})") from error
     except SafetensorError as error:  # its form of the same
-        if found := re.search(r"No space [^\"()]*|File too large|[^\"]*quota[^\"]*", str(error)):
-            raise StiltsError(f"{said}: cannot be written ({found[0].strip()})") from error
+        if match := re.search(r"No space [^\"()]*|File too large|[^\"]*quota[^\"]*", str(error)):
+            raise StiltsError(f"{said}: cannot be written ({match[0].strip()})") from error
         raise
 
 
@@ -176,11 +176,11 @@ def open_to_readers(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Wait until a folder is on the disk with all that is in it."""
-    for place, _, names in os.walk(folder, topdown=False):
+    for directory, _, names in os.walk(folder, topdown=False):
         for name in names:
-            if not os.path.islink(os.path.join(place, name)):
-                _sync(Path(place, name))
-        _sync(Path(place))
+            if not os.path.islink(os.path.join(directory, name)):
+                _sync(Path(directory, name))
+        _sync(Path(directory))
 
 
 def read_regular(path: Path, most: int = 2**28) -> bytes:

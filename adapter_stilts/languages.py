@@ -138,7 +138,7 @@ def language(code: str) -> Language:
     if code in LANGUAGES:
         return LANGUAGES[code]
     near = _nearest(code)
-    hint = "did you mean " + ", ".join(f"'{found.code}' ({found.name})" for found in near) + "? " if near else ""
+    hint = "did you mean " + ", ".join(f"'{other.code}' ({other.name})" for other in near) + "? " if near else ""
     raise UsageError(f"unknown language '{code}': {hint}known are {' '.join(LANGUAGES)}")
 
 

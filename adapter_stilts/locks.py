@@ -23,11 +23,11 @@ def lock(handle: int, path: Path) -> None:
         pass
     except OSError:
         return
-    told = threading.Timer(PATIENCE, say, [f"{path}: waiting for a process that holds it (stopped?)"])
-    told.daemon = True
-    told.start()
+    timer = threading.Timer(PATIENCE, say, [f"{path}: waiting for a process that holds it (stopped?)"])
+    timer.daemon = True
+    timer.start()
     try:
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
     finally:
-        told.cancel()
+        timer.cancel()

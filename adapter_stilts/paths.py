@@ -53,7 +53,7 @@ def check_folder(folder: Path, source: str) -> None:
     named it. Nothing is left behind."""
     accepted = "accepted a folder to write to"
     try:
-        nearest = next(own for own in (folder, *folder.absolute().parents) if os.path.lexists(own))
+        nearest = next(candidate for candidate in (folder, *folder.absolute().parents) if os.path.lexists(candidate))
         if not nearest.is_dir():
             which = "" if nearest == folder else f", of which {nearest} is no folder"
             raise UsageError(f"{source}: found {folder}{which or ', which is no folder'}, {accepted}")

@@ -21,7 +21,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "�
 
 def printable(text: str, keep: str = "") -> str:
     """Text with every control character as an escape, but for those to `keep`."""
-    return _CONTROL.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+    return _CONTROL.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
 
 
 def _escape(character: str) -> str:
@@ -31,7 +31,7 @@ def _escape(character: str) -> str:
 
 def json_text(text: str) -> str:
     """A JSON document in which control characters inside strings stand as JSON's own escapes."""
-    return _CONTROL.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+    return _CONTROL.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
 
 
 def markdown_text(text: str) -> str:

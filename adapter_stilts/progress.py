@@ -189,13 +189,13 @@ def show(table: Table) -> None:
 def _as_text(table: Table) -> None:
     """Take texts in a table as they are, where Rich would look for markup in them."""
 
-    def plain(own: Any) -> Any:
-        return Text(printable(own, keep="\n")) if isinstance(own, str) else own
+    def plain(value: Any) -> Any:
+        return Text(printable(value, keep="\n")) if isinstance(value, str) else value
 
     for column in table.columns:
         column.header, column.footer = plain(column.header), plain(column.footer)
         column._cells[:] = [plain(cell) for cell in column._cells]
-    table.title, table.caption = (plain(own) if own else own for own in (table.title, table.caption))
+    table.title, table.caption = (plain(text) if text else text for text in (table.title, table.caption))
 
 
 def show_values(title: str, values: Mapping[str, str]) -> None:

@@ -64,8 +64,8 @@ def load_yaml(path: Path, model: type[ModelType]) -> ModelType:
     """
     node = _compose(path)
     if not isinstance(node, yaml.MappingNode):
-        found, keys = "no mapping" if node else "an empty file", ", ".join(keys_of(model))
-        raise ConfigError([Complaint(str(path), 1, f"found {found}, accepted a mapping with the keys {keys}")])
+        given, keys = "no mapping" if node else "an empty file", ", ".join(keys_of(model))
+        raise ConfigError([Complaint(str(path), 1, f"found {given}, accepted a mapping with the keys {keys}")])
     try:
         _refuse_endless(path, node)
         twice = list(_duplicates(path, node, (), set()))

@@ -90,7 +90,7 @@ def inside(folder: Path, path: Path) -> bool:
     """Whether a path, after all links, lies in the folder. Links of the Hub's cache from a snapshot to its blobs do."""
     real, root = path.resolve(), folder.resolve()
     roots = [root, *([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])]
-    return any(real.is_relative_to(own) for own in roots)
+    return any(real.is_relative_to(allowed) for allowed in roots)
 
 
 def matching_files(folder: Path, pattern: str, said_by: Path) -> list[Path]:
@@ -104,10 +104,10 @@ def matching_files(folder: Path, pattern: str, said_by: Path) -> list[Path]:
             raise ValueError("it leads out of the repository")
         if parts.count("**") > 1:  # each of several would look through all folders for each of the others
             raise ValueError("it has ** twice")
-        found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
+        paths = sorted(path for path in folder.glob(pattern) if not path.is_dir())
     except (ValueError, NotImplementedError, OSError, RecursionError) as error:
         refuse(said_by, f"the pattern '{pattern[:80]}' ({error})", "files of the repository")
-    return [regular_file(path, folder) for path in found]
+    return [regular_file(path, folder) for path in paths]
 
 
 def regular_file(path: Path, folder: Path | None = None) -> Path:
@@ -135,7 +135,7 @@ def check_tree(folder: Path) -> list[Path]:
         refuse(folder, "a symbolic link", "a folder")
     while waiting:
         try:
-            entries = sorted(os.scandir(waiting.pop()), key=lambda own: own.name)
+            entries = sorted(os.scandir(waiting.pop()), key=lambda entry: entry.name)
         except FileNotFoundError:  # another process has just dropped it
             continue
         for entry in entries:
@@ -166,9 +166,9 @@ def copy_tree(source: Path, target: Path, ignore: Callable[[Any, list[str]], Ite
     shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=ignore)
 
 
-def refuse(path: Path, found: str, accepted: str) -> NoReturn:
+def refuse(path: Path, given: str, accepted: str) -> NoReturn:
     """A StiltsError of one line."""
-    raise StiltsError(f"{path}: found {found}, accepted {accepted}")
+    raise StiltsError(f"{path}: found {given}, accepted {accepted}")
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def tensor_shapes(path: Path) -> dict[str, TensorShape]:
         refuse(path, "a header that is not UTF-8", "safetensors")
     content = parse_json(path, text)
     try:
-        return {name: _tensor_shape(own) for name, own in content.items() if name != "__metadata__"}
+        return {name: _tensor_shape(entry) for name, entry in content.items() if name != "__metadata__"}
     except (KeyError, TypeError, ValueError):
         refuse(path, "a header without types and shapes", "safetensors")
 
@@ -267,9 +267,9 @@ def _tensor_shape(entry: Mapping[str, Any]) -> TensorShape:
     return TensorShape(str(entry["dtype"]), shape)
 
 
-def names_in(content: Any, path: Path) -> Iterator[str]:
+def names_in(content: Iterable[object], path: Path) -> Iterator[str]:
     """Names of files that an index lists. Raises StiltsError for one that is no name of a file beside it."""
-    for name in sorted({str(own) for own in content}):
+    for name in sorted({str(item) for item in content}):
         if not is_name(name) or not name.endswith(".safetensors"):
             refuse(path, f"the file {name[:80]!r}", "names of .safetensors files beside it")
         yield name

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 Location = tuple[str | int, ...]
 
@@ -56,22 +57,22 @@ def complaints_of(
     Of the branches of a union the one that got furthest is told of; a missing key that an unknown one is near to is
     that one, misspelt.
     """
-    items: dict[Location, list[Any]] = {}
+    items: dict[Location, list[ErrorDetails]] = {}
     for item in error.errors():
         items.setdefault(_real_location(item, content), []).append(item)
     above = {location[:length] for location in items for length in range(len(location))}
-    told = {location: own for location, own in items.items() if location not in above}
-    misspelt = _misspelt(told, model)
+    deepest = {location: group for location, group in items.items() if location not in above}
+    misspelt = _misspelt(deepest, model)
     return [
-        (location, _told(location, own, model, typed))
-        for location, own in told.items()
-        if own[0]["type"] != "missing" or location not in misspelt
+        (location, _message(location, group, model, typed))
+        for location, group in deepest.items()
+        if group[0]["type"] != "missing" or location not in misspelt
     ]
 
 
-def _misspelt(told: Mapping[Location, Sequence[Any]], model: type[BaseModel]) -> set[Location]:
+def _misspelt(items: Mapping[Location, Sequence[ErrorDetails]], model: type[BaseModel]) -> set[Location]:
     """Locations of the keys that unknown ones were probably meant to be."""
-    unknown = [location for location, own in told.items() if own[0]["type"] == "extra_forbidden"]
+    unknown = [location for location, group in items.items() if group[0]["type"] == "extra_forbidden"]
     return {
         (*location[:-1], near)
         for location in unknown
@@ -79,7 +80,7 @@ def _misspelt(told: Mapping[Location, Sequence[Any]], model: type[BaseModel]) ->
     }
 
 
-def _told(location: Location, items: Sequence[Any], model: type[BaseModel], typed: bool) -> str:
+def _message(location: Location, items: Sequence[ErrorDetails], model: type[BaseModel], typed: bool) -> str:
     item = items[0]
     if item["type"] == "extra_forbidden":
         return unknown_key(str(location[-1]), _model_at(model, location[:-1]))
@@ -87,13 +88,13 @@ def _told(location: Location, items: Sequence[Any], model: type[BaseModel], type
         return MISSING
     value = location[-1] if "[key]" in item["loc"] else item["input"]
     shown = item.get("ctx", {}).get("found") or shown_value(value)
-    choices = [choice for own in items if own["type"] == "literal_error" for choice in _choices(own)]
+    choices = [choice for error in items if error["type"] == "literal_error" for choice in _choices(error)]
     hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-    accepted = dict.fromkeys(_accepted(own, location, model, typed) for own in items)
+    accepted = dict.fromkeys(_accepted(error, location, model, typed) for error in items)
     return f"found {shown}{hint}, accepted {' or '.join(accepted)}"
 
 
-def _accepted(item: Any, location: Location, model: type[BaseModel], typed: bool) -> str:
+def _accepted(item: ErrorDetails, location: Location, model: type[BaseModel], typed: bool) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind in ("model_type", "model_attributes_type"):
         return f"a mapping with the keys {', '.join(keys_of(_model_at(model, location)))}"
@@ -105,17 +106,18 @@ def _accepted(item: Any, location: Location, model: type[BaseModel], typed: bool
         return _TYPED[kind]
     if kind in _ACCEPTED:
         numbers = {
-            key: int(own) if isinstance(own, float) and own.is_integer() else own for key, own in context.items()
+            key: int(value) if isinstance(value, float) and value.is_integer() else value
+            for key, value in context.items()
         }
         return _ACCEPTED[kind].format(**numbers)
     return str(item["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
 
 
-def _choices(item: Any) -> list[str]:
+def _choices(item: ErrorDetails) -> list[str]:
     return re.findall("'([^']*)'", str(item["ctx"]["expected"]))
 
 
-def _real_location(item: Any, content: Any) -> Location:
+def _real_location(item: ErrorDetails, content: Any) -> Location:
     """The error's location without the parts that name a union's branch, which pydantic adds."""
     real: list[str | int] = []
     for key in item["loc"]:

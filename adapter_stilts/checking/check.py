@@ -76,16 +76,16 @@ def check_files(
     groups: dict[str, list[CheckedFile]] = {}
     for source in sources_of(paths, file_format, columns or {}):
         file, group = _check_source(source, mirror, say)
-        if isinstance(source, Source) and (told := complaint_of_task(source, mirror)) is not None:
-            line, message, unit = told
-            if not any((own.file, own.line) == (source.path, line) for own in findings):
+        if isinstance(source, Source) and (complaint := complaint_of_task(source, mirror)) is not None:
+            line, message, unit = complaint
+            if not any((finding.file, finding.line) == (source.path, line) for finding in findings):
                 say(source.path, line, "read", message, unit)
         if file is not None:
             groups.setdefault(group, []).append(file)
-    files = [file for own in groups.values() for file in own]
-    for own in groups.values():
-        check_unseen_labels(own, say_of)
-        _check_missing_tags(own, say_of)
+    files = [file for members in groups.values() for file in members]
+    for members in groups.values():
+        check_unseen_labels(members, say_of)
+        _check_missing_tags(members, say_of)
     corpus.check_repetitions(files, say_of)
     for file in files:
         if not file.read.endswith("not read"):
@@ -97,8 +97,8 @@ def check_files(
     if parallel:
         corpus.check_parallel(files, say_of)
     order = {file.path: index for index, file in reversed(list(enumerate(files)))}
-    kept = dict.fromkeys(finding for finding in findings if finding.code not in skip)
-    return Report(tuple(files), tuple(sorted(kept, key=lambda own: (order[own.file], own.line))))
+    reported = dict.fromkeys(finding for finding in findings if finding.code not in skip)
+    return Report(tuple(files), tuple(sorted(reported, key=lambda finding: (order[finding.file], finding.line))))
 
 
 def _check_source(
@@ -130,9 +130,9 @@ def _check_missing_tags(files: Sequence[CheckedFile], say: corpus.SayOf) -> None
         if file in having or not file.examples or not file.sentences:
             continue
         if having or "HEAD" not in file.unchecked or "DEPREL" not in file.unchecked:
-            there = f" as in {having[0].path}" if having else " beside HEAD and DEPREL"
-            found = f"found UPOS _ on all of {file.words} words"
-            say(file, file.examples[0].line, "upos", f"{found}, accepted a tag on each{there}")
+            where = f" as in {having[0].path}" if having else " beside HEAD and DEPREL"
+            complaint = f"found UPOS _ on all of {file.words} words"
+            say(file, file.examples[0].line, "upos", f"{complaint}, accepted a tag on each{where}")
 
 
 def _check_file(path: Path, say: Say) -> CheckedFile:
@@ -140,7 +140,7 @@ def _check_file(path: Path, say: Say) -> CheckedFile:
     whole = [sentence for sentence in sentences if sentence.whole]
     words = [row for sentence in whole for row in sentence.words]
     missing = [name for name in _ANNOTATIONS if not _has(words, name, say)]
-    missing += [key for key in ("sent_id", "text") if all(own.comment(key) is None for own in sentences)]
+    missing += [key for key in ("sent_id", "text") if all(sentence.comment(key) is None for sentence in sentences)]
     _check_identifiers(sentences, say, "sent_id" not in missing)
     _check_forms(words, say)
     for sentence in whole:
@@ -148,7 +148,7 @@ def _check_file(path: Path, say: Say) -> CheckedFile:
         for check in _checks(missing):
             check(sentence, say)
     filled = [sentence for sentence in whole if sentence.words]
-    examples = tuple(Example(own.line, tuple(fields[FORM] for _, fields in own.words)) for own in filled)
+    examples = tuple(Example(sentence.line, tuple(fields[FORM] for _, fields in sentence.words)) for sentence in filled)
     return CheckedFile(path, sentences, tuple(missing), examples)
 
 

@@ -24,22 +24,22 @@ def check_repetitions(files: Sequence[CheckedFile], say: SayOf) -> None:
     Test data are read last, so that a sentence that training data have too is found there.
     """
     seen: dict[str, tuple[CheckedFile, int]] = {}
-    ordered = sorted(files, key=lambda own: own.role == "test")
-    for file, example in [(own, example) for own in ordered for example in own.examples]:
+    ordered = sorted(files, key=lambda file: file.role == "test")
+    for file, example in [(checked, example) for checked in ordered for example in checked.examples]:
         words = [letters for word in example.words if (letters := _letters(word))]
         if len(words) < REPEATED_WORDS:
             continue
         first, line = seen.setdefault("".join(words), (file, example.line))
         if first is file and line == example.line:
             continue
-        what, where = file.rows, place(first, line)
+        what, where = file.rows, location(first, line)
         if (first.role, file.role) == ("train", "test"):
             say(file, example.line, "leak", f"found a test {what} that training data have ({where})")
         else:
             say(file, example.line, "duplicate", f"found the {what} of {where}, accepted each once")
 
 
-def place(file: CheckedFile, line: int) -> str:
+def location(file: CheckedFile, line: int) -> str:
     """A line, or a row, of a file."""
     return f"{file.path}:{line}" if file.unit == "line" else f"{file.path} {file.unit} {line}"
 
@@ -58,19 +58,19 @@ def check_n_grams(files: Sequence[CheckedFile], say: SayOf) -> None:
     seen: dict[tuple[str, ...], list[tuple[CheckedFile, int]]] = defaultdict(list)
     for file, sentence in _sentences(files):
         forms = [fields[FORM].lower() for _, fields in sentence.words]
-        places = {(file.language or str(file.path), *forms[at : at + N_GRAM]): at for at in range(len(forms) - 3)}
-        for gram, at in places.items():
+        positions = {(file.language or str(file.path), *forms[at : at + N_GRAM]): at for at in range(len(forms) - 3)}
+        for gram, at in positions.items():
             seen[gram].append((file, sentence.words[at][0]))
-    for gram, found in seen.items():
-        if len(found) > N_GRAM_SENTENCES:
-            file, line = found[N_GRAM_SENTENCES]
+    for gram, occurrences in seen.items():
+        if len(occurrences) > N_GRAM_SENTENCES:
+            file, line = occurrences[N_GRAM_SENTENCES]
             words = " ".join(gram[1:])
-            where = f"first in {found[0][0].path}:{found[0][1]}"
+            where = f"first in {occurrences[0][0].path}:{occurrences[0][1]}"
             say(
                 file,
                 line,
                 "n-gram",
-                f"found {words!r} in {len(found)} sentences ({where}), accepted {N_GRAM_SENTENCES}",
+                f"found {words!r} in {len(occurrences)} sentences ({where}), accepted {N_GRAM_SENTENCES}",
             )
 
 
@@ -82,8 +82,8 @@ def check_tag_sequences(file: CheckedFile, say: SayOf) -> None:
     allowed = max(1, int(TAG_SEQUENCE_SHARE * len(file.sentences)))
     for tags, lines in seen.items():
         if len(lines) > allowed:
-            found = f"found the UPOS sequence {' '.join(tags)} in {len(lines)} sentences (first in line {lines[0]})"
-            say(file, lines[allowed], "tag-sequence", f"{found}, accepted {allowed} of {len(file.sentences)}")
+            complaint = f"found the UPOS sequence {' '.join(tags)} in {len(lines)} sentences (first in line {lines[0]})"
+            say(file, lines[allowed], "tag-sequence", f"{complaint}, accepted {allowed} of {len(file.sentences)}")
 
 
 # --- parallel files -----------------------------------------------------------------------------------------------
@@ -105,10 +105,10 @@ def check_parallel(files: Sequence[CheckedFile], say: SayOf) -> None:
         raise UsageError(f"--parallel: found no such files, accepted {accepted}")
     for group in parallel:
         ids = {file.path: _identifiers(file) for file in group}
-        ((expected, _),) = Counter(tuple(own) for own in ids.values()).most_common(1)
+        ((expected, _),) = Counter(tuple(identifiers) for identifiers in ids.values()).most_common(1)
         example = next(file for file in group if tuple(ids[file.path]) == expected)
         for file in group:
-            _compare(file, ids[file.path], {own: ids[example.path][own] for own in expected}, example, say)
+            _compare(file, ids[file.path], {name: ids[example.path][name] for name in expected}, example, say)
         _check_translations(group, say)
 
 
@@ -124,28 +124,28 @@ def _check_translations(group: Sequence[CheckedFile], say: SayOf) -> None:
 
 
 def _compare(
-    file: CheckedFile, own: dict[str, int], expected: dict[str, int], example: CheckedFile, say: SayOf
+    file: CheckedFile, identifiers: dict[str, int], expected: dict[str, int], example: CheckedFile, say: SayOf
 ) -> None:
     """Sentences (sent_id -> line) that are missing, that are too many, or the first that is out of its order."""
-    for name, line in own.items():
+    for name, line in identifiers.items():
         if name not in expected:
             say(file, line, "parallel", f"found the sentence {name}, which {example.path} has not, accepted the same")
     order = list(expected)
-    for place, name in enumerate(order):
-        if name not in own:
-            following = next((own[later] for later in order[place:] if later in own), file.last_line)
-            there = f"as in {example.path}:{expected[name]}"
-            say(file, following, "parallel", f"found no sentence {name} here, accepted the same {there}")
-    shared = [name for name in order if name in own]
-    for name, accepted in zip((name for name in own if name in expected), shared, strict=True):
+    for position, name in enumerate(order):
+        if name not in identifiers:
+            following = next((identifiers[later] for later in order[position:] if later in identifiers), file.last_line)
+            where = f"as in {example.path}:{expected[name]}"
+            say(file, following, "parallel", f"found no sentence {name} here, accepted the same {where}")
+    shared = [name for name in order if name in identifiers]
+    for name, accepted in zip((name for name in identifiers if name in expected), shared, strict=True):
         if name != accepted:
-            say(file, own[name], "parallel", f"found {name}, accepted {accepted} first as in {example.path}")
+            say(file, identifiers[name], "parallel", f"found {name}, accepted {accepted} first as in {example.path}")
             return
 
 
 def _identifiers(file: CheckedFile) -> dict[str, int]:
-    found = [(sentence.comment("sent_id"), sentence.line) for sentence in file.sentences]
-    return {comment[1]: line for comment, line in found if comment is not None}
+    comments = [(sentence.comment("sent_id"), sentence.line) for sentence in file.sentences]
+    return {comment[1]: line for comment, line in comments if comment is not None}
 
 
 def _sentences(files: Sequence[CheckedFile]) -> Iterator[tuple[CheckedFile, Sentence]]:

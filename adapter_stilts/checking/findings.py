@@ -61,8 +61,8 @@ class Finding:
     unit: str = "line"
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.unit == "line" else f"{self.file}: {self.unit} {self.line}"
-        return f"{place}: {self.message} [{self.code}]"
+        where = f"{self.file}:{self.line}" if self.unit == "line" else f"{self.file}: {self.unit} {self.line}"
+        return f"{where}: {self.message} [{self.code}]"
 
     def as_json(self) -> dict[str, Any]:
         return {"file": str(self.file), self.unit: self.line, "code": self.code, "message": self.message}
@@ -128,12 +128,12 @@ class CheckedFile:
         if not self.sentences:
             return self.examples[-1].line if self.examples else 1
         last = self.sentences[-1]
-        return max(own[-1][0] for own in (last.comments, last.words, last.others) if own)
+        return max(lines[-1][0] for lines in (last.comments, last.words, last.others) if lines)
 
     @property
     def description(self) -> str:
         """How the file was read, and its labels with how often they stand there, the commonest first."""
-        counts = Counter(label for own in self.labels for _, label in own)
+        counts = Counter(label for labels in self.labels for _, label in labels)
         if not counts:
             return f"{self.path}: {self.read}"
         shown = [f"{label} {count:,}" for label, count in counts.most_common(_SHOWN_LABELS)]
@@ -146,7 +146,7 @@ class CheckedFile:
         described: dict[str, Any] = {"file": str(self.path), **counts, "unchecked": list(self.unchecked)}
         if self.read:
             described |= {"read": self.read, "scheme": self.scheme}
-            described["labels"] = dict(Counter(label for own in self.labels for _, label in own).most_common())
+            described["labels"] = dict(Counter(label for labels in self.labels for _, label in labels).most_common())
         return described
 
 
@@ -163,27 +163,27 @@ class Report:
         counts = [
             _counted(len(self.files), "file"),
             *self._sizes(),
-            _counted(sum(own.words for own in self.files), "word"),
+            _counted(sum(file.words for file in self.files), "word"),
             _counted(len(self.findings), "finding"),
         ]
         spared: dict[str, int] = {}
-        for own in self.files:
-            for what in own.unchecked:
+        for file in self.files:
+            for what in file.unchecked:
                 spared[what] = spared.get(what, 0) + 1
         listed = ", ".join(f"{what} ({count} of {len(self.files)} files)" for what, count in spared.items())
         return ", ".join(counts) + (f"; not checked, for want of it: {listed}" if listed else "")
 
     def _sizes(self) -> list[str]:
         sizes: dict[str, int] = {}
-        for own in self.files:
-            sizes[own.rows] = sizes.get(own.rows, 0) + own.size
+        for file in self.files:
+            sizes[file.rows] = sizes.get(file.rows, 0) + file.size
         named = [_counted(size, rows) for rows, size in sorted(sizes.items()) if size]
         return named or [_counted(0, "sentence")]
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "files": [own.as_json() for own in self.files],
-            "findings": [own.as_json() for own in self.findings],
+            "files": [file.as_json() for file in self.files],
+            "findings": [finding.as_json() for finding in self.findings],
             "summary": self.summary,
         }
 

@@ -27,8 +27,8 @@ def check_labels(examples: Sequence[LabelsOfExample], say: Say, accepted: Collec
     for label, count in counts.items():
         if accepted is not None:
             if label not in accepted:
-                found = f"found the label {label!r}, {_times(count)}"
-                say(first[label], "label", f"{found}, accepted {', '.join(accepted)}")
+                complaint = f"found the label {label!r}, {_times(count)}"
+                say(first[label], "label", f"{complaint}, accepted {', '.join(accepted)}")
             continue
         what = _complaint(label, spans)
         other = spelled.setdefault(meaning(label.strip()), label)
@@ -66,13 +66,13 @@ def scheme_of(examples: Sequence[LabelsOfExample]) -> str | None:
 
     IOB1 has B- only between two spans of one type that touch each other.
     """
-    labels = {label for own in examples for _, label in own}
+    labels = {label for example in examples for _, label in example}
     tags = {label for label in labels if is_span_tag(label)}
     if "O" not in tags or len(tags) < 2 or 2 * len(tags) < len(labels):
         return None
     prefixes = {tag[0] for tag in tags if tag != "O"}
     schemes = {"BIOES": "ES", "BILOU": "LU", "BMES": "M"}
-    marked = [name for name, own in schemes.items() if set(own) & prefixes]
+    marked = [name for name, letters in schemes.items() if set(letters) & prefixes]
     if "BMES" in marked and "I" not in prefixes:
         return "BMES"
     if len(marked) == 1 and marked != ["BMES"]:
@@ -104,15 +104,17 @@ def check_spans(examples: Sequence[LabelsOfExample], scheme: str | None, say: Sa
     """Tags of one scheme; I-TYPE (E-, L-, M-) only within a span of that type. IOB1 and a mixture are said once."""
     if scheme is None:
         return
-    starts = [own for own in _span_starts(examples) if is_span_tag(own[1])]
+    starts = [start for start in _span_starts(examples) if is_span_tag(start[1])]
     inside = [(line, tag, before) for line, tag, before in starts if tag[0] in _CONTINUES]
     if scheme == "IOB1":
         line, tag, before = inside[0]
-        found = f"found tags in IOB1, where spans begin with I- ({tag} after {before}, {_times(len(inside))})"
-        say(line, "spans", f"{found}, accepted IOB2, where they begin with B-")
+        complaint = f"found tags in IOB1, where spans begin with I- ({tag} after {before}, {_times(len(inside))})"
+        say(line, "spans", f"{complaint}, accepted IOB2, where they begin with B-")
         return
     if scheme == "mixed" and not inside:
-        prefixes = ", ".join(sorted({tag[0] for own in examples for _, tag in own if is_span_tag(tag) and tag != "O"}))
+        prefixes = ", ".join(
+            sorted({tag[0] for example in examples for _, tag in example if is_span_tag(tag) and tag != "O"})
+        )
         say(starts[0][0], "spans", f"found tags of several schemes ({prefixes}), accepted one, such as IOB2 or BIOES")
     for line, tag, before in inside:
         opening = f"B-{tag[2:]} or I-{tag[2:]}"
@@ -127,17 +129,17 @@ def check_unseen_labels(files: Sequence[CheckedFile], say: Callable[[CheckedFile
     trained = [file for file in files if file.role == "train" and file.labels]
     if not trained:
         return
-    known = {label for file in trained for own in file.labels for _, label in own}
+    known = {label for file in trained for labels in file.labels for _, label in labels}
     names = ", ".join(str(file.path) for file in trained)
     schemes = {file.scheme for file in trained}
     for file in files:
         if file.role == "train":
             continue
-        counts = Counter(label for own in file.labels for _, label in own)
+        counts = Counter(label for labels in file.labels for _, label in labels)
         for label, count in counts.items():
             if label not in known and label.strip().casefold() not in UNLABELLED:
-                line = next(line for own in file.labels for line, other in own if other == label)
+                line = next(line for labels in file.labels for line, other in labels if other == label)
                 say(file, line, "unseen", f"found the label {label!r}, {_times(count)}, accepted those of {names}")
         if file.scheme is not None and None not in schemes and not schemes & {file.scheme, "mixed"}:
-            found = f"found tags in {file.scheme}, accepted {', '.join(map(str, schemes))} as in {names}"
-            say(file, file.labels[0][0][0], "spans", found)
+            complaint = f"found tags in {file.scheme}, accepted {', '.join(map(str, schemes))} as in {names}"
+            say(file, file.labels[0][0][0], "spans", complaint)

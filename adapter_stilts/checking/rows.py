@@ -27,14 +27,14 @@ def check_rows(source: Source, say: SayOfUnit) -> CheckedFile:
     try:
         examples, labels, columns = _read(source)
     except DataError as error:
-        line, message, unit = _told(source.path, str(error))
+        line, message, unit = _located(source.path, str(error))
         say(source.path, line, "read", message, unit)
         return CheckedFile(source.path, (), (), read=f"{source.format}, not read", given_role=source.split)
     unit = "row" if source.format == "parquet" else "line"
-    own = lambda line, code, message: say(source.path, line, code, message, unit)  # noqa: E731
+    say_here = lambda line, code, message: say(source.path, line, code, message, unit)  # noqa: E731
     listed = ", ".join(f"{role} {name}" for role, name in columns.items())
     unchecked = () if labels else ("labels",)
-    return _checked(source.path, examples, labels, own, f"{source.format}, {listed}", unchecked, source, unit)
+    return _checked(source.path, examples, labels, say_here, f"{source.format}, {listed}", unchecked, source, unit)
 
 
 def check_repository_split(split: RepositorySplit, mirror: Path | None, say: SayOfUnit) -> CheckedFile | None:
@@ -50,15 +50,15 @@ def check_repository_split(split: RepositorySplit, mirror: Path | None, say: Say
         say(named, 1, "read", str(error), "row")
         return CheckedFile(named, (), (), read="not read", rows=kind.rows, given_role=split.split)
     values = [loaded.columns[role] for role in kind.text_roles if role in loaded.columns]
-    examples = [Example(row, _words(own)) for row, own in enumerate(zip(*values, strict=True), 1)]
+    examples = [Example(row, _words(texts)) for row, texts in enumerate(zip(*values, strict=True), 1)]
     column = loaded.columns.get(kind.label_role or "")
     labels = tuple(
-        tuple((row, label) for label in (own if isinstance(own, list) else [own]))
-        for row, own in enumerate(column or (), 1)
+        tuple((row, label) for label in (value if isinstance(value, list) else [value]))
+        for row, value in enumerate(column or (), 1)
     )
-    own = lambda line, code, message: say(named, line, code, message, "row")  # noqa: E731
+    say_here = lambda line, code, message: say(named, line, code, message, "row")  # noqa: E731
     source = Source(named, "", {"tokens" if kind.roles.get("tokens") else "text": ""}, split.split)
-    return replace(_checked(named, examples, labels, own, loaded.source, (), source, "row"), rows=kind.rows)
+    return replace(_checked(named, examples, labels, say_here, loaded.source, (), source, "row"), rows=kind.rows)
 
 
 def _checked(
@@ -96,7 +96,7 @@ def complaint_of_task(source: Source, mirror: Path | None) -> tuple[int, str, st
     try:
         load_split(source.task, source.language, source.split, mirror)
     except DataError as error:
-        return _told(source.path, str(error)) if str(error).startswith(f"{source.path}:") else None
+        return _located(source.path, str(error)) if str(error).startswith(f"{source.path}:") else None
     except MissingData:
         return None
     return None
@@ -135,8 +135,8 @@ def _read_table(source: Source) -> tuple[list[Example], Labels, dict[str, str | 
     for row in chosen:
         for name in texts:
             if isinstance(rows.columns[name][row], list) != source.of_words:
-                found, accepted = ("a text", "a list of words") if source.of_words else ("a list", "a text")
-                raise DataError(f"{rows.place(row)}: {name}: found {found}, accepted {accepted}")
+                given, accepted = ("a text", "a list of words") if source.of_words else ("a list", "a text")
+                raise DataError(f"{rows.place(row)}: {name}: found {given}, accepted {accepted}")
         if label is not None:
             _require_labels(rows.place(row), rows.columns[texts[0]][row], rows.columns[label][row], source.of_words)
     examples = [Example(numbers[row], _words([rows.columns[name][row] for name in texts])) for row in chosen]
@@ -156,17 +156,17 @@ def _is_chosen(columns: dict[str | int, list[Any]], row: int, source: Source) ->
     return all((columns[name][row] in {str(value) for value in values}) == want for name, values, want in rules)
 
 
-def _require_labels(place: str, words: Any, labels: Any, of_words: bool) -> None:
+def _require_labels(where: str, words: Any, labels: Any, of_words: bool) -> None:
     if isinstance(labels, list) != of_words:
-        found, accepted = ("one label", "a list of labels") if of_words else ("a list of labels", "one label")
-        raise DataError(f"{place}: found {found}, accepted {accepted}")
+        given, accepted = ("one label", "a list of labels") if of_words else ("a list of labels", "one label")
+        raise DataError(f"{where}: found {given}, accepted {accepted}")
     if of_words and len(words) != len(labels):
-        raise DataError(f"{place}: found {len(labels)} labels, accepted {len(words)} (one a token)")
+        raise DataError(f"{where}: found {len(labels)} labels, accepted {len(words)} (one a token)")
 
 
 def _words(texts: Sequence[Any]) -> tuple[str, ...]:
     """The words of a list, or of texts, cut at blanks."""
-    return tuple(word for own in texts for word in (own if isinstance(own, list) else own.split()))
+    return tuple(word for text in texts for word in (text if isinstance(text, list) else text.split()))
 
 
 def _sentences(tokens: Sequence[Sequence[str]], numbers: Sequence[Sequence[int]]) -> list[Example]:
@@ -178,14 +178,14 @@ def _labels(numbers: Any, values: Sequence[Any], of_words: bool, until: str | No
         return label if until is None else label.split(until, 1)[0]
 
     labels = []
-    for line, own in zip(numbers, values, strict=True):
-        names = own if of_words else [own]
+    for line, value in zip(numbers, values, strict=True):
+        names = value if of_words else [value]
         lines = line if isinstance(line, list) else [line] * len(names)
         labels.append(tuple((number, cut(label)) for number, label in zip(lines, names, strict=True)))
     return tuple(labels)
 
 
-def _told(path: Path, message: str) -> tuple[int, str, str]:
+def _located(path: Path, message: str) -> tuple[int, str, str]:
     """Line (or row), message and unit of what a reader complained of."""
     about = message.removeprefix(str(path))
     if match := re.match(r":(\d+): (.*)", about, re.DOTALL):

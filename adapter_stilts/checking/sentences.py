@@ -49,7 +49,7 @@ def _check_misc(line: int, misc: str, say: Say) -> None:
     attributes = misc.split("|")
     if "" in attributes and misc:
         say(line, "misc", f"found an empty attribute in MISC ({misc}), accepted KEY=VALUE with | between")
-    for key, count in Counter(own.partition("=")[0] for own in attributes if "=" in own).items():
+    for key, count in Counter(attribute.partition("=")[0] for attribute in attributes if "=" in attribute).items():
         if count > 1:
             say(line, "misc", f"found {key} {count} times in MISC, accepted each key once")
     space = misc_values(misc).get("SpaceAfter", "No")
@@ -62,7 +62,7 @@ def _check_others(sentence: Sentence, say: Say) -> None:
     lines = [line for line, _ in sentence.words]
     covered, node = 0, (0, 0)
     for line, fields in sentence.others:
-        before = sum(own < line for own in lines)
+        before = sum(word_line < line for word_line in lines)
         first, sign, last = re.split("([-.])", fields[ID])
         start, end = int(first), int(last)
         if sign == "-":
@@ -88,8 +88,8 @@ def check_text(sentence: Sentence, say: Say) -> None:
     if text != words:
         at = next((i for i, (a, b) in enumerate(zip(text, words, strict=False)) if a != b), min(len(text), len(words)))
         start = max(0, at - _SHOWN // 2)
-        found, accepted = (repr(own[start : start + _SHOWN]) for own in (text, words))
-        say(line, "text", f"found the text {found}, accepted {accepted} as its words have it (character {at + 1})")
+        given, accepted = (repr(string[start : start + _SHOWN]) for string in (text, words))
+        say(line, "text", f"found the text {given}, accepted {accepted} as its words have it (character {at + 1})")
 
 
 def surface(sentence: Sentence) -> str:
@@ -137,7 +137,7 @@ def check_punctuation(sentence: Sentence, say: Say) -> None:
 
 def check_tree(sentence: Sentence, say: Say, relations: bool) -> None:
     """One root, every HEAD another word, no cycle; where there are `relations`, root stands on the root alone."""
-    heads = [_head(own, len(sentence.words), say) for own in sentence.words]
+    heads = [_head(word, len(sentence.words), say) for word in sentence.words]
     if None in heads or not heads:
         return
     known = [head for head in heads if head is not None]
@@ -196,8 +196,8 @@ def check_entities(sentence: Sentence, say: Say) -> None:
         tag = misc_values(fields[MISC]).get(ENTITY_KEY, "")
         prefix, dash, kind = tag.partition("-")
         if tag != "O" and not (prefix in ("B", "I") and dash and kind):
-            found = f"the entity tag {tag!r}" if tag else f"no {ENTITY_KEY} in MISC"
-            say(line, "entity", f"found {found}, accepted O, B-TYPE, I-TYPE ({', '.join(ENTITY_TYPES)})")
+            given = f"the entity tag {tag!r}" if tag else f"no {ENTITY_KEY} in MISC"
+            say(line, "entity", f"found {given}, accepted O, B-TYPE, I-TYPE ({', '.join(ENTITY_TYPES)})")
         elif tag != "O" and kind not in ENTITY_TYPES:
             say(line, "entity-type", f"found the entity type {kind!r}, accepted {', '.join(ENTITY_TYPES)}")
         elif prefix == "I" and before[2:] != kind:
@@ -209,5 +209,5 @@ def check_semantic_tags(sentence: Sentence, say: Say) -> None:
     for line, fields in sentence.words:
         tag = misc_values(fields[MISC]).get(SEMANTIC_KEY)
         if tag not in SEMANTIC_TAGS:
-            found = f"the semantic tag {tag!r}" if tag else f"no {SEMANTIC_KEY} in MISC"
-            say(line, "sem", f"found {found}, accepted {', '.join(SEMANTIC_TAGS)}")
+            given = f"the semantic tag {tag!r}" if tag else f"no {SEMANTIC_KEY} in MISC"
+            say(line, "sem", f"found {given}, accepted {', '.join(SEMANTIC_TAGS)}")

@@ -110,17 +110,17 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _of_task(task: Task) -> Iterator[Source | RepositorySplit]:
-    for code, own in task.data.languages.items():
-        file_format = own.format or task.data.format
+    for code, source in task.data.languages.items():
+        file_format = source.format or task.data.format
         for split in SPLITS:
             if file_format is None or not _USUAL.keys() >= find_kind(task.kind).columns.keys():
                 yield RepositorySplit(task, code, split)
-            elif (name := getattr(own, split)) is not None:
-                yield _local(task, code, own, task.file(name), file_format, split)
+            elif (name := getattr(source, split)) is not None:
+                yield _local(task, code, source, task.file(name), file_format, split)
 
 
-def _local(task: Task, code: str, own: LanguageSource, path: Path, file_format: str, split: str) -> Source:
-    columns = own.columns or task.data.columns
+def _local(task: Task, code: str, source: LanguageSource, path: Path, file_format: str, split: str) -> Source:
+    columns = source.columns or task.data.columns
     return Source(
         path,
         file_format,
@@ -128,8 +128,8 @@ def _local(task: Task, code: str, own: LanguageSource, path: Path, file_format: 
         split,
         task.label_until,
         task.labels if isinstance(task.labels, tuple) else None,
-        task.data.filter if own.filter is None else own.filter,
-        task.data.exclude if own.exclude is None else own.exclude,
+        task.data.filter if source.filter is None else source.filter,
+        task.data.exclude if source.exclude is None else source.exclude,
         task,
         code,
     )
@@ -144,11 +144,11 @@ def _of_file(path: Path, file_format: str | None, typed: Mapping[str, str]) -> S
         if role not in roles:
             raise UsageError(f"--columns {role}: found an unknown role, accepted {', '.join(roles)}")
     raw = read_bytes(path)
-    chosen = file_format or table_format_of(path, raw, {name for own in _USUAL.values() for name in own})
+    chosen = file_format or table_format_of(path, raw, {name for candidates in _USUAL.values() for name in candidates})
     if chosen in ("conllu", "conllup", "conll"):
         return Source(path, chosen, {role: checked_column(role, name, chosen) for role, name in typed.items()})
     names = _column_names(path, raw, chosen)
-    usual = {role: next((name for name in own if name in names), None) for role, own in _USUAL.items()}
+    usual = {role: next((name for name in candidates if name in names), None) for role, candidates in _USUAL.items()}
     words = "tokens" in typed or ("text" not in typed and usual["tokens"] is not None and chosen != "tsv")
     wanted = ("tokens", "labels") if words else ("text", "text_pair", "label")
     columns = {role: typed.get(role, usual[role]) for role in wanted}

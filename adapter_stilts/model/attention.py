@@ -55,7 +55,7 @@ class _ShortAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, group: AttentionGroup) -> Tensor:
         heads, size = query.shape[1:]
-        query, key, value = (_lay_out(own, group) for own in (query, key, value))
+        query, key, value = (_lay_out(rows, group) for rows in (query, key, value))
         scale = 1 / math.sqrt(size)
         scores = torch.baddbmm(query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=scale)
         if group.mask is not None:
@@ -69,13 +69,13 @@ class _ShortAttention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, shares = ctx.saved_tensors
         group, heads = ctx.group, ctx.heads
-        own = _lay_out(gradient, group, empty=True)
-        of_shares = torch.bmm(own, value.transpose(1, 2))
+        of_output = _lay_out(gradient, group, empty=True)
+        of_shares = torch.bmm(of_output, value.transpose(1, 2))
         of_scores = torch.ops.aten._softmax_backward_data(of_shares, shares, -1, shares.dtype)
-        none = own.new_empty(())
+        none = of_output.new_empty(())
         of_query = torch.baddbmm(none, of_scores, key, beta=0, alpha=ctx.scale)
         of_key = torch.baddbmm(none, of_scores.transpose(1, 2), query, beta=0, alpha=ctx.scale)
-        of_value = torch.bmm(shares.transpose(1, 2), own)
+        of_value = torch.bmm(shares.transpose(1, 2), of_output)
         return *(_take_back(every, group, heads) for every in (of_query, of_key, of_value)), None
 
 
@@ -113,8 +113,8 @@ def _long_attention(query: Tensor, key: Tensor, value: Tensor, group: AttentionG
 
 
 class _Pad(torch.autograd.Function):
-    """Rows (rows, ...) to padded places (count * length, ...). Padding holds copies of the first row; attention masks
-    it as keys and drops it as queries, so no gradient comes back from it and the backward is a gather as well."""
+    """Rows (rows, ...) to padded positions (count * length, ...). Padding holds copies of the first row; attention
+    masks it as keys and drops it as queries, so no gradient comes back from it and the backward is a gather as well."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class _Pad(torch.autograd.Function):
 
 
 class _Unpad(torch.autograd.Function):
-    """Padded places (count * length, ...) back to rows (rows, ...); the backward puts zeros on padding."""
+    """Padded positions (count * length, ...) back to rows (rows, ...); the backward puts zeros on padding."""
 
     @staticmethod
     def forward(ctx: Any, padded: Tensor, index: Tensor, inverse: Tensor, padding: Tensor) -> Tensor:

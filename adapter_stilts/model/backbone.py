@@ -158,11 +158,11 @@ def load_backbone(
     serve. revision: a Hub branch, tag or commit; the default is pinned for XLM-R Base and Large.
     Raises UsageError for what is not an XLM-R checkpoint in safetensors, or cannot be found.
     """
-    place = _locate(str(backbone), revision, mirror)
-    _check_readable(place.folder)
-    found = _backbone_in(place)
-    _ = found.tokenizer  # now: later its file may be another
-    return found
+    location = _locate(str(backbone), revision, mirror)
+    _check_readable(location.folder)
+    loaded = _backbone_in(location)
+    _ = loaded.tokenizer  # now: later its file may be another
+    return loaded
 
 
 def find_backbone(
@@ -171,10 +171,10 @@ def find_backbone(
     """As `load_backbone`, for whoever needs its identity and summary alone: where files of this content were read
     before, configuration and tokenizer wait until they are asked for, and neither PyTorch nor `transformers` is loaded.
     """
-    place = _locate(str(backbone), revision, mirror)
-    if not _is_known(place.folder):
-        _check_readable(place.folder)
-    return _backbone_in(place)
+    location = _locate(str(backbone), revision, mirror)
+    if not _is_known(location.folder):
+        _check_readable(location.folder)
+    return _backbone_in(location)
 
 
 def fetch_weights(backbone: Backbone) -> None:
@@ -202,7 +202,7 @@ def has_masked_lm_head(backbone: Backbone) -> bool:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """Where a backbone lies. `sha256`: its identity, where that is not of the files in the folder."""
 
     name: str
@@ -211,25 +211,25 @@ class _Place:
     sha256: str | None = None
 
 
-def _backbone_in(place: _Place) -> Backbone:
-    sha256 = place.sha256 or folder_sha256(place.folder)
-    return Backbone(place.name, place.revision, sha256, place.folder, _summary_note(place.folder))
+def _backbone_in(location: _Location) -> Backbone:
+    sha256 = location.sha256 or folder_sha256(location.folder)
+    return Backbone(location.name, location.revision, sha256, location.folder, _summary_note(location.folder))
 
 
-def _locate(backbone: str, revision: str | None, mirror: Path | None) -> _Place:
+def _locate(backbone: str, revision: str | None, mirror: Path | None) -> _Location:
     if backbone == EMBEDDED:
         _refuse_revision(backbone, revision)
-        return _Place(backbone, build_embedded(), sha256=embedded_sha256())
+        return _Location(backbone, build_embedded(), sha256=embedded_sha256())
     given = user_path(backbone)
     if given.is_dir():
         _refuse_revision(backbone, revision)
-        return _Place(backbone, given)
+        return _Location(backbone, given)
     if given.is_absolute() or backbone.startswith((".", "~")):
         raise UsageError(f"backbone {backbone!r}: no such folder")
     mirror = mirror_dir(mirror)
-    found = resolve_repository(backbone, mirror)
-    if isinstance(found, Path):
-        return _Place(backbone, found)
+    repository = resolve_repository(backbone, mirror)
+    if isinstance(repository, Path):
+        return _Location(backbone, repository)
     if not is_backbone_name(backbone) and (near := hint(backbone)):
         raise UsageError(f"backbone {backbone!r}: found no such folder{near}, accepted {ACCEPTED}")
     return _on_hub(backbone, revision or PINNED_REVISIONS.get(backbone), mirror)
@@ -240,7 +240,7 @@ def _refuse_revision(backbone: str, revision: str | None) -> None:
         raise UsageError(f"backbone {backbone!r} has no revisions, found revision {revision!r}; leave it out")
 
 
-def _on_hub(backbone: str, revision: str | None, mirror: Path | None) -> _Place:
+def _on_hub(backbone: str, revision: str | None, mirror: Path | None) -> _Location:
     tried = f"backbone {backbone!r}: no such folder" + ("" if mirror is None else f", nor in the mirror {mirror}")
     at = f" at revision {revision!r}" if revision else ""
     try:
@@ -256,7 +256,7 @@ def _on_hub(backbone: str, revision: str | None, mirror: Path | None) -> _Place:
     except OSError as error:
         raise UsageError(f"{tried}, and the Hub{at} says: {one_line(error)}") from error
     commit = paths[0].parent.name  # the Hub's cache lays files out as snapshots/COMMIT/NAME
-    return _Place(backbone, paths[0].parent, commit, f"hub:{commit}")
+    return _Location(backbone, paths[0].parent, commit, f"hub:{commit}")
 
 
 # --- configuration and tokenizer --------------------------------------------------------------------------------------
@@ -323,12 +323,12 @@ def _read_config(path: Path) -> XLMRobertaConfig:
 
     raw = check_model_config(path)
     try:
-        config = XLMRobertaConfig.from_dict({key: own for key, own in raw.items() if key in _ENCODER_KEYS})
+        config = XLMRobertaConfig.from_dict({key: value for key, value in raw.items() if key in _ENCODER_KEYS})
     except Exception as error:  # whatever the library stumbles over in a value of another type
         raise UsageError(f"{path}: no readable configuration of a model ({one_line(error)})") from error
     if config.hidden_size % config.num_attention_heads:
-        found = f"{config.hidden_size} and {config.num_attention_heads}"
-        raise UsageError(f"{path}: hidden_size and num_attention_heads: found {found}, accepted a multiple")
+        sizes = f"{config.hidden_size} and {config.num_attention_heads}"
+        raise UsageError(f"{path}: hidden_size and num_attention_heads: found {sizes}, accepted a multiple")
     if type(config.pad_token_id) is not int or not 0 <= config.pad_token_id < config.max_position_embeddings - 2:
         raise UsageError(f"{path}: pad_token_id: found {str(config.pad_token_id)[:80]}, accepted that of a piece")
     return config

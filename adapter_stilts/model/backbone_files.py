@@ -32,8 +32,8 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / WEIGHTS_INDEX
     if not index.exists():
         others = sorted(path.name for pattern in ("*.bin", "*.h5", "*.msgpack") for path in folder.glob(pattern))
-        found = ", ".join(others) or "no weights"
-        raise UsageError(f"{folder}: found {found}; weights are read from {WEIGHTS} only (safetensors, no pickle)")
+        listed = ", ".join(others) or "no weights"
+        raise UsageError(f"{folder}: found {listed}; weights are read from {WEIGHTS} only (safetensors, no pickle)")
     names = sorted(set(weight_map(index).values()))
     for name in names:
         if not (folder / name).exists():
@@ -45,14 +45,14 @@ def weight_map(index: Path) -> dict[str, str]:
     """Which file beside the index holds each weight. Raises UsageError for an index that cannot be read, or that names
     files elsewhere."""
     try:
-        found = read_json(regular_file(index, index.parent)).get("weight_map")
-        if not isinstance(found, dict) or not found:
+        file_of_weight = read_json(regular_file(index, index.parent)).get("weight_map")
+        if not isinstance(file_of_weight, dict) or not file_of_weight:
             refuse(index, "no weight_map", "one that is not empty")
-        list(names_in(found.values(), index))
+        list(names_in(file_of_weight.values(), index))
     except StiltsError as error:
         reason = str(error).removeprefix(f"{index}: ")
         raise UsageError(f"{index}: no readable weight_map ({reason})") from error
-    return {str(key): str(name) for key, name in found.items()}
+    return {str(key): str(name) for key, name in file_of_weight.items()}
 
 
 def weight_places(folder: Path) -> dict[str, Path]:
@@ -95,7 +95,7 @@ def hub_file(backbone: str, name: str, revision: str | None) -> Path:
 
 def download_weights(backbone: str, commit: str) -> None:
     """Fetches the weights into the Hub's cache, beside the configuration."""
-    place = f"backbone {backbone!r} at {commit}"
+    where = f"backbone {backbone!r} at {commit}"
     try:
         try:
             hub_file(backbone, WEIGHTS, commit)
@@ -104,11 +104,11 @@ def download_weights(backbone: str, commit: str) -> None:
             for name in sorted(set(weight_map(index).values())):
                 hub_file(backbone, name, commit)
     except LocalEntryNotFoundError as error:
-        raise UsageError(f"{place}: {WEIGHTS} is not in the cache, and the Hub could not be reached") from error
+        raise UsageError(f"{where}: {WEIGHTS} is not in the cache, and the Hub could not be reached") from error
     except EntryNotFoundError as error:
-        raise UsageError(f"{place}: the Hub has no {WEIGHTS}; weights are read from safetensors only") from error
+        raise UsageError(f"{where}: the Hub has no {WEIGHTS}; weights are read from safetensors only") from error
     except OSError as error:
-        raise DataError(f"{place}: weights could not be fetched: {one_line(error)}") from error
+        raise DataError(f"{where}: weights could not be fetched: {one_line(error)}") from error
 
 
 def one_line(error: Exception) -> str:

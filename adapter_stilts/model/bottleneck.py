@@ -45,8 +45,8 @@ _REFUSED = (AssertionError, AttributeError, ImportError, IndexError, KeyError, R
 
 def bottleneck_config(recipe: Recipe, layers: int) -> AdapterConfig:
     """Configuration in `adapters`' own terms on a backbone of so many layers."""
-    kept = set(range(layers)) if recipe.layers is None else set(layer_numbers(recipe.layers))
-    left_out = sorted(set(range(layers)) - kept)
+    adapted = set(range(layers)) if recipe.layers is None else set(layer_numbers(recipe.layers))
+    left_out = sorted(set(range(layers)) - adapted)
     return AdapterConfig.load(recipe.adapter, reduction_factor=recipe.reduction, leave_out=left_out)
 
 
@@ -76,13 +76,13 @@ def add_null(model: Any, name: str, fused: list[str]) -> None:
             if name in layer.adapters:
                 up = layer.adapters[name].adapter_up
                 up.weight.zero_()
-                up.bias.copy_(NULL_LENGTH * _free_direction([layer.adapters[own] for own in fused]))
+                up.bias.copy_(NULL_LENGTH * _free_direction([layer.adapters[other] for other in fused]))
 
 
 def _free_direction(adapters: list[Any]) -> Tensor:
     """A unit vector (H,) that is orthogonal to every output of the adapters, or as nearly as there is one; zero where
     an adapter's up-projection is not one matrix (compacter)."""
-    ups = [own.adapter_up for own in adapters]
+    ups = [adapter.adapter_up for adapter in adapters]
     if not all(isinstance(up, nn.Linear) for up in ups):
         return torch.zeros(adapters[0].input_size)
     span = torch.cat([torch.cat([up.weight, up.bias[:, None]], dim=1) for up in ups], dim=1)
@@ -129,7 +129,7 @@ def _saved_config(path: Path, accepted: dict[str, Any]) -> tuple[str, dict[str, 
             refuse(path, f"config.{key[:80]}", ", ".join(accepted))
         if isinstance(value, list) and len(value) > MOST_LAYERS:
             refuse(path, f"config.{key}: {len(value):,} values", f"up to {MOST_LAYERS:,}")
-        if not isinstance(value, _SIMPLE) or (isinstance(value, list) and not all(type(own) is int for own in value)):
+        if not isinstance(value, _SIMPLE) or (isinstance(value, list) and not all(type(item) is int for item in value)):
             refuse(path, f"config.{key}: {str(value)[:80]!r}", "a plain value")
     return name, {**accepted, **config}
 

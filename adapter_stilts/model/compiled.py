@@ -46,8 +46,8 @@ def plain_layers(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, own in zip(modules, compiled, strict=True):
-            module._compiled_call_impl = own
+        for module, call in zip(modules, compiled, strict=True):
+            module._compiled_call_impl = call
 
 
 def is_compiled(model: Any) -> bool:
@@ -58,4 +58,4 @@ def is_compiled(model: Any) -> bool:
 def _modules(model: Any) -> list[Any]:
     """What is compiled of each layer: everything that has no need to know where sentences begin."""
     layers = model.roberta.encoder.layer
-    return [own for layer in layers for own in (layer.attention.output, layer.intermediate, layer.output)]
+    return [module for layer in layers for module in (layer.attention.output, layer.intermediate, layer.output)]

@@ -140,8 +140,8 @@ def _check_weights(weights: Sequence[float] | None, intermediates: int) -> None:
     if len(weights) != intermediates:
         raise UsageError(f"--set merge_weights: found {len(weights)}, accepted one for each of {intermediates}")
     if min(weights) < 0 or sum(weights) <= 0:
-        found = ",".join(f"{weight:g}" for weight in weights)
-        raise UsageError(f"--set merge_weights: found {found}, accepted none below 0 and a sum above 0 (it is made 1)")
+        listed = ",".join(f"{weight:g}" for weight in weights)
+        raise UsageError(f"--set merge_weights: found {listed}, accepted none below 0 and a sum above 0 (it is made 1)")
 
 
 def unused_fields(method: str, composition: str) -> set[str]:

@@ -57,8 +57,8 @@ class PackedDropout(nn.Dropout):
         count = values.numel()
         draws = torch.empty((count + 3) // 4, dtype=torch.int64)
         bits = draws.random_(-(2**63), None, generator=_draws.generator).view(torch.int16)
-        kept = bits[:count].view(values.shape) >= dropped - _PATTERNS // 2
-        return values * kept.to(values.dtype).mul_(_PATTERNS / (_PATTERNS - dropped))
+        mask = bits[:count].view(values.shape) >= dropped - _PATTERNS // 2
+        return values * mask.to(values.dtype).mul_(_PATTERNS / (_PATTERNS - dropped))
 
 
 def pack_dropout(model: nn.Module) -> None:

@@ -120,11 +120,11 @@ class _Reader:
         self.position = 0
 
     def take(self, length: int) -> bytes:
-        taken = self.content[self.position : self.position + length]
-        if len(taken) != length:
+        chunk = self.content[self.position : self.position + length]
+        if len(chunk) != length:
             raise ValueError(f"ends at byte {len(self.content)}, in the middle of a field")
         self.position += length
-        return taken
+        return chunk
 
     def values(self, layout: str) -> tuple[Any, ...]:
         return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout)))
@@ -279,7 +279,7 @@ def build_embedded(cache: Path | None = None) -> Path:
         restore_config(file.sizes).save_pretrained(folder)
         restore_tokenizer(file).save_pretrained(folder)
         open_to_readers(folder)
-        checksums = {own.name: crc32_file(own) for own in sorted(folder.iterdir())}
+        checksums = {entry.name: crc32_file(entry) for entry in sorted(folder.iterdir())}
         atomic_write_text(folder / CHECKSUMS, json.dumps(checksums, indent=2) + "\n")
     return target
 

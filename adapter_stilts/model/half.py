@@ -18,15 +18,15 @@ from torch import Tensor
 @contextmanager
 def rounded_to(model: Any, dtype: torch.dtype) -> Iterator[None]:
     """The model in half precision for the time of the block, to predict with; the float32 tensors stay as they are."""
-    tensors = [own for own in (*model.parameters(), *model.buffers()) if own.dtype == torch.float32]
-    before = [own.data for own in tensors]
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dtype == torch.float32]
+    before = [tensor.data for tensor in tensors]
     try:
-        for own in tensors:
-            own.data = own.data.to(dtype)
+        for tensor in tensors:
+            tensor.data = tensor.data.to(dtype)
         yield
     finally:
-        for own, data in zip(tensors, before, strict=True):
-            own.data = data
+        for tensor, data in zip(tensors, before, strict=True):
+            tensor.data = data
 
 
 class HalfPrecision:
@@ -34,35 +34,35 @@ class HalfPrecision:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.trained = [own for own in model.parameters() if own.requires_grad]
-        self.masters = [torch.nn.Parameter(own.detach().clone()) for own in self.trained]
-        frozen = [own for own in model.parameters() if not own.requires_grad]
-        frozen += [own for own in model.buffers() if own.is_floating_point()]
-        self.frozen = [(own, own.detach().to("cpu", copy=True)) for own in frozen]
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.masters = [torch.nn.Parameter(parameter.detach().clone()) for parameter in self.trained]
+        frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        frozen += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self.frozen = [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in frozen]
         # What a recorded graph reads: kept, so that it stays where it is.
-        self.rounded = [(own, own.data.to(torch.bfloat16)) for own in (*self.trained, *frozen)]
+        self.rounded = [(tensor, tensor.data.to(torch.bfloat16)) for tensor in (*self.trained, *frozen)]
         self._round()
 
     def masters_of(self, parameters: Sequence[Tensor]) -> list[torch.nn.Parameter]:
         """The masters of the given trained parameters of the model."""
-        places = {id(own): place for place, own in enumerate(self.trained)}
-        return [self.masters[places[id(own)]] for own in parameters]
+        indices = {id(parameter): index for index, parameter in enumerate(self.trained)}
+        return [self.masters[indices[id(parameter)]] for parameter in parameters]
 
     def take_gradients(self) -> None:
         """The gradients of the bf16 weights as their masters'; None where a weight has none."""
-        for master, own in zip(self.masters, self.trained, strict=True):
-            if own.grad is None:
+        for master, parameter in zip(self.masters, self.trained, strict=True):
+            if parameter.grad is None:
                 master.grad = None
             elif master.grad is None:
-                master.grad = own.grad.float()
+                master.grad = parameter.grad.float()
             else:
-                master.grad.copy_(own.grad)
+                master.grad.copy_(parameter.grad)
 
     @torch.no_grad()
     def publish(self) -> None:
         """Round the masters into the model's weights."""
         torch._foreach_copy_(
-            [rounded for _, rounded in self.rounded[: len(self.trained)]], [own.data for own in self.masters]
+            [rounded for _, rounded in self.rounded[: len(self.trained)]], [master.data for master in self.masters]
         )
 
     @contextmanager
@@ -75,12 +75,12 @@ class HalfPrecision:
             self._round()
 
     def _round(self) -> None:
-        for own, rounded in self.rounded:
-            own.data = rounded
+        for tensor, rounded in self.rounded:
+            tensor.data = rounded
 
     def restore(self) -> None:
         """The model in float32: trained weights are the masters, frozen ones what they were."""
-        for own, master in zip(self.trained, self.masters, strict=True):
-            own.data = master.data
-        for own, before in self.frozen:
-            own.data = before.to(own.device)
+        for parameter, master in zip(self.trained, self.masters, strict=True):
+            parameter.data = master.data
+        for tensor, before in self.frozen:
+            tensor.data = before.to(tensor.device)

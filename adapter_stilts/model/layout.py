@@ -21,8 +21,8 @@ CPU = torch.device("cpu")
 class AttentionGroup:
     """Consecutive sentences of near-equal length, padded to `length` inside attention only.
 
-    `index` (count * length,) says which row of the pack fills each padded place (padding repeats row `start`);
-    `inverse` (stop - start,) says which padded place holds each row; `mask` (count, 1, 1, length) is 0 or -inf; all
+    `index` (count * length,) says which row of the pack fills each padded position (padding repeats row `start`);
+    `inverse` (stop - start,) says which padded position holds each row; `mask` (count, 1, 1, length) is 0 or -inf; all
     three are None where every sentence is equally long, so that a view suffices.
     """
 
@@ -55,7 +55,7 @@ class PackedLayout:
 
     @cached_property
     def spans(self) -> tuple[Tensor, Tensor]:
-        """Where each place's sentence begins and ends in the row, (T,) each; made when first asked for."""
+        """Where each position's sentence begins and ends in the row, (T,) each; made when first asked for."""
         if self.fixed is not None:
             return self.fixed
         starts, ends = sentence_spans(self.lengths)
@@ -70,7 +70,7 @@ class PackedLayout:
 
 
 def sentence_spans(lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where each place's sentence begins and ends, for sentences that lie one after another."""
+    """Where each position's sentence begins and ends, for sentences that lie one after another."""
     ends = np.cumsum(lengths)
     return np.repeat(ends - lengths, lengths), np.repeat(ends, lengths)
 
@@ -86,11 +86,11 @@ def _cut_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:
     """Cut the sentences into runs `[first, last)` in which lengths stay within the group ratio."""
     cuts, first = [], 0
     shortest = longest = lengths[0]
-    for place, length in enumerate(lengths):
+    for index, length in enumerate(lengths):
         shortest, longest = min(shortest, length), max(longest, length)
         if longest > shortest * GROUP_RATIO + GROUP_SLACK:
-            cuts.append((first, place))
-            first, shortest, longest = place, length, length
+            cuts.append((first, index))
+            first, shortest, longest = index, length, length
     cuts.append((first, len(lengths)))
     return cuts
 
@@ -98,18 +98,18 @@ def _cut_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:
 def _make_group(
     lengths: Sequence[int], cumulative: np.ndarray, first: int, last: int, device: torch.device | str
 ) -> AttentionGroup:
-    own = np.asarray(lengths[first:last], dtype=np.int64)
-    start, stop, longest = int(cumulative[first]), int(cumulative[last]), int(own.max())
-    if (own == longest).all():
-        return AttentionGroup(start, stop, len(own), longest)
-    place = np.arange(longest)
-    real = place[None, :] < own[:, None]
-    index = np.where(real, (cumulative[first:last, None] - start) + place[None, :], 0).reshape(-1)
+    group_lengths = np.asarray(lengths[first:last], dtype=np.int64)
+    start, stop, longest = int(cumulative[first]), int(cumulative[last]), int(group_lengths.max())
+    if (group_lengths == longest).all():
+        return AttentionGroup(start, stop, len(group_lengths), longest)
+    position = np.arange(longest)
+    real = position[None, :] < group_lengths[:, None]
+    index = np.where(real, (cumulative[first:last, None] - start) + position[None, :], 0).reshape(-1)
     mask = np.where(real, 0.0, -np.inf).astype(np.float32)[:, None, None, :]
     return AttentionGroup(
         start,
         stop,
-        len(own),
+        len(group_lengths),
         longest,
         torch.from_numpy(index).to(device),
         torch.from_numpy(np.flatnonzero(real.reshape(-1))).to(device),

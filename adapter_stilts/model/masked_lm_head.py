@@ -93,12 +93,12 @@ def pretrained_head(backbone: Backbone) -> dict[str, Tensor] | None:
     """
     if not has_masked_lm_head(backbone):
         return None
-    places, weights = weight_places(backbone.folder), {}
-    for ours, theirs in CHECKPOINT_NAMES.items():
-        name = next((name for name in theirs if name in places), None)
+    path_of, weights = weight_places(backbone.folder), {}
+    for parameter, names in CHECKPOINT_NAMES.items():
+        name = next((name for name in names if name in path_of), None)
         if name is None:
-            raise DataError(f"{backbone.folder}: found a masked LM head without {theirs[0]}, accepted a whole one")
-        weights[ours] = _read(places[name], name)
+            raise DataError(f"{backbone.folder}: found a masked LM head without {names[0]}, accepted a whole one")
+        weights[parameter] = _read(path_of[name], name)
     return weights
 
 

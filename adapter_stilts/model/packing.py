@@ -11,7 +11,7 @@ device is trained alike).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,22 +87,23 @@ def encode_packed(
     read: Tensor | None = None,
     checkpointing: bool = False,
 ) -> Tensor:
-    """Hidden states (T, H) of a packed row under the model's active adapters; (R, H) of the places `read` (R,) alone.
+    """Hidden states (T, H) of a packed row under the model's active adapters; with `read` (R,), those of these
+    positions alone, (R, H).
 
     `input_ids` and `position_ids` are (T,); XLM-R counts positions from `pad_token_id + 1` in each sentence. Behind the
-    last layer's attention only the places that are read are computed. With `checkpointing` the backward pass computes
-    each layer again instead of keeping what is inside (Chen et al., 2016, https://arxiv.org/abs/1604.06174).
+    last layer's attention only the positions that are read are computed. With `checkpointing` the backward pass
+    computes each layer again instead of keeping what is inside (Chen et al., 2016, https://arxiv.org/abs/1604.06174).
     """
     encoder = model.roberta
 
-    def inside(function: Any, *arguments: Any) -> Tensor:
+    def inside(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
         # Adapters look up the active setup in a ForwardContext, which their own forward would have opened.
         with model.packing.within(layout), ForwardContext(model, input_ids=input_ids[None]):
             return function(*arguments)
 
     def layer_output(layer: Any, states: Tensor, read: Tensor | None) -> Tensor:
         # The attention mask has a place of its own: `adapters` looks for it there.
-        return layer(states, None)[0] if read is None else _read_places(layer, states, read)
+        return layer(states, None)[0] if read is None else _read_positions(layer, states, read)
 
     # The default token types come from a buffer that is 514 long: a packed row is longer.
     types = torch.zeros_like(input_ids)[None]
@@ -118,11 +119,11 @@ def encode_packed(
     return states[0]
 
 
-def _drawing_the_same(function: Any) -> Any:
+def _drawing_the_same(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The function, whose dropout draws the same at its second call as at its first, which draws on as usual."""
-    again: list[Any] = []
+    again: list[torch.Generator | None] = []
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any) -> Tensor:
         if again:
             with draws_from(again[0]):
                 return function(*arguments)
@@ -132,9 +133,9 @@ def _drawing_the_same(function: Any) -> Any:
     return call
 
 
-def _read_places(layer: Any, states: Tensor, read: Tensor) -> Tensor:
-    """The layer's output (1, R, H) at the places `read` of states (1, T, H): attention needs them all, and after it
-    every place is on its own."""
-    attended, kept = (own.index_select(1, read) for own in (layer.attention.self(states)[0], states))
-    attended = layer.attention.output(attended, kept)
+def _read_positions(layer: Any, states: Tensor, read: Tensor) -> Tensor:
+    """The layer's output (1, R, H) at the positions `read` of states (1, T, H): attention needs them all, and after it
+    every position is on its own."""
+    attended, residual = (tensor.index_select(1, read) for tensor in (layer.attention.self(states)[0], states))
+    attended = layer.attention.output(attended, residual)
     return layer.output(layer.intermediate(attended), attended)

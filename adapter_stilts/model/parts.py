@@ -43,8 +43,8 @@ class Part:
 def part_of(parameter: str) -> str:
     """The part that the parameter of that name belongs to."""
     for pattern, name in _PART_NAMES:
-        if found := pattern.search(parameter):
-            return name.format(found[1])
+        if match := pattern.search(parameter):
+            return name.format(match[1])
     return BACKBONE
 
 
@@ -54,7 +54,7 @@ def parts_of(model: Any) -> list[Part]:
     for name, parameter in model.named_parameters():
         tensors.setdefault(part_of(name), []).append(parameter)
     return [
-        Part(name, all(own.requires_grad for own in parts), len(parts), sum(own.numel() for own in parts))
+        Part(name, all(tensor.requires_grad for tensor in parts), len(parts), sum(tensor.numel() for tensor in parts))
         for name, parts in tensors.items()
     ]
 
@@ -67,8 +67,8 @@ def set_trainable(model: Any, arrangement: Arrangement) -> None:
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name) in arrangement.trained)
-    found = {part.name for part in parts_of(model)}
-    for what, names in (("lacks", arrangement.parts - found), ("has besides", found - arrangement.parts)):
+    present = {part.name for part in parts_of(model)}
+    for what, names in (("lacks", arrangement.parts - present), ("has besides", present - arrangement.parts)):
         if names:
             raise StiltsError(
                 f"{arrangement.method} {arrangement.composition}: the model {what} {', '.join(sorted(names))}"
@@ -86,8 +86,8 @@ class FrozenWeights:
 
     def check(self, model: Any) -> None:
         """Raise StiltsError for the first frozen tensor that has changed."""
-        for name, own in self._sums(model).items():
-            if self.sums.get(name) != own:
+        for name, total in self._sums(model).items():
+            if self.sums.get(name) != total:
                 raise StiltsError(f"{name}: is frozen and has changed in training")
 
     @staticmethod
@@ -95,9 +95,9 @@ class FrozenWeights:
     def _sums(model: Any) -> dict[str, int]:
         """A sum of each tensor's bits, which no change of a single value leaves as it was."""
         return {
-            name: int(own.detach().view(_BITS[own.element_size()]).sum(dtype=torch.int64))
-            for name, own in model.named_parameters()
-            if not own.requires_grad
+            name: int(parameter.detach().view(_BITS[parameter.element_size()]).sum(dtype=torch.int64))
+            for name, parameter in model.named_parameters()
+            if not parameter.requires_grad
         }
 
 

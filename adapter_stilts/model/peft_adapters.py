@@ -120,7 +120,9 @@ def _ia3_config(model: Any, method: str, recipe: Recipe, targets: Sequence[str],
     if layers is not None:
         modules = [module for module in _linear_names(model) if _is_at(module, targets)]
         names = [f"encoder.layer.{layer}.{module}" for layer in layers for module in modules]
-    return IA3Config(target_modules=names, feedforward_modules=[own for own in names if _is_at(own, IA3_FEEDFORWARD)])
+    return IA3Config(
+        target_modules=names, feedforward_modules=[name for name in names if _is_at(name, IA3_FEEDFORWARD)]
+    )
 
 
 def _is_at(module: str, targets: Sequence[str]) -> bool:
@@ -130,7 +132,7 @@ def _is_at(module: str, targets: Sequence[str]) -> bool:
 
 def _linear_names(model: Any) -> list[str]:
     """Linear modules of the backbone within one layer, such as `attention.self.query`."""
-    names = [name for name, own in model.roberta.encoder.layer[0].named_modules() if isinstance(own, nn.Linear)]
+    names = [name for name, module in model.roberta.encoder.layer[0].named_modules() if isinstance(module, nn.Linear)]
     return [name.removesuffix(".base_layer") for name in names if ".lora_" not in name and ".adapters." not in name]
 
 
@@ -191,8 +193,8 @@ def inject_adapter(model: Any, name: str, config: Any) -> None:
             _add_to(tuner_of(model), name, config)
         else:
             has = next(iter(tuner_of(model).peft_config.values())).peft_type.value.lower()
-            found = config.peft_type.value.lower()
-            raise UsageError(f"adapter {name!r}: found {found} on a model with {has}, accepted adapters of one method")
+            method = config.peft_type.value.lower()
+            raise UsageError(f"adapter {name!r}: found {method} on a model with {has}, accepted adapters of one method")
     model.roberta.train(model.roberta.training)
 
 
@@ -226,11 +228,11 @@ def set_training(model: Any, name: str, trains: bool) -> None:
 
 def saved_parameters(model: Any, name: str) -> dict[str, nn.Parameter]:
     """An adapter's parameters by the names that a `PeftModel` around an `XLMRobertaModel` saves them under."""
-    found = [(peft_parameters(name).match(own), parameter) for own, parameter in model.roberta.named_parameters()]
-    names = {match[1]: parameter for match, parameter in found if match}
+    matches = [(peft_parameters(name).match(key), parameter) for key, parameter in model.roberta.named_parameters()]
+    names = {match[1]: parameter for match, parameter in matches if match}
     return {
-        f"base_model.model.{own}{'.weight' if own.endswith(('lora_A', 'lora_B')) else ''}": parameter
-        for own, parameter in names.items()
+        f"base_model.model.{key}{'.weight' if key.endswith(('lora_A', 'lora_B')) else ''}": parameter
+        for key, parameter in names.items()
     }
 
 

@@ -56,9 +56,9 @@ def load_peft_adapter(model: Any, folder: Path, name: str) -> None:
             inject_adapter(model, name, config)
     except ValueError as error:
         raise StiltsError(f"{folder / CONFIG}: {one_line(error)}") from error
-    own = saved_parameters(model, name)
+    parameters = saved_parameters(model, name)
     try:
-        fill(path, own)
+        fill(path, parameters)
     except StiltsError:
         remove_peft_adapter(model, name)
         raise
@@ -74,8 +74,8 @@ def save_peft_adapter(model: Any, folder: Path, name: str, backbone: str, revisi
     config = copy.copy(tuner_of(model).peft_config[name])
     config.base_model_name_or_path, config.revision = portable_name(backbone), revision
     config.inference_mode, config.auto_mapping = True, _MODEL_CLASS
-    settings = {key: sorted(own) if isinstance(own, set) else own for key, own in config.to_dict().items()}
-    tensors = {key: own.detach().cpu().contiguous() for key, own in saved_parameters(model, name).items()}
+    settings = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    tensors = {key: parameter.detach().cpu().contiguous() for key, parameter in saved_parameters(model, name).items()}
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / WEIGHTS) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
@@ -93,8 +93,8 @@ def _read_config(folder: Path) -> Any:
         raise StiltsError(f"{folder / CONFIG}: no configuration of peft ({reason})") from error
     content.pop("runtime_config", None)
     if content.get("peft_type") not in TUNERS:
-        found = str(content.get("peft_type"))[:80]
-        raise StiltsError(f"{folder / CONFIG}: found peft_type {found!r}, accepted {', '.join(TUNERS)}")
+        peft_type = str(content.get("peft_type"))[:80]
+        raise StiltsError(f"{folder / CONFIG}: found peft_type {peft_type!r}, accepted {', '.join(TUNERS)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -119,7 +119,7 @@ def _refuse_other_settings(path: Path, config: Any) -> None:
     for key in ("target_modules", "feedforward_modules", "layers_to_transform"):
         value = getattr(config, key, None)
         kind = int if key == "layers_to_transform" else str
-        plain_list = isinstance(value, list | set | tuple) and all(type(own) is kind for own in value)
+        plain_list = isinstance(value, list | set | tuple) and all(type(item) is kind for item in value)
         if value is not None and not plain_list:
             raise StiltsError(f"{path}: {key}: found {str(value)[:80]!r}, accepted a list")
     rank = getattr(config, "r", 1)
@@ -132,6 +132,6 @@ def _refuse_other_settings(path: Path, config: Any) -> None:
 
 def _check_ranks(path: Path, config: Any) -> None:
     """Raise StiltsError where the weights have another rank than the configuration, before memory is taken for it."""
-    for name, found in tensor_shapes(path).items():
-        if name.endswith(".lora_A.weight") and found.shape[:1] != (config.r,):
-            raise StiltsError(f"{path}: {name} is {found.shape}, accepted rank {config.r}")
+    for name, tensor in tensor_shapes(path).items():
+        if name.endswith(".lora_A.weight") and tensor.shape[:1] != (config.r,):
+            raise StiltsError(f"{path}: {name} is {tensor.shape}, accepted rank {config.r}")

@@ -79,9 +79,9 @@ def _check_mergeable(model: Any, names: Sequence[str], how: str) -> None:
             )
     if how not in accepted:
         raise UsageError(f"--set merge: found {how!r}, accepted for {method}: {', '.join(accepted)}")
-    places = {name: {key.rpartition(".lora_")[0] or key for key in saved_parameters(model, name)} for name in names}
+    modules = {name: {key.rpartition(".lora_")[0] or key for key in saved_parameters(model, name)} for name in names}
     for name in names[1:]:
-        if different := sorted(places[names[0]] ^ places[name]):
+        if different := sorted(modules[names[0]] ^ modules[name]):
             module = different[0].removeprefix("base_model.model.")
             raise UsageError(
                 f"--set merge: adapters {names[0]!r} and {name!r} differ in targets or layers, first at {module}, "

@@ -78,7 +78,7 @@ def _check_weights(backbone: Backbone) -> None:
     shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(backbone.folder):
         if path.name != WEIGHTS_INDEX:
-            shapes |= {name.removeprefix("roberta."): own.shape for name, own in tensor_shapes(path).items()}
+            shapes |= {name.removeprefix("roberta."): tensor.shape for name, tensor in tensor_shapes(path).items()}
     for name, size in sizes.items():
         if name not in shapes:
             raise DataError(f"{backbone.folder}: checkpoint lacks weights of the encoder, such as {name}")

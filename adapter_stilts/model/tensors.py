@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -38,31 +37,31 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             refuse(path, f"weights in {name} that are not finite", "numbers")
 
 
-def check_alike(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
-    """Raise StiltsError for the first name under which `found` has no tensor of the expected type and shape."""
+def check_alike(expected: Mapping[str, Tensor], stored: Mapping[str, Any]) -> None:
+    """Raise StiltsError for the first name under which `stored` has no tensor of the expected type and shape."""
     for name, tensor in expected.items():
-        other = found.get(name)
+        other = stored.get(name)
         if not isinstance(other, Tensor) or other.shape != tensor.shape or other.dtype != tensor.dtype:
             what = f"{other.dtype} of shape {tuple(other.shape)}" if isinstance(other, Tensor) else "nothing"
             raise StiltsError(f"{name}: found {what}, accepted {tensor.dtype} of shape {tuple(tensor.shape)}")
 
 
-def check_shapes(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, TensorShape]) -> None:
+def check_shapes(path: Path, expected: Mapping[str, Tensor], stored: Mapping[str, TensorShape]) -> None:
     """Raise StiltsError where a tensor is missing, left over, of another shape, or holds no floating-point numbers."""
-    if missing := sorted(expected.keys() - found.keys()):
+    if missing := sorted(expected.keys() - stored.keys()):
         raise StiltsError(f"{path}: lacks {len(missing)} tensors of its configuration, first {missing[0]}")
-    if surplus := sorted(found.keys() - expected.keys()):
+    if surplus := sorted(stored.keys() - expected.keys()):
         raise StiltsError(f"{path}: has {len(surplus)} tensors that have no place on this backbone, first {surplus[0]}")
     for name in sorted(expected):
         shape = tuple(expected[name].shape)
-        if found[name].shape != shape:
-            raise StiltsError(f"{path}: {name} is {found[name].shape}, accepted {shape}")
-        if found[name].dtype not in _DTYPES:
-            refuse(path, f"{name} of type {found[name].dtype}", ", ".join(_DTYPES))
+        if stored[name].shape != shape:
+            raise StiltsError(f"{path}: {name} is {stored[name].shape}, accepted {shape}")
+        if stored[name].dtype not in _DTYPES:
+            refuse(path, f"{name} of type {stored[name].dtype}", ", ".join(_DTYPES))
 
 
 @torch.no_grad()
-def fill(path: Path, expected: Mapping[str, Any]) -> None:
+def fill(path: Path, expected: Mapping[str, Tensor]) -> None:
     """Put the weights of a file into the model's tensors, given by the names that they have in the file.
 
     Raises StiltsError, before any of them has changed, where the file is not exactly theirs.

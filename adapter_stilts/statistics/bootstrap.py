@@ -32,16 +32,22 @@ class Interval:
 
 
 def sentence_interval(
-    ours: Sequence[CountsByLanguage], theirs: Sequence[CountsByLanguage], languages: Sequence[str], ratio: Ratio
+    counts: Sequence[CountsByLanguage],
+    reference_counts: Sequence[CountsByLanguage],
+    languages: Sequence[str],
+    ratio: Ratio,
 ) -> Interval:
     """Difference of the mean over languages, with its interval over resampled test sentences alone.
 
-    `ours` and `theirs` hold the counts for each seed, paired in order; `ratio` is that of their metric. The ends are
-    the 2.5 and 97.5 percentiles of a paired bootstrap. They say how far the result depends on which sentences were
-    tested, and nothing of seeds, languages or intermediates that were not tried: training noise is often larger.
+    `counts` and `reference_counts` hold the counts for each seed, paired in order; `ratio` is that of their metric.
+    The ends are the 2.5 and 97.5 percentiles of a paired bootstrap. They say how far the result depends on which
+    sentences were tested, and nothing of seeds, languages or intermediates that were not tried: training noise is often
+    larger.
     """
-    value = float(np.mean([_mean_difference(*pair, languages, ratio) for pair in zip(ours, theirs, strict=True)]))
-    low, high = np.percentile(resampled_difference(ours, theirs, languages, ratio), [2.5, 97.5])
+    value = float(
+        np.mean([_mean_difference(*pair, languages, ratio) for pair in zip(counts, reference_counts, strict=True)])
+    )
+    low, high = np.percentile(resampled_difference(counts, reference_counts, languages, ratio), [2.5, 97.5])
     return Interval(value, float(low), float(high))
 
 
@@ -65,20 +71,25 @@ def seed_interval(differences: Sequence[float], sentence_variance: float) -> Int
 
 
 def resampled_difference(
-    ours: Sequence[CountsByLanguage], theirs: Sequence[CountsByLanguage], languages: Sequence[str], ratio: Ratio
+    counts: Sequence[CountsByLanguage],
+    reference_counts: Sequence[CountsByLanguage],
+    languages: Sequence[str],
+    ratio: Ratio,
 ) -> Array:
     """The difference of the mean over languages and seeds in each resample, (RESAMPLES,). A resample draws the same
     sentences for both sides and all seeds, within each language."""
     resampled = np.zeros(RESAMPLES)
-    drawn = _draw(tuple(len(ours[0][language]) for language in languages))
+    drawn = _draw(tuple(len(counts[0][language]) for language in languages))
     for language, weights in zip(languages, drawn, strict=True):
-        for one, other in zip(ours, theirs, strict=True):
+        for one, other in zip(counts, reference_counts, strict=True):
             resampled += ratio(weights @ one[language]) - ratio(weights @ other[language])
-    return resampled / (len(ours) * len(languages))
+    return resampled / (len(counts) * len(languages))
 
 
-def _mean_difference(ours: CountsByLanguage, theirs: CountsByLanguage, languages: Sequence[str], ratio: Ratio) -> float:
-    return float(np.mean([ratio(ours[code].sum(0)) - ratio(theirs[code].sum(0)) for code in languages]))
+def _mean_difference(
+    counts: CountsByLanguage, reference_counts: CountsByLanguage, languages: Sequence[str], ratio: Ratio
+) -> float:
+    return float(np.mean([ratio(counts[code].sum(0)) - ratio(reference_counts[code].sum(0)) for code in languages]))
 
 
 @lru_cache(maxsize=2)

@@ -43,7 +43,7 @@ def questions(grid: Grid) -> list[Question]:
     ones carry a reason, and what pairs of cells can say stands beside them."""
     targets = range(len(grid.targets))
     scopes: list[int | None] = [None, *targets] if len(targets) > 1 else [None]
-    return [own for scope in scopes for own in _questions_of(grid, scope)]
+    return [question for scope in scopes for question in _questions_of(grid, scope)]
 
 
 def _questions_of(grid: Grid, scope: int | None) -> list[Question]:
@@ -51,14 +51,14 @@ def _questions_of(grid: Grid, scope: int | None) -> list[Question]:
     cells = set.intersection(*(cells_of(grid, target) for target in targets))
     spread = np.zeros((len(grid.targets), 1))
     spread[targets] = 1 / len(targets)
-    own = []
+    contrasts = []
     for name, weights in MAIN.items():
         reason = missing_reason(name, cells, [grid.targets[target] for target in targets])
-        own.append(Question(name, scope, spread * weights, reason))
+        contrasts.append(Question(name, scope, spread * weights, reason))
     if len(cells) < len(CELLS):
         pairs = {name: weights for name, weights in SIMPLE.items() if set(np.flatnonzero(weights)) <= cells}
-        own += [Question(name, scope, spread * weights) for name, weights in pairs.items()]
-    return own
+        contrasts += [Question(name, scope, spread * weights) for name, weights in pairs.items()]
+    return contrasts
 
 
 def cells_of(grid: Grid, target: int) -> set[int]:
@@ -70,18 +70,18 @@ def missing_reason(name: str, cells: set[int], targets: Sequence[str]) -> str | 
     """Why a main contrast has no estimate with these cells alone; None where all are there."""
     if len(cells) == len(CELLS):
         return None
-    there = [CELLS[cell] for cell in sorted(cells)]
+    present = [CELLS[cell] for cell in sorted(cells)]
     where = f"under {' and '.join(targets)}"
     for factor, level in ((0, KNOWLEDGE), (1, GRANULARITY)):
-        absent = [own for own in level if not any(cell[factor] == own for cell in there)]
+        absent = [value for value in level if not any(cell[factor] == value for cell in present)]
         if absent and name in ("interaction", ("knowledge", "granularity")[factor]):
             return f"no intermediate {where} is {_level(' or '.join(absent))}"
-    if len(there) == 2 and there[0][0] != there[1][0] and there[0][1] != there[1][1]:
+    if len(present) == 2 and present[0][0] != present[1][0] and present[0][1] != present[1][1]:
         kinds = " and ".join(
-            f"all {knowledge} intermediates are {granularity} tasks" for knowledge, granularity in there
+            f"all {knowledge} intermediates are {granularity} tasks" for knowledge, granularity in present
         )
         return f"knowledge is confounded with granularity: {kinds} {where}"
-    absent = [f"{cell[0]} and {_level(cell[1])}" for cell in CELLS if cell not in there]
+    absent = [f"{cell[0]} and {_level(cell[1])}" for cell in CELLS if cell not in present]
     return f"no intermediate {where} is {' or '.join(absent)}, so knowledge and granularity cannot be told apart"
 
 
@@ -99,27 +99,30 @@ def containment_df(grid: Grid, targets: Sequence[int]) -> int:
 
 def limits(grid: Grid) -> list[str]:
     """What a reader must know of the design, in sentences."""
-    found = [*_confounded(grid), *_single(grid)]
+    notes = [*_confounded(grid), *_single(grid)]
     seeds = len(grid.seeds)
     if seeds == 1:
-        found.append("one seed: what a run owes to its seed is counted with its intermediate, and no ranking follows")
+        notes.append("one seed: what a run owes to its seed is counted with its intermediate, and no ranking follows")
     elif seeds == 2:
-        found.append("two seeds: no ranking follows")
+        notes.append("two seeds: no ranking follows")
     for target, name in enumerate(grid.targets):
         columns = grid.column_language[grid.column_target == target]
         if len(columns) == 1:
-            found.append(f"{name}: one language ({grid.languages[columns[0]]}), so nothing is said of other languages")
-    return found + _missing(grid)
+            notes.append(f"{name}: one language ({grid.languages[columns[0]]}), so nothing is said of other languages")
+    return notes + _missing(grid)
 
 
 def _confounded(grid: Grid) -> list[str]:
     """Why knowledge has no estimate, once if it is so in all targets."""
     targets = range(len(grid.targets))
     of_target = {target: cells_of(grid, target) for target in targets}
-    scopes = {tuple(sorted(cells)): [own for own in targets if of_target[own] == cells] for cells in of_target.values()}
+    scopes = {
+        tuple(sorted(cells)): [target for target in targets if of_target[target] == cells]
+        for cells in of_target.values()
+    }
     reasons = [
-        missing_reason("knowledge", set(cells), [grid.targets[target] for target in own])
-        for cells, own in scopes.items()
+        missing_reason("knowledge", set(cells), [grid.targets[target] for target in scope])
+        for cells, scope in scopes.items()
     ]
     return [f"knowledge is not estimated: {reason}" for reason in reasons if reason]
 
@@ -129,9 +132,11 @@ def _single(grid: Grid) -> list[str]:
         return ["no kind has two intermediates under every target: how intermediates of a kind differ is not known"]
     single: dict[str, list[str]] = {}
     for target, cell in product(range(len(grid.targets)), range(len(CELLS))):
-        own = grid.intermediates_of(target, cell)
-        if len(own) == 1:
-            single.setdefault(f"{' '.join(CELLS[cell])}: one intermediate ({own[0]})", []).append(grid.targets[target])
+        intermediates = grid.intermediates_of(target, cell)
+        if len(intermediates) == 1:
+            single.setdefault(f"{' '.join(CELLS[cell])}: one intermediate ({intermediates[0]})", []).append(
+                grid.targets[target]
+            )
     return [
         f"{what} under {' and '.join(where)}; its spread is taken from the others" for what, where in single.items()
     ]
@@ -139,20 +144,20 @@ def _single(grid: Grid) -> list[str]:
 
 def _missing(grid: Grid) -> list[str]:
     """Runs that failed or were not run, and languages that only some runs of a target were tested in."""
-    there = set(zip(grid.target.tolist(), grid.intermediate.tolist(), grid.seed.tolist(), strict=True))
+    present = set(zip(grid.target.tolist(), grid.intermediate.tolist(), grid.seed.tolist(), strict=True))
     planned = product(range(len(grid.targets)), range(len(grid.intermediates)), range(len(grid.seeds)))
     # A task is no intermediate of itself.
-    absent = [own for own in planned if own not in there and grid.targets[own[0]] != grid.intermediates[own[1]]]
-    found = []
+    absent = [run for run in planned if run not in present and grid.targets[run[0]] != grid.intermediates[run[1]]]
+    notes = []
     if absent:
         names = [
-            f"{grid.targets[own[0]]} over {grid.intermediates[own[1]]} seed {grid.seeds[own[2]]}" for own in absent
+            f"{grid.targets[run[0]]} over {grid.intermediates[run[1]]} seed {grid.seeds[run[2]]}" for run in absent
         ]
         shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
-        found.append(f"{len(absent)} of {len(absent) + len(there)} runs are missing: {shown}")
+        notes.append(f"{len(absent)} of {len(absent) + len(present)} runs are missing: {shown}")
     for target, name in enumerate(grid.targets):
         part = grid.within(target)
         partly = part.column_language[~part.observed.all(axis=0)]
         if len(partly):
-            found.append(f"{name}: some runs lack {', '.join(grid.languages[place] for place in partly)}")
-    return found
+            notes.append(f"{name}: some runs lack {', '.join(grid.languages[language] for language in partly)}")
+    return notes

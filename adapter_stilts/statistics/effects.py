@@ -88,11 +88,11 @@ class Effects:
 
     def contrast(self, name: str, target: str | None = None) -> Contrast:
         """A contrast by name, such as knowledge, over all targets or of one; StiltsError where there is none."""
-        found = [own for own in self.contrasts if (own.name, own.target) == (name, target)]
-        if not found:
-            known = ", ".join(dict.fromkeys(own.name for own in self.contrasts))
+        matches = [contrast for contrast in self.contrasts if (contrast.name, contrast.target) == (name, target)]
+        if not matches:
+            known = ", ".join(dict.fromkeys(contrast.name for contrast in self.contrasts))
             raise StiltsError(f"contrast: found {name} of {target or 'all targets'}, accepted: {known}")
-        return found[0]
+        return matches[0]
 
 
 def fit_effects(observations: Iterable[Observation], reference: str = "none", resamples: int = RESAMPLES) -> Effects:
@@ -101,8 +101,8 @@ def fit_effects(observations: Iterable[Observation], reference: str = "none", re
     `reference` names what the differences are to; `resamples` of 0 leaves the bootstrap out. Raises UsageError for
     observations that cannot be fitted together.
     """
-    own = list(observations)
-    grid = grid_of(own)
+    every = list(observations)
+    grid = grid_of(every)
     asked = questions(grid)
     models = {scope: _model(grid, scope) for scope in {question.target: None for question in asked}}
     contrasts = _corrected([_contrast(grid, question, models[question.target]) for question in asked])
@@ -111,8 +111,8 @@ def fit_effects(observations: Iterable[Observation], reference: str = "none", re
     unsettled = [_name(grid, scope) for scope, model in models.items() if model.fit and not model.fit.converged]
     settled = [f"the model of {scope or 'all targets'} did not reach its likelihood's top" for scope in unsettled]
     return Effects(
-        method=own[0].method,
-        composition=own[0].composition,
+        method=every[0].method,
+        composition=every[0].composition,
         reference=reference,
         targets=grid.targets,
         contrasts=tuple(contrasts),
@@ -140,7 +140,9 @@ def _model(grid: Grid, target: int | None) -> _Scope:
     df = containment_df(part, np.unique(part.target).tolist())
     if df < 1:
         return _Scope(part, columns, df, None, NO_SPREAD)
-    fixed = np.array([[float(own == column) for column in columns] for own in zip(part.target, part.cell, strict=True)])
+    fixed = np.array(
+        [[float(pair == column) for column in columns] for pair in zip(part.target, part.cell, strict=True)]
+    )
     try:
         return _Scope(part, columns, df, fit_reml(part.values, fixed, _terms(part)), None)
     except StiltsError as error:
@@ -195,29 +197,30 @@ def _plain_means(model: _Scope) -> np.ndarray:
     means = []
     for target, cell in model.columns:
         rows = (grid.target == target) & (grid.cell == cell)
-        own = [
-            np.nanmean(grid.values[rows & (grid.intermediate == place)]) for place in np.unique(grid.intermediate[rows])
+        intermediate_means = [
+            np.nanmean(grid.values[rows & (grid.intermediate == intermediate)])
+            for intermediate in np.unique(grid.intermediate[rows])
         ]
-        means.append(float(np.mean(own)))
+        means.append(float(np.mean(intermediate_means)))
     return np.array(means)
 
 
 def _corrected(contrasts: Sequence[Contrast]) -> list[Contrast]:
-    adjusted = iter(holm([own.p for own in contrasts if own.p is not None]))
-    return [own if own.p is None else replace(own, holm_p=next(adjusted)) for own in contrasts]
+    adjusted = iter(holm([contrast.p for contrast in contrasts if contrast.p is not None]))
+    return [contrast if contrast.p is None else replace(contrast, holm_p=next(adjusted)) for contrast in contrasts]
 
 
 def _seconded(grid: Grid, asked: Sequence[Question], contrasts: Sequence[Contrast], resamples: int) -> list[Contrast]:
     """The contrasts that have an interval, with that of the bootstrap beside it."""
     intervals = crossed_bootstrap(grid, asked, resamples)
     return [
-        own if own.p is None else replace(own, bootstrap_low=float(low), bootstrap_high=float(high))
-        for own, (low, high) in zip(contrasts, intervals, strict=True)
+        contrast if contrast.p is None else replace(contrast, bootstrap_low=float(low), bootstrap_high=float(high))
+        for contrast, (low, high) in zip(contrasts, intervals, strict=True)
     ]
 
 
 def _components(target: str | None, model: _Scope) -> list[Component]:
-    return [Component(name, target, own) for name, own in (model.fit.components if model.fit else {}).items()]
+    return [Component(name, target, variance) for name, variance in (model.fit.components if model.fit else {}).items()]
 
 
 def _name(grid: Grid, target: int | None) -> str | None:
@@ -231,7 +234,8 @@ def _counts(grid: Grid) -> Counts:
         runs=len(grid.target),
         seeds=grid.seeds,
         intermediates={
-            " ".join(CELLS[cell]): tuple(grid.intermediates[place] for place in own) for cell, own in of_cell.items()
+            " ".join(CELLS[cell]): tuple(grid.intermediates[intermediate] for intermediate in members)
+            for cell, members in of_cell.items()
         },
-        languages={name: int((grid.column_target == place).sum()) for place, name in enumerate(grid.targets)},
+        languages={name: int((grid.column_target == target).sum()) for target, name in enumerate(grid.targets)},
     )

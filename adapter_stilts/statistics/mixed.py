@@ -81,7 +81,7 @@ def fit_reml(values: np.ndarray, fixed: np.ndarray, terms: Sequence[Term]) -> Fi
     """
     groups = _groups(values)
     scale = _scale(groups, fixed)
-    model = _Model(tuple(own.scaled(scale) for own in groups), fixed, tuple(terms))
+    model = _Model(tuple(group.scaled(scale) for group in groups), fixed, tuple(terms))
     model = model.only(model.distinct())
     variances, state, converged = _maximise(model)
     return model.result(variances, state, scale, converged)
@@ -103,24 +103,24 @@ class _Group:
 def _groups(values: np.ndarray) -> list[_Group]:
     patterns, member = np.unique(~np.isnan(values).T, axis=0, return_inverse=True)
     groups = []
-    for place, pattern in enumerate(patterns):
+    for index, pattern in enumerate(patterns):
         if pattern.any():
-            own = values[np.ix_(pattern, member.reshape(-1) == place)]
-            mean = own.mean(1)
-            centred = own - mean[:, None]
-            groups.append(_Group(np.flatnonzero(pattern), own.shape[1], mean, centred @ centred.T))
+            block = values[np.ix_(pattern, member.reshape(-1) == index)]
+            mean = block.mean(1)
+            centred = block - mean[:, None]
+            groups.append(_Group(np.flatnonzero(pattern), block.shape[1], mean, centred @ centred.T))
     return groups
 
 
 def _scale(groups: Sequence[_Group], fixed: np.ndarray) -> float:
     """The standard deviation around the fixed part, by which the values are divided while the model is fitted."""
-    design = np.concatenate([fixed[own.rows] for own in groups])
-    means = np.concatenate([own.mean for own in groups])
-    weights = np.sqrt(np.concatenate([np.full(len(own.rows), own.columns) for own in groups]))
+    design = np.concatenate([fixed[group.rows] for group in groups])
+    means = np.concatenate([group.mean for group in groups])
+    weights = np.sqrt(np.concatenate([np.full(len(group.rows), group.columns) for group in groups]))
     coefficients = np.linalg.lstsq(design * weights[:, None], means * weights, rcond=None)[0]
     squares = float(np.sum((weights * (means - design @ coefficients)) ** 2))
-    squares += sum(float(np.trace(own.scatter)) for own in groups)
-    size = sum(float(own.columns * own.mean @ own.mean + np.trace(own.scatter)) for own in groups)
+    squares += sum(float(np.trace(group.scatter)) for group in groups)
+    size = sum(float(group.columns * group.mean @ group.mean + np.trace(group.scatter)) for group in groups)
     if squares <= 1e-20 * size or squares == 0:
         raise StiltsError("found no variation within a kind of intermediate, accepted: values that differ")
     return float(np.sqrt(squares / float(np.sum(weights**2))))
@@ -147,25 +147,25 @@ class _Model:
 
     @cached_property
     def stacked_fixed(self) -> np.ndarray:
-        return np.concatenate([self.fixed[own.rows] for own in self.groups])
+        return np.concatenate([self.fixed[group.rows] for group in self.groups])
 
     @cached_property
     def stacked_means(self) -> np.ndarray:
-        return np.concatenate([own.mean for own in self.groups])
+        return np.concatenate([group.mean for group in self.groups])
 
     @cached_property
     def same(self) -> list[np.ndarray]:
         """For each group and each term by column, which rows share an effect: (terms by column, rows, rows)."""
         codes = np.stack([term.codes for term in self.terms if term.by_column])
-        return [_equal(codes[:, own.rows]) for own in self.groups]
+        return [_equal(codes[:, group.rows]) for group in self.groups]
 
     @cached_property
     def of_means(self) -> np.ndarray:
         """What each term's variance adds to the covariance of the stacked means: (terms, stacked, stacked)."""
-        rows = np.concatenate([own.rows for own in self.groups])
-        group = np.repeat(np.arange(len(self.groups)), [len(own.rows) for own in self.groups])
-        columns = np.array([own.columns for own in self.groups])[group]
-        together = (group[:, None] == group) / columns
+        rows = np.concatenate([group.rows for group in self.groups])
+        group_of_row = np.repeat(np.arange(len(self.groups)), [len(group.rows) for group in self.groups])
+        columns = np.array([group.columns for group in self.groups])[group_of_row]
+        together = (group_of_row[:, None] == group_of_row) / columns
         equal = _equal(np.stack([term.codes[rows] for term in self.terms]))
         return np.where(self.by_column[:, None, None], equal * together, equal)
 
@@ -173,8 +173,8 @@ class _Model:
     def by_column(self) -> np.ndarray:
         return np.array([term.by_column for term in self.terms])
 
-    def only(self, kept: Sequence[int]) -> _Model:
-        return _Model(self.groups, self.fixed, tuple(self.terms[place] for place in kept))
+    def only(self, indices: Sequence[int]) -> _Model:
+        return _Model(self.groups, self.fixed, tuple(self.terms[index] for index in indices))
 
     def distinct(self) -> list[int]:
         """The terms that the data can tell from those before them, by the rank of the information."""
@@ -182,13 +182,13 @@ class _Model:
         assert state is not None
         size = np.sqrt(np.maximum(np.diag(state.information), 1e-300))
         information = state.information / size[:, None] / size
-        kept: list[int] = []
-        for place in range(len(self.terms)):
-            across = information[place, kept]
-            explained = across @ np.linalg.solve(information[np.ix_(kept, kept)], across) if kept else 0.0
-            if size[place] > 1e-9 and 1 - explained > DISTINCT:
-                kept.append(place)
-        return kept
+        chosen: list[int] = []
+        for index in range(len(self.terms)):
+            across = information[index, chosen]
+            explained = across @ np.linalg.solve(information[np.ix_(chosen, chosen)], across) if chosen else 0.0
+            if size[index] > 1e-9 and 1 - explained > DISTINCT:
+                chosen.append(index)
+        return chosen
 
     def start(self) -> np.ndarray:
         return np.full(len(self.terms), 1 / len(self.terms))
@@ -218,14 +218,14 @@ class _Model:
         """What the scatter of the columns around their means says: it knows the terms by column alone."""
         likelihood, score, information = 0.0, np.zeros(len(variances)), np.zeros((len(variances), len(variances)))
         by_column = np.flatnonzero(self.by_column)
-        for own, same in zip(self.groups, self.same, strict=True):
+        for group, same in zip(self.groups, self.same, strict=True):
             covariance = np.tensordot(variances[by_column], same, 1)
             chol = np.linalg.cholesky(covariance)
             inverse = cho_solve((chol, True), np.eye(len(chol)))
-            free = own.columns - 1
+            free = group.columns - 1
             products = inverse @ same
             flat, turned = products.reshape(len(same), -1), products.transpose(0, 2, 1).reshape(len(same), -1)
-            seen = inverse @ own.scatter
+            seen = inverse @ group.scatter
             likelihood -= free * float(np.log(np.diag(chol)).sum()) + 0.5 * float(np.trace(seen))
             traces = np.trace(products, axis1=1, axis2=2)
             score[by_column] += 0.5 * (flat @ seen.T.reshape(-1) - free * traces)
@@ -238,7 +238,9 @@ class _Model:
         return Fit(
             coefficients=state.coefficients * scale,
             covariance=state.covariance * scale**2,
-            components={term.name: float(own) * scale**2 for term, own in zip(self.terms, variances, strict=True)},
+            components={
+                term.name: float(variance) * scale**2 for term, variance in zip(self.terms, variances, strict=True)
+            },
             log_likelihood=state.log_likelihood,
             converged=converged,
             sensitivity=sensitivity,
@@ -266,12 +268,12 @@ def _maximise(model: _Model) -> tuple[np.ndarray, _State, bool]:
             moved = variances + share * step
             # What should be zero is zero, not a rounding error.
             moved[np.abs(moved) < 1e-12] = 0.0
-            found = model.evaluate(moved)
-            if found is not None and found.log_likelihood > state.log_likelihood + 1e-4 * share * gain:
+            moved_state = model.evaluate(moved)
+            if moved_state is not None and moved_state.log_likelihood > state.log_likelihood + 1e-4 * share * gain:
                 break
         else:
             return variances, state, gain < 1e-8
-        variances, state = moved, found
+        variances, state = moved, moved_state
     return variances, state, False
 
 
@@ -280,8 +282,8 @@ def _quadratic_top(model: _Model, variances: np.ndarray, state: _State) -> np.nd
     in which a signed term has a column for either sign."""
     chol = np.linalg.cholesky(state.information)
     aim = solve_triangular(chol, state.score, lower=True) + chol.T @ variances
-    signed = [place for place, term in enumerate(model.terms) if term.signed]
-    found, _ = nnls(np.concatenate([chol.T, -chol.T[:, signed]], axis=1), aim)
-    top = found[: len(variances)]
-    top[signed] -= found[len(variances) :]
+    signed = [index for index, term in enumerate(model.terms) if term.signed]
+    solution, _ = nnls(np.concatenate([chol.T, -chol.T[:, signed]], axis=1), aim)
+    top = solution[: len(variances)]
+    top[signed] -= solution[len(variances) :]
     return top

@@ -38,7 +38,7 @@ class Grid:
     """Differences (runs, columns); a column is a language of a target, NaN where a run has no score in it.
 
     A run is an intermediate under a target with a seed. `target`, `intermediate`, `seed`, `cell` (runs,) and
-    `column_target`, `column_language` (columns,) are places in `targets`, `intermediates`, `seeds`, `CELLS` and
+    `column_target`, `column_language` (columns,) are indices into `targets`, `intermediates`, `seeds`, `CELLS` and
     `languages`.
     """
 
@@ -60,7 +60,7 @@ class Grid:
         return ~np.isnan(self.values)
 
     def within(self, target: int) -> Grid:
-        """The part of one target; places keep their meaning."""
+        """The part of one target; indices keep their meaning."""
         rows, columns = self.target == target, self.column_target == target
         return Grid(
             self.values[np.ix_(rows, columns)],
@@ -78,8 +78,8 @@ class Grid:
 
     def intermediates_of(self, target: int, cell: int) -> list[str]:
         """Intermediates of a cell (knowledge and granularity) that have runs under a target."""
-        places = np.unique(self.intermediate[(self.target == target) & (self.cell == cell)])
-        return [self.intermediates[place] for place in places]
+        indices = np.unique(self.intermediate[(self.target == target) & (self.cell == cell)])
+        return [self.intermediates[index] for index in indices]
 
 
 def grid_of(observations: Iterable[Observation]) -> Grid:
@@ -90,25 +90,25 @@ def grid_of(observations: Iterable[Observation]) -> Grid:
     intermediate of two kinds, an unknown kind, a difference that is not finite, and where nothing is left.
     """
     every = list(observations)
-    own = [one for one in every if one.zero_shot]
-    if not own:
+    zero_shot = [one for one in every if one.zero_shot]
+    if not zero_shot:
         trained = ", ".join(sorted({one.language for one in every}))
         raise UsageError(
             f"observations: found none outside the languages trained on ({trained}), accepted: one or more"
         )
-    _check_together(own)
-    kinds = _kinds(own)
-    targets, target = _places([one.target for one in own])
-    intermediates, intermediate = _places([one.intermediate for one in own])
-    seeds, seed = _places([one.seed for one in own])
-    languages, language = _places([one.language for one in own])
+    _check_together(zero_shot)
+    kinds = _kinds(zero_shot)
+    targets, target = _indexed([one.target for one in zero_shot])
+    intermediates, intermediate = _indexed([one.intermediate for one in zero_shot])
+    seeds, seed = _indexed([one.seed for one in zero_shot])
+    languages, language = _indexed([one.language for one in zero_shot])
     sizes = (len(targets), len(intermediates), len(seeds))
     runs, row = np.unique(np.ravel_multi_index((target, intermediate, seed), sizes), return_inverse=True)
     columns, column = np.unique(target * len(languages) + language, return_inverse=True)
     values = np.full((len(runs), len(columns)), np.nan)
-    values[row, column] = [one.delta for one in own]
-    if np.count_nonzero(~np.isnan(values)) < len(own):
-        raise UsageError(f"{_twice(own)}: found two differences, accepted: one")
+    values[row, column] = [one.delta for one in zero_shot]
+    if np.count_nonzero(~np.isnan(values)) < len(zero_shot):
+        raise UsageError(f"{_twice(zero_shot)}: found two differences, accepted: one")
     run_target, run_intermediate, run_seed = np.unravel_index(runs, sizes)
     cells = np.array([CELLS.index(kinds[name]) for name in intermediates])
     return Grid(
@@ -126,21 +126,21 @@ def grid_of(observations: Iterable[Observation]) -> Grid:
     )
 
 
-def _check_together(own: Sequence[Observation]) -> None:
-    rows = sorted({(one.method, one.composition) for one in own})
+def _check_together(observations: Sequence[Observation]) -> None:
+    rows = sorted({(one.method, one.composition) for one in observations})
     if len(rows) > 1:
-        found = " and ".join(" ".join(row) for row in rows)
-        raise UsageError(f"observations: found {found}, accepted: one method and composition in a model")
-    finite = np.isfinite([one.delta for one in own])
+        listed = " and ".join(" ".join(row) for row in rows)
+        raise UsageError(f"observations: found {listed}, accepted: one method and composition in a model")
+    finite = np.isfinite([one.delta for one in observations])
     if not finite.all():
-        first = own[int(np.argmin(finite))]
+        first = observations[int(np.argmin(finite))]
         raise UsageError(f"{_named(first)}: found a difference of {first.delta}, accepted: a finite number")
 
 
-def _kinds(own: Sequence[Observation]) -> dict[str, tuple[str, str]]:
+def _kinds(observations: Sequence[Observation]) -> dict[str, tuple[str, str]]:
     """The knowledge and granularity of each intermediate."""
     kinds: dict[str, tuple[str, str]] = {}
-    for name, *kind in sorted({(one.intermediate, one.knowledge, one.granularity) for one in own}):
+    for name, *kind in sorted({(one.intermediate, one.knowledge, one.granularity) for one in observations}):
         knowledge, granularity = kind
         if (knowledge, granularity) not in CELLS:
             accepted = f"{' or '.join(KNOWLEDGE)}, {' or '.join(GRANULARITY)}"
@@ -151,16 +151,16 @@ def _kinds(own: Sequence[Observation]) -> dict[str, tuple[str, str]]:
     return kinds
 
 
-def _places(names: Sequence) -> tuple[list, np.ndarray]:
-    """The names in order, and the place of each."""
+def _indexed(names: Sequence) -> tuple[list, np.ndarray]:
+    """The names in order, and the index of each."""
     order = sorted(set(names))
-    place = {name: number for number, name in enumerate(order)}
-    return order, np.array([place[name] for name in names])
+    index = {name: number for number, name in enumerate(order)}
+    return order, np.array([index[name] for name in names])
 
 
 def _named(one: Observation) -> str:
     return f"{one.target} over {one.intermediate}, seed {one.seed}, {one.language}"
 
 
-def _twice(own: Sequence[Observation]) -> str:
-    return Counter(map(_named, own)).most_common(1)[0][0]
+def _twice(observations: Sequence[Observation]) -> str:
+    return Counter(map(_named, observations)).most_common(1)[0][0]

@@ -28,18 +28,18 @@ def crossed_bootstrap(
     languages = _draws(generator, len(grid.languages), resamples)
     intermediates = np.zeros((resamples, len(grid.intermediates)))
     for cell in np.unique(grid.cell):
-        own = np.unique(grid.intermediate[grid.cell == cell])
-        intermediates[:, own] = _draws(generator, len(own), resamples)
+        members = np.unique(grid.intermediate[grid.cell == cell])
+        intermediates[:, members] = _draws(generator, len(members), resamples)
     means = np.stack(
         [_cell_means(grid.within(target), intermediates, seeds, languages) for target in range(len(grid.targets))],
         axis=1,
     )
-    found = np.empty((len(asked), 2))
-    for place, question in enumerate(asked):
+    percentiles = np.empty((len(asked), 2))
+    for index, question in enumerate(asked):
         used = question.weights != 0
         contrast = means[:, used] @ question.weights[used]
-        found[place] = np.nanpercentile(contrast, [2.5, 97.5])
-    return found
+        percentiles[index] = np.nanpercentile(contrast, [2.5, 97.5])
+    return percentiles
 
 
 def _draws(generator: np.random.Generator, units: int, resamples: int) -> np.ndarray:

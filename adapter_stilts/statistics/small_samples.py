@@ -25,10 +25,10 @@ def t_p_value(estimate: float, standard_error: float, df: float) -> float:
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     """The p-values of a family, adjusted so that the chance of any false alarm stays below alpha (Holm 1979): the k-th
     smallest of m times m - k + 1, at most 1, and no smaller than the one before it."""
-    own = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(own, kind="stable")
-    adjusted = np.empty_like(own)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(own[order] * np.arange(len(own), 0, -1)))
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
     return tuple(adjusted.tolist())
 
 
@@ -54,4 +54,4 @@ def _noncentrality(df: float, alpha: float, power: float) -> float:
     top = 4.0
     while t_power(top, df, alpha) < power:
         top *= 2
-    return float(brentq(lambda own: t_power(own, df, alpha) - power, 0.0, top, xtol=1e-10))
+    return float(brentq(lambda noncentrality: t_power(noncentrality, df, alpha) - power, 0.0, top, xtol=1e-10))
