@@ -27,45 +27,50 @@ def answer(effects: Effects) -> Answer:
     n is the number of intermediate tasks: the difference is one between kinds of them, however many languages and seeds
     there are. Intervals are at 95%.
     """
-    own = effects.contrast("knowledge")
-    if own.p is None or own.holm_p is None:
-        tried = [] if own.estimate is None else [f"Those that were tried differ by {_points(own)}{_of(effects)}."]
-        return Answer(f"Whether {WHO} differ cannot be answered: {own.reason}.", (*tried, _scope(effects)))
-    found = f"{_points(own)}{_of(effects)}"
-    test = f"The interval is at 95% (t, {own.df:.1f} degrees of freedom); p = {own.p:.2g}, {own.holm_p:.2g} after Holm."
+    contrast = effects.contrast("knowledge")
+    if contrast.p is None or contrast.holm_p is None:
+        points = f"{_points(contrast)}{_of(effects)}"
+        tried = [] if contrast.estimate is None else [f"Those that were tried differ by {points}."]
+        return Answer(f"Whether {WHO} differ cannot be answered: {contrast.reason}.", (*tried, _scope(effects)))
+    difference = f"{_points(contrast)}{_of(effects)}"
+    p = f"p = {contrast.p:.2g}, {contrast.holm_p:.2g} after Holm"
+    test = f"The interval is at 95% (t, {contrast.df:.1f} degrees of freedom); {p}."
     limits = (*_by_target(effects), *_by_level(effects), _scope(effects), test)
-    if own.holm_p < ALPHA:
-        return Answer(f"{WHO.capitalize()} differ by {found}.", limits)
-    could = f"Four of five such studies would see a true difference of {own.smallest_difference:.1f} points"
-    if own.p < ALPHA:
+    if contrast.holm_p < ALPHA:
+        return Answer(f"{WHO.capitalize()} differ by {difference}.", limits)
+    could = f"Four of five such studies would see a true difference of {contrast.smallest_difference:.1f} points"
+    if contrast.p < ALPHA:
         corrected = "The interval leaves out zero, but not after correction for the other contrasts."
-        return Answer(f"A difference between {WHO} is not established: {found}.", (corrected, *limits, f"{could}."))
+        return Answer(
+            f"A difference between {WHO} is not established: {difference}.", (corrected, *limits, f"{could}.")
+        )
     return Answer(
-        f"No difference between {WHO} was seen: {found}.", (*limits, f"{could}; a smaller one is not ruled out.")
+        f"No difference between {WHO} was seen: {difference}.", (*limits, f"{could}; a smaller one is not ruled out.")
     )
 
 
-def _points(own: Contrast) -> str:
-    interval = "" if own.low is None else f" [{own.low:+.1f}, {own.high:+.1f}]"
-    return f"{own.estimate:+.1f} points{interval}"
+def _points(contrast: Contrast) -> str:
+    interval = "" if contrast.low is None else f" [{contrast.low:+.1f}, {contrast.high:+.1f}]"
+    return f"{contrast.estimate:+.1f} points{interval}"
 
 
 def _of(effects: Effects) -> str:
-    count = sum(len(own) for own in effects.counts.intermediates.values())
+    count = sum(len(tasks) for tasks in effects.counts.intermediates.values())
     return f" (syntactic minus semantic, n = {count} tasks)"
 
 
 def _by_target(effects: Effects) -> list[str]:
-    parts = [own for own in effects.contrasts if own.name == "knowledge" and own.target and own.p is not None]
-    return [f"By target: {', '.join(f'{own.target} {_points(own)}' for own in parts)}."] if parts else []
+    contrasts = [each for each in effects.contrasts if each.name == "knowledge" and each.target and each.p is not None]
+    points = ", ".join(f"{contrast.target} {_points(contrast)}" for contrast in contrasts)
+    return [f"By target: {points}."] if contrasts else []
 
 
 def _by_level(effects: Effects) -> list[str]:
     """What the study found beside the question: whether the level of the tasks' labels matters."""
-    own = effects.contrast("granularity")
-    if own.p is None or own.holm_p is None:
+    contrast = effects.contrast("granularity")
+    if contrast.p is None or contrast.holm_p is None:
         return []
-    return [f"By level: token minus sentence {_points(own)}, p = {own.holm_p:.2g} after Holm."]
+    return [f"By level: token minus sentence {_points(contrast)}, p = {contrast.holm_p:.2g} after Holm."]
 
 
 def _scope(effects: Effects) -> str:

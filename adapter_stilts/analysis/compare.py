@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from adapter_stilts.runs.store import Run, RunStore
 from adapter_stilts.runs.tidy import tidy
 from adapter_stilts.statistics.bootstrap import SEEDS, Interval, resampled_difference, seed_interval, sentence_interval
 
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
 # The runs of each row, by seed.
 Rows = Mapping[RowKey, Mapping[int, Scored]]
 
@@ -49,12 +52,12 @@ class Comparison:
         """Everything, as plain data."""
         return {"tables": [asdict(table) for table in self.tables_]}
 
-    def tables(self, width: int | None = None) -> list[Any]:
+    def tables(self, width: int | None = None) -> list[RichTable]:
         """Rich tables: a summary, families and languages for each target; in parts where one is wider than `width`
         characters."""
         from adapter_stilts.analysis.render import rich_tables
 
-        return [own for table in self.tables_ for own in rich_tables(table, width)]
+        return [part for table in self.tables_ for part in rich_tables(table, width)]
 
     def markdown(self) -> str:
         """The same tables as Markdown."""
@@ -78,7 +81,7 @@ def compare_runs(
     """
     tidy(store)
     every = store.runs() if runs is None else runs
-    candidates = [found for run in every if (found := list(scored_evaluations(run, split, limit)))]
+    candidates = [evaluations for run in every if (evaluations := list(scored_evaluations(run, split, limit)))]
     if not candidates:
         what = f"{split} scores" + (f" with --limit {limit}" if limit else "")
         raise UsageError(f"{store.folder}: no run with {what}; score one with: adapter-stilts evaluate RUN")
@@ -102,7 +105,7 @@ class _Tabulated:
     def __init__(self, group: Group, sentence_intervals: bool) -> None:
         self.group, self.sentence_intervals = group, sentence_intervals
         self.by_row = rows_of(group.runs)
-        keys = sorted(self.by_row, key=lambda key: key.place)
+        keys = sorted(self.by_row, key=lambda key: key.sort_key)
         self.rows = {key: _row(key, self.by_row, sentence_intervals) for key in keys}
 
     def table(self, left: Mapping[str, Sequence[Scored]]) -> Table:
@@ -120,10 +123,10 @@ class _Tabulated:
             split=first.scores.split,
             backbone=record.backbone.id,
             labelling=first.scores.labelling,
-            precisions=tuple(sorted({one.scores.precision for one in self.group.runs})),
+            precisions=tuple(sorted({evaluation.scores.precision for evaluation in self.group.runs})),
             train_examples=record.data[0].examples,
             test_examples=first.scores.limit,
-            seeds=tuple(sorted({one.run.record.seed for one in self.group.runs})),
+            seeds=tuple(sorted({evaluation.run.record.seed for evaluation in self.group.runs})),
             trained_languages=trained,
             languages=codes,
             missing=first.scores.missing,
@@ -140,11 +143,11 @@ class _Tabulated:
             ),
         )
 
-    def _between(self, ours: Sequence[RowKey], theirs: Sequence[RowKey]) -> Delta | None:
-        return _delta(ours[0], theirs[:1], self.by_row, self.sentence_intervals) if ours and theirs else None
+    def _between(self, adapters: Sequence[RowKey], full: Sequence[RowKey]) -> Delta | None:
+        return _delta(adapters[0], full[:1], self.by_row, self.sentence_intervals) if adapters and full else None
 
     def _notes(self, left: Mapping[str, Sequence[Scored]]) -> list[str]:
-        mixed = [f"{key.label}: {told}" for key, seeds in self.by_row.items() if (told := _mixed(seeds))]
+        mixed = [f"{key.label}: {difference}" for key, seeds in self.by_row.items() if (difference := _mixed(seeds))]
         others = left_out_note(self.group, left)
         return [*self.group.notes, *([others] if others else []), *mixed, *_unseen(self.group.runs)]
 
@@ -153,16 +156,16 @@ def _mixed(seeds: Mapping[int, Scored]) -> str:
     """In what the runs of a row differ besides their seed; empty where in nothing."""
     first, *others = (seeds[seed] for seed in sorted(seeds))
     for other in others:
-        if told := recipe_difference(first.run.record, other.run.record):
-            return f"its seeds were trained in different ways ({told} under seeds {_two(first, other)})"
+        if difference := recipe_difference(first.run.record, other.run.record):
+            return f"its seeds were trained in different ways ({difference} under seeds {_two(first, other)})"
     return ""
 
 
 def _unseen(scored: Sequence[Scored]) -> list[str]:
     """A line for the gold labels that no run could give, where there are any: they count as wrong in every row."""
     counts: dict[str, float] = {}
-    for one in scored:
-        for code, scores in one.scores.languages.items():
+    for evaluation in scored:
+        for code, scores in evaluation.scores.languages.items():
             counts[code] = max(counts.get(code, 0.0), scores.get("unseen_gold", 0.0))
     named = [f"{code} ({count:.0f})" for code, count in counts.items() if count]
     return [f"gold labels that training never showed count as wrong in {', '.join(named)}"] if named else []
@@ -175,15 +178,15 @@ def _two(first: Scored, other: Scored) -> str:
 def rows_of(group: Iterable[Scored]) -> Rows:
     """The runs of one table by row and seed. Raises UsageError for two of one row and seed."""
     by_row: dict[RowKey, dict[int, Scored]] = defaultdict(dict)
-    for own in group:
-        seeds, record = by_row[row_key(own.run.record)], own.run.record
+    for evaluation in group:
+        seeds, record = by_row[row_key(evaluation.run.record)], evaluation.run.record
         if record.seed in seeds:
             other = seeds[record.seed].run
             raise UsageError(
-                f"{own.run.name} and {other.name} are the same row and seed with different recipes "
+                f"{evaluation.run.name} and {other.name} are the same row and seed with different recipes "
                 f"({first_difference(record, other.record)}): name the runs to compare"
             )
-        seeds[record.seed] = own
+        seeds[record.seed] = evaluation
     return dict(by_row)
 
 
@@ -207,9 +210,9 @@ def _choose(rows: Mapping[RowKey, Row], methods: Sequence[str], score: Callable[
 def _row(key: RowKey, by_row: Rows, sentence_intervals: bool) -> Row:
     seeds = by_row[key]
     scored = [seeds[seed] for seed in sorted(seeds)]
-    records = [one.run.record for one in scored]
+    records = [evaluation.run.record for evaluation in scored]
     languages = _languages(scored)
-    means = [one.mean_zero_shot for one in scored]
+    means = [evaluation.mean_zero_shot for evaluation in scored]
     return Row(
         label=key.label,
         method=key.method,
@@ -217,7 +220,7 @@ def _row(key: RowKey, by_row: Rows, sentence_intervals: bool) -> Row:
         variant=key.variant,
         over=key.over,
         control=key.control,
-        runs=tuple(one.run.name for one in scored),
+        runs=tuple(evaluation.run.name for evaluation in scored),
         seeds=tuple(sorted(seeds)),
         development=float(np.mean([record.development for record in records])),
         intermediate_development=tuple(
@@ -230,7 +233,9 @@ def _row(key: RowKey, by_row: Rows, sentence_intervals: bool) -> Row:
         mean=float(np.mean(list(languages.values()))),
         mean_zero_shot=float(np.mean(means)),
         means=tuple(means),
-        only_labels={one.run.record.seed: label for one in scored if (label := one.only_label) is not None},
+        only_labels={
+            evaluation.run.record.seed: label for evaluation in scored if (label := evaluation.only_label) is not None
+        },
         spread=float(np.ptp(means)) if len(means) > 1 else None,
         languages=languages,
         families=_by_family(languages, scored[0].zero_shot),
@@ -242,7 +247,7 @@ def _row(key: RowKey, by_row: Rows, sentence_intervals: bool) -> Row:
 
 
 def _languages(scored: Sequence[Scored]) -> dict[str, float]:
-    return {code: float(np.mean([one.languages[code] for one in scored])) for code in scored[0].languages}
+    return {code: float(np.mean([evaluation.languages[code] for evaluation in scored])) for code in scored[0].languages}
 
 
 def _by_family(languages: Mapping[str, float], zero_shot: Sequence[str]) -> dict[str, float]:
@@ -257,30 +262,34 @@ def _delta(key: RowKey, references: Iterable[RowKey], by_row: Rows, sentence_int
     """The row against the first of the references that has a seed in common with it, on all such seeds."""
     for reference in references:
         if both := sorted(set(by_row[key]) & set(by_row.get(reference, {}))):
-            ours, theirs = ([by_row[own][seed] for seed in both] for own in (key, reference))
-            return _difference(reference.label, both, ours, theirs, sentence_intervals)
+            runs, reference_runs = ([by_row[row][seed] for seed in both] for row in (key, reference))
+            return _difference(reference.label, both, runs, reference_runs, sentence_intervals)
     return None
 
 
 def _difference(
-    against: str, seeds: Sequence[int], ours: Sequence[Scored], theirs: Sequence[Scored], sentence_intervals: bool
+    against: str,
+    seeds: Sequence[int],
+    runs: Sequence[Scored],
+    reference_runs: Sequence[Scored],
+    sentence_intervals: bool,
 ) -> Delta:
-    mine, other = _languages(ours), _languages(theirs)
-    languages = {code: mine[code] - other[code] for code in mine}
-    zero_shot = ours[0].zero_shot
-    interval, over = _interval(ours, theirs, zero_shot, sentence_intervals)
+    scores, reference_scores = _languages(runs), _languages(reference_runs)
+    languages = {code: scores[code] - reference_scores[code] for code in scores}
+    zero_shot = runs[0].zero_shot
+    interval, over = _interval(runs, reference_runs, zero_shot, sentence_intervals)
     return Delta(against, tuple(seeds), interval, over, languages, _by_family(languages, zero_shot))
 
 
 def _interval(
-    ours: Sequence[Scored], theirs: Sequence[Scored], zero_shot: Sequence[str], sentence_intervals: bool
+    runs: Sequence[Scored], reference_runs: Sequence[Scored], zero_shot: Sequence[str], sentence_intervals: bool
 ) -> tuple[Interval, Over | None]:
     """The difference of the means of paired seeds with its interval, and what that is over."""
-    differences = [one.mean_zero_shot - other.mean_zero_shot for one, other in zip(ours, theirs, strict=True)]
+    differences = [one.mean_zero_shot - other.mean_zero_shot for one, other in zip(runs, reference_runs, strict=True)]
     if len(differences) < SEEDS and not sentence_intervals:
         return Interval(float(np.mean(differences))), None
-    counts = [one.counts for one in ours], [other.counts for other in theirs]
-    ratio = ours[0].ratio
+    counts = [one.counts for one in runs], [other.counts for other in reference_runs]
+    ratio = runs[0].ratio
     if sentence_intervals:
         return sentence_interval(*counts, zero_shot, ratio), "test sentences"
     variance = float(np.var(resampled_difference(*counts, zero_shot, ratio), ddof=1))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapter_stilts.analysis.scored import Scored
-from adapter_stilts.analysis.study import REFERENCES, arrangement, differences, pairs, scored_runs
+from adapter_stilts.analysis.study import REFERENCES, Reference, arrangement, differences, pairs, scored_runs
 from adapter_stilts.languages import language
 from adapter_stilts.studies.plan import study_runs
 from adapter_stilts.studies.reading import find_study
@@ -77,31 +77,31 @@ def score_rows(scored: Mapping[str, Scored]) -> list[dict[str, Any]]:
     """
     deltas = {reference: _differences(scored.values(), reference) for reference in REFERENCES}
     rows = []
-    for name, own in scored.items():
-        about = _about(own)
-        for code, scores in own.scores.languages.items():
+    for name, evaluation in scored.items():
+        about = _about(evaluation)
+        for code, scores in evaluation.scores.languages.items():
             known = language(code)
             rows.append(
                 about
-                | {"language": code, "zero_shot": code not in own.trained_languages}
+                | {"language": code, "zero_shot": code not in evaluation.trained_languages}
                 | {"name": known.name, "family": known.family, "script": known.script}
-                | {"score": scores[own.metric], "sentences": int(scores["n"])}
+                | {"score": scores[evaluation.metric], "sentences": int(scores["n"])}
                 | {f"delta_{reference}": deltas[reference].get((name, code)) for reference in REFERENCES}
             )
     return [{column: row[column] for column in COLUMNS} for row in rows]
 
 
-def _differences(scored: Iterable[Scored], reference: Any) -> dict[tuple[str, str], float]:
+def _differences(scored: Iterable[Scored], reference: Reference) -> dict[tuple[str, str], float]:
     return {
-        (own.run.name, code): delta
-        for own, other in pairs(scored, reference)
+        (evaluation.run.name, code): delta
+        for evaluation, other in pairs(scored, reference)
         if other is not None
-        for code, delta in differences(own, other).items()
+        for code, delta in differences(evaluation, other).items()
     }
 
 
-def _about(own: Scored) -> dict[str, Any]:
-    record = own.run.record
+def _about(evaluation: Scored) -> dict[str, Any]:
+    record = evaluation.run.record
     developments = [under.development for under in record.over]
     return {
         "target": record.task.name,
@@ -112,12 +112,12 @@ def _about(own: Scored) -> dict[str, Any]:
         "knowledge": _common([under.knowledge for under in record.over]),
         "granularity": _common([under.granularity for under in record.over]),
         "seed": record.seed,
-        "metric": own.metric,
+        "metric": evaluation.metric,
         "development": record.development,
         "intermediate_development": sum(developments) / len(developments) if developments else None,
         "trainable_parameters": record.trainable_parameters,
         "seconds": record.cost.seconds,
-        "run": own.run.name,
+        "run": evaluation.run.name,
     }
 
 
@@ -128,4 +128,5 @@ def _common(values: list[str]) -> str | None:
 
 def _text_columns() -> dict[str, str]:
     numbers = ("seed", "zero_shot", "score", "sentences", "development", "trainable_parameters", "seconds")
-    return {own: "str" for own in COLUMNS if own not in numbers and "delta" not in own and "development" not in own}
+    texts = [name for name in COLUMNS if name not in numbers and "delta" not in name and "development" not in name]
+    return dict.fromkeys(texts, "str")

@@ -23,7 +23,7 @@ def numbered_rows(table: Table) -> Cells:
             interval(row.delta_none),
             interval(row.delta_full),
             f"{row.development:.1f}",
-            ", ".join(f"{own:.1f}" for own in row.intermediate_development) or "-",
+            ", ".join(f"{score:.1f}" for score in row.intermediate_development) or "-",
             f"{row.trainable_parameters / 1e6:.2f}M",
             f"{row.seconds:,.0f}",
         ]

@@ -39,7 +39,7 @@ def summary(table: Table) -> Cells:
             interval(row.delta_none),
             interval(row.delta_full),
             f"{row.development:.1f}",
-            ", ".join(f"{own:.1f}" for own in row.intermediate_development) or "-",
+            ", ".join(f"{score:.1f}" for score in row.intermediate_development) or "-",
             f"{row.trainable_parameters:,}",
             f"{100 * row.trainable_parameters / row.total_parameters:.3g}",
             f"{row.seconds:,.0f}",
@@ -52,7 +52,7 @@ def summary(table: Table) -> Cells:
 
 def warnings(table: Table) -> list[str]:
     """What must be told of a table besides: rows that learnt nothing, and what is not in it."""
-    return [f"{own}." for own in (*table.unlearnt, *table.notes)]
+    return [f"{line}." for line in (*table.unlearnt, *table.notes)]
 
 
 def conditions(table: Table) -> str:
@@ -180,19 +180,19 @@ def fitting(cells: Cells, width: int | None) -> list[Cells]:
     room = width - 1 - sum(widths[:text])
     parts: list[list[int]] = [[]]
     for index in range(text, len(cells.heads)):
-        if parts[-1] and sum(widths[own] for own in (*parts[-1], index)) > room:
+        if parts[-1] and sum(widths[column] for column in (*parts[-1], index)) > room:
             parts.append([])
         parts[-1].append(index)
     return [_part(cells, columns, number == 0, number == len(parts) - 1) for number, columns in enumerate(parts)]
 
 
 def _part(cells: Cells, columns: Sequence[int], first: bool, last: bool) -> Cells:
-    kept = (*range(cells.text_columns), *columns)
+    indices = (*range(cells.text_columns), *columns)
     return Cells(
         cells.title if first else f"{cells.title} (more columns)",
         cells.note if last else "",
-        [cells.heads[index] for index in kept],
-        [[row[index] for index in kept] for row in cells.rows],
+        [cells.heads[index] for index in indices],
+        [[row[index] for index in indices] for row in cells.rows],
         cells.text_columns,
         cells.lines if last else (),
     )
@@ -219,12 +219,12 @@ def _widths(cells: Cells) -> list[int]:
 
 def rich_table(cells: Cells, width: int | None = None) -> RichTable:
     """Cells for a terminal of that width (None: as wide as it gets)."""
-    caption = "\n".join(own for own in (cells.note, *cells.lines) if own)
+    caption = "\n".join(line for line in (cells.note, *cells.lines) if line)
     rich = RichTable(title=cells.title, caption=caption or None, title_justify="left", caption_justify="left")
     narrow = width is not None and _natural(cells) > width
-    for index, (head, own) in enumerate(zip(cells.heads, _widths(cells), strict=True)):
+    for index, (head, column_width) in enumerate(zip(cells.heads, _widths(cells), strict=True)):
         justify: Literal["left", "right"] = "left" if index < cells.text_columns else "right"
-        rich.add_column(head, justify=justify, overflow="fold", width=own - 3 if narrow else None)
+        rich.add_column(head, justify=justify, overflow="fold", width=column_width - 3 if narrow else None)
     for row in cells.rows:
         rich.add_row(*row)
     return rich
@@ -241,5 +241,5 @@ def as_markdown(cells: Cells) -> str:
     rows = [[markdown_cell(cell) for cell in row] for row in (cells.heads, *cells.rows)]
     lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
     note = [markdown_text(cells.note), ""] if cells.note else []
-    told = [*(f"- {markdown_text(line)}" for line in cells.lines), ""] if cells.lines else []
-    return "\n".join([f"### {markdown_text(cells.title)}", "", *note, *told, *lines, ""])
+    items = [*(f"- {markdown_text(line)}" for line in cells.lines), ""] if cells.lines else []
+    return "\n".join([f"### {markdown_text(cells.title)}", "", *note, *items, *lines, ""])

@@ -1,4 +1,4 @@
-"""What makes a row of a table: its key, its label, its place, and the rows that it may stand against."""
+"""What makes a row of a table: its key, its label, its order, and the rows that it may stand against."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RowKey:
         return f"{self.method} {self.composition}{over}" + (f" ({whose}{self.variant})" if self.variant else "")
 
     @property
-    def place(self) -> tuple:
+    def sort_key(self) -> tuple:
         """Where the row stands: by method, controls last in it, then by composition and what lies underneath."""
         method, composition = _METHODS.index(self.method), _COMPOSITIONS.index(self.composition)
         return method, self.control is not None, composition, len(self.over), self.over, self.variant
@@ -45,9 +45,9 @@ class RowKey:
 
 def row_key(record: Record) -> RowKey:
     """The row that a run belongs to."""
-    variant = ", ".join(own for own in (record.control, record.variant) if own)
-    control = record.control or next((own.control for own in record.over if own.control), None)
-    return RowKey(record.method, record.composition, variant, tuple(own.label for own in record.over), control)
+    variant = ", ".join(part for part in (record.control, record.variant) if part)
+    control = record.control or next((under.control for under in record.over if under.control), None)
+    return RowKey(record.method, record.composition, variant, tuple(under.label for under in record.over), control)
 
 
 def none_references(key: RowKey) -> list[RowKey]:
@@ -65,16 +65,16 @@ def full_references(key: RowKey, keys: Collection[RowKey]) -> list[RowKey]:
         return [RowKey("full", "none")]
     tasks = _tasks_of([_without_shape(label, key.method) for label in key.over])
     plain = [other for other in keys if (other.method, other.composition, other.variant) == ("full", "continue", "")]
-    return sorted((own for own in plain if tasks and _tasks_of(own.over) == tasks), key=lambda own: own.place)
+    return sorted((row for row in plain if tasks and _tasks_of(row.over) == tasks), key=lambda row: row.sort_key)
 
 
 def first_difference(one: Record, other: Record) -> str:
     """The first field of the recipe, or else of what decides a run, in which two runs of one row and seed differ."""
-    if told := _recipe_fields(one, other):
-        return told
-    for ours, theirs in zip(one.over, other.over, strict=True):
-        if ours.run != theirs.run:
-            return f"over: {ours.run} and {theirs.run}"
+    if difference := _recipe_fields(one, other):
+        return difference
+    for under, other_under in zip(one.over, other.over, strict=True):
+        if under.run != other_under.run:
+            return f"over: {under.run} and {other_under.run}"
     if one.precision != other.precision:
         return f"precision: {one.precision} and {other.precision}"
     keys = [key for key in {**one.identity, **other.identity} if one.identity.get(key) != other.identity.get(key)]
@@ -84,20 +84,20 @@ def first_difference(one: Record, other: Record) -> str:
 def recipe_difference(one: Record, other: Record) -> str:
     """The first thing besides seeds in which two runs of one row were trained in different ways; empty where in
     nothing."""
-    if told := _recipe_fields(one, other):
-        return told
+    if difference := _recipe_fields(one, other):
+        return difference
     if one.precision != other.precision:
         return f"precision: {one.precision} and {other.precision}"
-    ours, theirs = one.identity.get("training"), other.identity.get("training")
-    return "" if ours == theirs else f"version of training: {ours} and {theirs}"
+    version, other_version = one.identity.get("training"), other.identity.get("training")
+    return "" if version == other_version else f"version of training: {version} and {other_version}"
 
 
 def _recipe_fields(one: Record, other: Record) -> str:
     unused = {"tuning", *unused_fields(one.method, one.composition)}
     for name in Recipe.model_fields:
-        ours, theirs = getattr(one.recipe, name), getattr(other.recipe, name)
-        if name not in unused and ours != theirs:
-            return f"{name}: {ours} and {theirs}"
+        value, other_value = getattr(one.recipe, name), getattr(other.recipe, name)
+        if name not in unused and value != other_value:
+            return f"{name}: {value} and {other_value}"
     return ""
 
 
@@ -121,5 +121,5 @@ def _split(label: str) -> tuple[str, str]:
 def _tasks_of(labels: Sequence[str]) -> tuple[list[str], str] | None:
     """All tasks of the labels with what is said of each; None where that is not the same of all."""
     split = [_split(label) for label in labels]
-    about = {own for _, own in split}
+    about = {details for _, details in split}
     return (sorted(name for task, _ in split for name in task.split("+")), about.pop()) if len(about) == 1 else None

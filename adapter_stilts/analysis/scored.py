@@ -43,8 +43,8 @@ class Scored:
         for name in self.scores.metrics:
             if name in known and known[name].result == self.metric:
                 return name
-        found = ", ".join(name[:80] for name in self.scores.metrics)
-        raise StiltsError(f"{self.folder / SCORES}: metrics: found {found}, accepted one that gives {self.metric}")
+        named = ", ".join(name[:80] for name in self.scores.metrics)
+        raise StiltsError(f"{self.folder / SCORES}: metrics: found {named}, accepted one that gives {self.metric}")
 
     @property
     def ratio(self) -> Ratio:
@@ -68,7 +68,7 @@ class Scored:
     @cached_property
     def languages(self) -> dict[str, float]:
         """The result by language, in percent."""
-        return {code: own[self.metric] for code, own in self.scores.languages.items()}
+        return {code: metrics[self.metric] for code, metrics in self.scores.languages.items()}
 
     @property
     def mean_zero_shot(self) -> float:

@@ -71,15 +71,15 @@ class Fitted:
 def scored_runs(runs: Iterable[StudyRun], known: Mapping[str, Scored] | None = None) -> dict[str, Scored]:
     """The finished runs of a study by name, each once, with the scores that the study asks for; what is `known` is not
     read again. Raises StiltsError for scores that are damaged."""
-    found: dict[str, Scored] = {}
-    for own in runs:
-        if own.run is None or own.evaluation is None or own.name in found:
+    scored: dict[str, Scored] = {}
+    for run in runs:
+        if run.run is None or run.evaluation is None or run.name in scored:
             continue
-        before = (known or {}).get(own.name)
-        if before is None or before.folder != own.evaluation:
-            before = Scored(_labelled(own.run, own.cell), read_scores(own.evaluation, own.run), own.evaluation)
-        found[own.name] = before
-    return found
+        before = (known or {}).get(run.name)
+        if before is None or before.folder != run.evaluation:
+            before = Scored(_labelled(run.run, run.cell), read_scores(run.evaluation, run.run), run.evaluation)
+        scored[run.name] = before
+    return scored
 
 
 def _labelled(run: Run, cell: Cell) -> Run:
@@ -116,8 +116,8 @@ def pairs(scored: Iterable[Scored], reference: Reference) -> Iterator[tuple[Scor
         rows = rows_of(group.runs)
         for key, seeds in rows.items():
             references = _references(key, rows, reference)
-            for seed, own in seeds.items():
-                yield own, next((rows[other][seed] for other in references if seed in rows.get(other, {})), None)
+            for seed, evaluation in seeds.items():
+                yield evaluation, next((rows[other][seed] for other in references if seed in rows.get(other, {})), None)
 
 
 def observe(scored: Iterable[Scored], reference: Reference = "none") -> Observed:
@@ -131,31 +131,31 @@ def observe(scored: Iterable[Scored], reference: Reference = "none") -> Observed
     observations: list[Observation] = []
     runs, left_out = 0, Counter[str]()
     against: dict[tuple, set[str]] = defaultdict(set)
-    for own, other in pairs(scored, reference):
-        reason = _why_left_out(own.run.record, reference, other)
+    for evaluation, other in pairs(scored, reference):
+        reason = _why_left_out(evaluation.run.record, reference, other)
         if reason:
             left_out[reason] += 1
         elif other is not None:
             runs += 1
-            observations += _observations(own, other)
-            record = own.run.record
+            observations += _observations(evaluation, other)
+            record = evaluation.run.record
             against[record.task.name, record.method, arrangement(record), record.seed].add(other.run.name)
     shared = all(len(names) == 1 for names in against.values())
     return Observed(reference, tuple(observations), runs, dict(left_out), shared)
 
 
-def differences(own: Scored, other: Scored) -> dict[str, float]:
+def differences(evaluation: Scored, other: Scored) -> dict[str, float]:
     """Points by language, of the languages that both have."""
-    theirs = other.languages
-    return {code: score - theirs[code] for code, score in own.languages.items() if code in theirs}
+    other_scores = other.languages
+    return {code: score - other_scores[code] for code, score in evaluation.languages.items() if code in other_scores}
 
 
 def fit_rows(observed: Observed, resamples: int = RESAMPLES) -> tuple[Fitted, ...]:
     """The statistics of every method and composition, in the order of the study; `resamples` as in `fit_effects`."""
     rows: dict[tuple[str, str], list[Observation]] = {}
-    for one in observed.observations:
-        rows.setdefault((one.method, one.composition), []).append(one)
-    return tuple(_fit(observed.reference, key, own, resamples) for key, own in rows.items())
+    for observation in observed.observations:
+        rows.setdefault((observation.method, observation.composition), []).append(observation)
+    return tuple(_fit(observed.reference, key, observations, resamples) for key, observations in rows.items())
 
 
 def arrangement(record: Record) -> str:
@@ -163,9 +163,9 @@ def arrangement(record: Record) -> str:
     return record.composition + (f" ({record.variant})" if record.variant else "")
 
 
-def _fit(reference: Reference, key: tuple[str, str], own: Sequence[Observation], resamples: int) -> Fitted:
+def _fit(reference: Reference, key: tuple[str, str], observations: Sequence[Observation], resamples: int) -> Fitted:
     try:
-        return Fitted(reference, *key, fit_effects(own, MEANING[reference], resamples))
+        return Fitted(reference, *key, fit_effects(observations, MEANING[reference], resamples))
     except (StiltsError, np.linalg.LinAlgError) as error:
         return Fitted(reference, *key, None, str(error))
 
@@ -173,27 +173,27 @@ def _fit(reference: Reference, key: tuple[str, str], own: Sequence[Observation],
 def _references(key: RowKey, rows: Rows, reference: Reference) -> list[RowKey]:
     """The rows that a row may stand against, the nearest first; never itself."""
     if reference == "none":
-        found = none_references(key) if key.over else []
+        references = none_references(key) if key.over else []
     elif reference == "full":
-        found = full_references(key, rows)
+        references = full_references(key, rows)
     else:
-        found = _random_references(key, rows)
-    return [own for own in found if own != key]
+        references = _random_references(key, rows)
+    return [row for row in references if row != key]
 
 
 def _random_references(key: RowKey, keys: Collection[RowKey]) -> list[RowKey]:
     """Rows of the same method, composition and variant over intermediates that were never trained and are otherwise of
     the same make. Those of the same task come first; any other was drawn from the same distribution."""
     wanted = [_make(label) for label in key.over]
-    found = [
-        own
-        for own in keys
+    references = [
+        candidate
+        for candidate in keys
         if key.over
-        and (own.method, own.composition, own.variant) == (key.method, key.composition, key.variant)
-        and [_make(label) for label in own.over] == wanted
-        and all("random" in _about(label) for label in own.over)
+        and (candidate.method, candidate.composition, candidate.variant) == (key.method, key.composition, key.variant)
+        and [_make(label) for label in candidate.over] == wanted
+        and all("random" in _about(label) for label in candidate.over)
     ]
-    return sorted(found, key=lambda own: (_tasks(own) != _tasks(key), own.place))
+    return sorted(references, key=lambda candidate: (_tasks(candidate) != _tasks(key), candidate.sort_key))
 
 
 def _tasks(key: RowKey) -> list[str]:
@@ -211,7 +211,7 @@ def _make(label: str) -> list[str]:
 
 def _why_left_out(record: Record, reference: Reference, other: Scored | None) -> str:
     """Empty for a run that is observed."""
-    control = record.control or next((own.control for own in record.over if own.control), None)
+    control = record.control or next((under.control for under in record.over if under.control), None)
     if not record.over:
         return "no intermediate"
     if control:
@@ -226,8 +226,8 @@ def _why_left_out(record: Record, reference: Reference, other: Scored | None) ->
     return "" if other is not None else f"no run of its seed to stand against ({MEANING[reference]})"
 
 
-def _observations(own: Scored, other: Scored) -> list[Observation]:
-    record = own.run.record
+def _observations(evaluation: Scored, other: Scored) -> list[Observation]:
+    record = evaluation.run.record
     (under,) = record.over
     return [
         Observation(
@@ -240,7 +240,7 @@ def _observations(own: Scored, other: Scored) -> list[Observation]:
             language=code,
             seed=record.seed,
             delta=delta,
-            zero_shot=code not in own.trained_languages,
+            zero_shot=code not in evaluation.trained_languages,
         )
-        for code, delta in differences(own, other).items()
+        for code, delta in differences(evaluation, other).items()
     ]

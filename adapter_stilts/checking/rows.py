@@ -136,9 +136,9 @@ def _read_table(source: Source) -> tuple[list[Example], Labels, dict[str, str | 
         for name in texts:
             if isinstance(rows.columns[name][row], list) != source.of_words:
                 given, accepted = ("a text", "a list of words") if source.of_words else ("a list", "a text")
-                raise DataError(f"{rows.place(row)}: {name}: found {given}, accepted {accepted}")
+                raise DataError(f"{rows.location(row)}: {name}: found {given}, accepted {accepted}")
         if label is not None:
-            _require_labels(rows.place(row), rows.columns[texts[0]][row], rows.columns[label][row], source.of_words)
+            _require_labels(rows.location(row), rows.columns[texts[0]][row], rows.columns[label][row], source.of_words)
     examples = [Example(numbers[row], _words([rows.columns[name][row] for name in texts])) for row in chosen]
     if label is None:
         return examples, (), dict(source.columns)

@@ -23,8 +23,8 @@ def nothing_learnt(
     single = [name for name in telling if labels.get(name) == 1]
     under = [name for name in telling if name in majority and scores[name] <= majority[name] + _EQUAL]
     parts = [f"predictions of a single label ({', '.join(single)})"] if single else []
-    told = (f"{name} {scores[name]:.2f}, majority class {majority[name]:.2f}" for name in under)
-    parts += [f"{metric} at or under the majority class ({'; '.join(told)})"] if under else []
+    compared = (f"{name} {scores[name]:.2f}, majority class {majority[name]:.2f}" for name in under)
+    parts += [f"{metric} at or under the majority class ({'; '.join(compared)})"] if under else []
     return f"nothing learnt shows here: {'; '.join(parts)}" if parts else ""
 
 

@@ -21,7 +21,7 @@ from adapter_stilts.runs.store import Run, bundle_of
 from adapter_stilts.tasks.documents.document import Reading
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.tasks.kinds.contract import HeadUse
+from adapter_stilts.tasks.kinds.contract import Answer, HeadUse
 from adapter_stilts.threads import computing_with, thread_count
 
 # Examples that are encoded and predicted at a time: a large file never stands encoded in memory as a whole.
@@ -65,7 +65,7 @@ def predict_file(
     document = kind.documents(reading_of_run(run), path, file_format, columns or {})
     count = len(next(iter(document.columns.values())))
     model, manifest, backbone = load_run(run, mirror, device or default_device())
-    answers: list[Any] = []
+    answers: list[Answer] = []
     with computing_with(threads), progress(f"{run.name} {path.name}", count, "examples") as reporter:
         for first in range(0, count, PORTION):
             portion = {name: values[first : first + PORTION] for name, values in document.columns.items()}
@@ -73,7 +73,7 @@ def predict_file(
     return document.render(answers)
 
 
-def _predict(model: Any, manifest: Manifest, split: EncodedSplit, reporter: Reporter) -> list[Any]:
+def _predict(model: Any, manifest: Manifest, split: EncodedSplit, reporter: Reporter) -> list[Answer]:
     use, examples = HeadUse(manifest.head, find_kind(manifest.kind)), np.arange(split.examples)
     predicted = predict_answers(model, use, split, examples, lambda tokens: reporter.advance(0, tokens=tokens))
     reporter.advance(split.examples)
@@ -90,8 +90,8 @@ def reading_of_run(run: Run) -> Reading:
     of_language, shared = reading["language"], reading["data"]
     columns = of_language.get("columns") or shared["columns"]
     if lacking := [role for role in kind.columns if role not in columns]:
-        found = f"columns {', '.join(columns)[:80]} in its record's identity"
-        raise StiltsError(f"{record.name}: found {found}, accepted {', '.join(lacking)} among them")
+        named = f"columns {', '.join(columns)[:80]} in its record's identity"
+        raise StiltsError(f"{record.name}: found {named}, accepted {', '.join(lacking)} among them")
     return Reading(
         kind,
         of_language.get("format") or shared.get("format"),
@@ -114,13 +114,13 @@ def encode_texts(columns: dict[str, list[Any]], manifest: Manifest, tokenizer: A
         examples=len(next(iter(columns.values()))),
         label_names=manifest.labels,
         trained=len(manifest.labels),
-        example=np.array([own.example for own in sequences]),
-        ids=_flat(own.input_ids for own in sequences),
-        id_offsets=_offsets(len(own.input_ids) for own in sequences),
-        starts=_flat(own.starts for own in sequences),
-        ends=_flat(own.ends for own in sequences),
+        example=np.array([sequence.example for sequence in sequences]),
+        ids=_flat(sequence.input_ids for sequence in sequences),
+        id_offsets=_offsets(len(sequence.input_ids) for sequence in sequences),
+        starts=_flat(sequence.starts for sequence in sequences),
+        ends=_flat(sequence.ends for sequence in sequences),
         targets={},
-        unit_offsets=_offsets(len(own.starts) for own in sequences),
+        unit_offsets=_offsets(len(sequence.starts) for sequence in sequences),
     )
 
 

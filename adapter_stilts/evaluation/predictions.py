@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from adapter_stilts.errors import DataError
 from adapter_stilts.paths import sha256_file
 from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.kinds.contract import Answer
 from adapter_stilts.trust import regular_file
 
 if TYPE_CHECKING:
@@ -38,17 +39,17 @@ class Predictions:
 
     language: str
     examples: Sequence[int]
-    predicted: Sequence[Any]
-    gold: Sequence[Any]
+    predicted: Sequence[Answer]
+    gold: Sequence[Answer]
 
 
 def write_predictions(folder: Path, predictions: Sequence[Predictions], kind: str) -> str:
     """Write predictions.parquet, one row an example, into a folder that appears as a whole; returns its SHA-256."""
     columns = {
-        "language": [own.language for own in predictions for _ in own.examples],
-        "example": [int(example) for own in predictions for example in own.examples],
-        "predicted": [answer for own in predictions for answer in own.predicted],
-        "gold": [answer for own in predictions for answer in own.gold],
+        "language": [each.language for each in predictions for _ in each.examples],
+        "example": [int(example) for each in predictions for example in each.examples],
+        "predicted": [answer for each in predictions for answer in each.predicted],
+        "gold": [answer for each in predictions for answer in each.gold],
     }
     table = pa.table(columns, schema=pa.schema(list(_types(kind).items())))
     pq.write_table(table, folder / PREDICTIONS, compression="zstd")
@@ -67,15 +68,15 @@ def check_predictions(folder: Path, sha256: str | None) -> Path:
 def read_predictions(folder: Path, scores: Scores, kind: str) -> dict[str, Predictions]:
     """Predictions by language. Raises StiltsError where the file is missing, damaged, or not that of the scores."""
     path = check_predictions(folder, scores.predictions)
-    by_language: dict[str, tuple[list[int], list[Any], list[Any]]] = {}
+    by_language: dict[str, tuple[list[int], list[Answer], list[Answer]]] = {}
     for row in read_columns(path.parent, scores, kind, list(_types(kind))).to_pylist():
         examples, predicted, gold = by_language.setdefault(row["language"], ([], [], []))
         examples.append(row["example"])
         predicted.append(row["predicted"])
         gold.append(row["gold"])
-    found = {language: Predictions(language, *own) for language, own in by_language.items()}
-    _check_examples(path, found)
-    return found
+    predictions = {language: Predictions(language, *columns) for language, columns in by_language.items()}
+    _check_examples(path, predictions)
+    return predictions
 
 
 def read_columns(folder: Path, scores: Scores, kind: str, names: Sequence[str]) -> pa.Table:
@@ -98,22 +99,22 @@ def read_columns(folder: Path, scores: Scores, kind: str, names: Sequence[str]) 
         if column.type != types[name] or column.null_count or values.null_count:
             raise DataError(f"{path}: {name}: found {column.type} or gaps, accepted {types[name]}")
     if "language" in columns:
-        counts = {own["values"]: own["counts"] for own in pc.value_counts(columns["language"]).to_pylist()}
+        counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(columns["language"]).to_pylist()}
         for code in {**numbers, **counts}:
-            found, said = counts.get(code, 0), numbers.get(code, 0)
-            if found != said:
-                told = f"found {found} examples, accepted {said}, as scores.json says"
-                raise DataError(f"{path}: language {code[:80]!r}: {told}")
+            count, expected = counts.get(code, 0), numbers.get(code, 0)
+            if count != expected:
+                problem = f"found {count} examples, accepted {expected}, as scores.json says"
+                raise DataError(f"{path}: language {code[:80]!r}: {problem}")
     return table
 
 
-def _check_examples(path: Path, found: Mapping[str, Predictions]) -> None:
+def _check_examples(path: Path, predictions: Mapping[str, Predictions]) -> None:
     """Raise DataError where numbers or labels of examples do not agree."""
-    for code, own in found.items():
-        examples = own.examples
+    for code, each in predictions.items():
+        examples = each.examples
         if len(set(examples)) != len(examples) or min(examples, default=0) < 0:
             raise DataError(f"{path}: language {code!r}: found an example number twice, or under 0, accepted each once")
-        for example, predicted, gold in zip(examples, own.predicted, own.gold, strict=True):
+        for example, predicted, gold in zip(examples, each.predicted, each.gold, strict=True):
             if isinstance(gold, list) and len(predicted) != len(gold):
                 what = f"found {len(predicted)} predicted and {len(gold)} gold labels, accepted as many"
                 raise DataError(f"{path}: language {code!r}, example {example}: {what}")

@@ -35,13 +35,14 @@ def task_of(run: Run, task: Task | Path | str | None = None) -> Task:
         if config.endswith((".yaml", ".yml")) and not Path(config).is_file():
             raise UsageError(f"{config}: found no such file, accepted with --task FILE: the YAML of {run.name}'s task")
         task = config
-    found = task if isinstance(task, Task) else find_task(str(task))
-    difference = next(_differences(run, found), None)
+    current = task if isinstance(task, Task) else find_task(str(task))
+    difference = next(_differences(run, current), None)
     if difference is not None:
         location, value, accepted = difference
-        where = place(found.path, location) if found.path.is_file() else f"{found.name}: {'.'.join(map(str, location))}"
+        key = f"{current.name}: {'.'.join(map(str, location))}"
+        where = place(current.path, location) if current.path.is_file() else key
         raise UsageError(f"{where}: found {_shown(value)}, accepted {_shown(accepted)}, as {run.name} was trained")
-    return found
+    return current
 
 
 def _differences(run: Run, task: Task) -> Iterator[tuple[Location, Any, Any]]:

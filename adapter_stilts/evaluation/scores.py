@@ -75,8 +75,8 @@ class Scores(Sealed):
             if (name := next((name for name in self.mean if metrics[name] > 100), None)) is not None:
                 raise ValueError(f"languages.{code}.{name}: found {metrics[name]:g}, accepted 0 to 100")
             if (sentences := metrics.get("n", 0.0)) < 1 or sentences % 1:
-                found = f"n {sentences:g}" if "n" in metrics else "no n"
-                raise ValueError(f"languages.{code}: found {found}, accepted the number of sentences")
+                count = f"n {sentences:g}" if "n" in metrics else "no n"
+                raise ValueError(f"languages.{code}: found {count}, accepted the number of sentences")
         return self
 
     @model_validator(mode="after")
@@ -95,15 +95,15 @@ class Scores(Sealed):
             self._refuse_mean("mean_zero_shot", self.mean_zero_shot, self.trained_languages)
         return self
 
-    def _refuse_mean(self, key: str, found: Mapping[str, float] | None, without: Sequence[str]) -> None:
-        results = {code: {name: own[name] for name in self.mean} for code, own in self.languages.items()}
+    def _refuse_mean(self, key: str, mean: Mapping[str, float] | None, without: Sequence[str]) -> None:
+        results = {code: {name: metrics[name] for name in self.mean} for code, metrics in self.languages.items()}
         accepted = mean_without(results, without)
-        if found is None or accepted is None:
-            agrees = found is accepted
+        if mean is None or accepted is None:
+            agrees = mean is accepted
         else:
-            agrees = all(abs(found.get(name, -1.0) - accepted[name]) <= _ROUNDING for name in self.mean)
+            agrees = all(abs(mean.get(name, -1.0) - accepted[name]) <= _ROUNDING for name in self.mean)
         if not agrees:
-            raise ValueError(f"{key}: found {found}, accepted the mean of the languages, {accepted}")
+            raise ValueError(f"{key}: found {mean}, accepted the mean of the languages, {accepted}")
 
 
 def read_scores(folder: Path, run: Run) -> Scores:
@@ -143,10 +143,10 @@ def write_scores(folder: Path, scores: Scores) -> None:
 
 def mean_without(languages: Mapping[str, Mapping[str, float]], left_out: Sequence[str]) -> dict[str, float] | None:
     """The mean of each metric over the languages that are not left out; None where none is left."""
-    kept = [values for code, values in languages.items() if code not in left_out]
-    if not kept:
+    present = [values for code, values in languages.items() if code not in left_out]
+    if not present:
         return None
-    return {name: float(np.mean([values[name] for values in kept])) for name in kept[0] if name not in COUNTS}
+    return {name: float(np.mean([values[name] for values in present])) for name in present[0] if name not in COUNTS}
 
 
 def note_scores(run: Run, name: str, scores: Scores) -> None:

@@ -23,40 +23,42 @@ def cautions(report: Report) -> list[str]:
 
 
 def _unlearnt(report: Report) -> Iterator[str]:
-    for own in report.below:
-        if own.control is None and own.majority is not None and own.development < own.majority + VISIBLE:
+    for intermediate in report.below:
+        score, majority = intermediate.development, intermediate.majority
+        if intermediate.control is None and majority is not None and score < majority + VISIBLE:
             yield (
-                f"{own.task} ({own.method}) was hardly learnt: its own development {own.metric} is "
-                f"{own.development:.1f}, the majority class has {own.majority:.1f}; rows over it say little of its kind"
+                f"{intermediate.task} ({intermediate.method}) was hardly learnt: its own development "
+                f"{intermediate.metric} is {score:.1f}, the majority class has {majority:.1f}; rows over it say little "
+                "of its kind"
             )
 
 
 def _uneven(report: Report) -> Iterator[str]:
-    for own in report.below:
-        if own.control is None and own.highest - own.lowest > UNEVEN:
+    for intermediate in report.below:
+        if intermediate.control is None and intermediate.highest - intermediate.lowest > UNEVEN:
             yield (
-                f"{own.task} ({own.method}) did not learn alike under every seed: its own development {own.metric} is "
-                f"{own.lowest:.1f} to {own.highest:.1f}; rows over it are of a task that was learnt and of one that "
-                "was not"
+                f"{intermediate.task} ({intermediate.method}) did not learn alike under every seed: its own "
+                f"development {intermediate.metric} is {intermediate.lowest:.1f} to {intermediate.highest:.1f}; rows "
+                "over it are of a task that was learnt and of one that was not"
             )
 
 
 def _collapsed(report: Report) -> Iterator[str]:
     """Targets are held against the run of their method and seed that has no intermediate; a row is named once."""
-    records = [own.run.record for own in report.scored.values()]
-    developments = {(own.task.name, row_key(own), own.seed): own.development for own in records}
+    records = [evaluation.run.record for evaluation in report.scored.values()]
+    developments = {(record.task.name, row_key(record), record.seed): record.development for record in records}
     fallen: dict[tuple[str, str], list[tuple[Record, float]]] = {}
-    for own in sorted(records, key=lambda record: record.seed):
-        target, key = own.task.name, row_key(own)
-        alone = (developments.get((target, reference, own.seed)) for reference in none_references(key))
+    for record in sorted(records, key=lambda record: record.seed):
+        target, key = record.task.name, row_key(record)
+        alone = (developments.get((target, reference, record.seed)) for reference in none_references(key))
         usual = next((score for score in alone if score is not None), None)
-        if usual is not None and own.development < usual - COLLAPSED:
-            fallen.setdefault((target, key.label), []).append((own, usual))
+        if usual is not None and record.development < usual - COLLAPSED:
+            fallen.setdefault((target, key.label), []).append((record, usual))
     for (target, label), runs in fallen.items():
-        seeds = ", ".join(str(own.seed) for own, _ in runs)
+        seeds = ", ".join(str(record.seed) for record, _ in runs)
         yield (
             f"{target}, {label} collapsed in training (seed {seeds}): its own development "
-            f"{runs[0][0].task.selection_metric} is {_range([own.development for own, _ in runs])}, without an "
+            f"{runs[0][0].task.selection_metric} is {_range([record.development for record, _ in runs])}, without an "
             f"intermediate {_range([usual for _, usual in runs])}; it counts like any other row"
         )
 

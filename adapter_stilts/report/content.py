@@ -45,7 +45,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Below:
-    """An intermediate as its target runs found it: its own development score by method and control, the mean
+    """An intermediate as its target runs found it: its development score by method and control, the mean
     over its runs; and where their records are still there, what the majority class would score, and the number of
     pieces that it was trained on."""
 
@@ -67,7 +67,7 @@ class Below:
 class Report:
     """A report at one moment: `done` of `planned` target runs are in it.
 
-    `answers` has the study's own first: that of its first method and composition against no
+    `answers` begins with the study's main one: that of its first method and composition against no
     intermediate. `rows` are those of load_study.
     """
 
@@ -92,7 +92,7 @@ class Report:
     @property
     def primary(self) -> Fitted | None:
         """The statistics that the first answer is from."""
-        return next((own for own in self.fits if own.reference == "none"), None)
+        return next((fit for fit in self.fits if fit.reference == "none"), None)
 
     def under(self, row: Row) -> tuple[Underneath, ...]:
         """What lies underneath the runs of a row."""
@@ -121,14 +121,14 @@ def make_report(
     scored = scored_runs(runs, known)
     observed = tuple(observe(scored.values(), reference) for reference in REFERENCES)
     # A control that all intermediates share gives the same contrasts as no intermediate: one of them is enough.
-    telling = [own for own in observed if own.reference == "none" or not own.shared]
-    fits = tuple(fit for own in telling for fit in fit_rows(own, resamples))
+    telling = [differences for differences in observed if differences.reference == "none" or not differences.shared]
+    fits = tuple(fit for differences in telling for fit in fit_rows(differences, resamples))
     return Report(
         study=study,
         done=len(scored),
-        planned=len({own.name for own in runs}),
+        planned=len({run.name for run in runs}),
         written=time.strftime("%Y-%m-%d %H:%M"),
-        answers=tuple(_answer(own) for own in fits if own.reference == "none"),
+        answers=tuple(_answer(fit) for fit in fits if fit.reference == "none"),
         missing=missing_runs(runs, store),
         tables=compare_scored(scored.values(), sentence_intervals).tables_,
         observed=observed,
@@ -139,17 +139,17 @@ def make_report(
     )
 
 
-def _answer(own: Fitted) -> Answer:
-    if own.effects is None:
-        return Answer(f"Nothing can be said yet of {own.method} {own.composition}: {own.reason}.")
-    return answer(own.effects)
+def _answer(fit: Fitted) -> Answer:
+    if fit.effects is None:
+        return Answer(f"Nothing can be said yet of {fit.method} {fit.composition}: {fit.reason}.")
+    return answer(fit.effects)
 
 
 def missing_runs(runs: Iterable[StudyRun], store: RunStore) -> tuple[Missing, ...]:
     """The target runs that are not finished, with what their store knows of them."""
     claims = Claims(store.folder)
-    unfinished = [own for own in runs if own.run is None]
-    return tuple(Missing(own.cell.label, own.name, *_state(own.name, store, claims)) for own in unfinished)
+    unfinished = [run for run in runs if run.run is None]
+    return tuple(Missing(run.cell.label, run.name, *_state(run.name, store, claims)) for run in unfinished)
 
 
 def _last_line(failure: Path, store: RunStore) -> str:
@@ -171,12 +171,12 @@ def _state(name: str, store: RunStore, claims: Claims) -> tuple[State, str]:
 
 def _below(scored: Iterable[Scored]) -> Iterator[Below]:
     """Each intermediate once: target runs share it."""
-    found: dict[tuple[str, str, str | None], dict[str, tuple[Underneath, Path]]] = {}
-    for own in scored:
-        for under in own.run.record.over:
-            runs = found.setdefault((under.task, own.run.record.method, under.control), {})
-            runs[under.run] = (under, own.run.folder.parent / under.run)
-    for (task, method, control), runs in found.items():
+    by_intermediate: dict[tuple[str, str, str | None], dict[str, tuple[Underneath, Path]]] = {}
+    for evaluation in scored:
+        for under in evaluation.run.record.over:
+            runs = by_intermediate.setdefault((under.task, evaluation.run.record.method, under.control), {})
+            runs[under.run] = (under, evaluation.run.folder.parent / under.run)
+    for (task, method, control), runs in by_intermediate.items():
         unders = [under for under, _ in runs.values()]
         scores = [under.development for under in unders]
         metric, majority, pieces = _trained(runs.values())
@@ -204,6 +204,6 @@ def _trained(runs: Iterable[tuple[Underneath, Path]]) -> tuple[str | None, float
             records.append(read_record(folder))
     if not records:
         return None, None, None
-    pieces = sum(own.tokens for own in records[0].data if own.split == "train")
-    majorities = (own.development_majority for own in records if own.development_majority is not None)
+    pieces = sum(part.tokens for part in records[0].data if part.split == "train")
+    majorities = (record.development_majority for record in records if record.development_majority is not None)
     return records[0].task.selection_metric, next(majorities, None), pieces

@@ -61,9 +61,9 @@ def contrast_rows(report: Report) -> Rows:
     rows = []
     for fit in report.fits:
         contrasts = fit.effects.contrasts if fit.effects else ()
-        family = sum(own.holm_p is not None for own in contrasts)
-        for own in contrasts:
-            values = asdict(own)
+        family = sum(contrast.holm_p is not None for contrast in contrasts)
+        for contrast in contrasts:
+            values = asdict(contrast)
             name = values.pop("name")
             about = {"against": fit.reference, "method": fit.method, "composition": fit.composition, "contrast": name}
             rows.append(about | values | {"family": family})
@@ -74,11 +74,12 @@ def language_rows(report: Report) -> Rows:
     """One row a language, kind of intermediate, target, method and composition: the mean difference to no intermediate
     over the intermediates and seeds of that kind, in the languages that were not trained on."""
     deltas: dict[tuple[str, ...], list[float]] = {}
-    (observed,) = (own for own in report.observed if own.reference == "none")
-    for one in observed.observations:
-        if one.zero_shot:
-            key = (one.target, one.method, one.composition, one.language, one.knowledge, one.granularity)
-            deltas.setdefault(key, []).append(one.delta)
+    (observed,) = (differences for differences in report.observed if differences.reference == "none")
+    for observation in observed.observations:
+        if observation.zero_shot:
+            row = (observation.target, observation.method, observation.composition)
+            key = (*row, observation.language, observation.knowledge, observation.granularity)
+            deltas.setdefault(key, []).append(observation.delta)
     return [
         {
             "target": target,
@@ -90,10 +91,10 @@ def language_rows(report: Report) -> Rows:
             "script": language(code).script,
             "knowledge": knowledge,
             "granularity": granularity,
-            "delta": float(np.mean(own)),
-            "runs": len(own),
+            "delta": float(np.mean(points)),
+            "runs": len(points),
         }
-        for (target, method, composition, code, knowledge, granularity), own in deltas.items()
+        for (target, method, composition, code, knowledge, granularity), points in deltas.items()
     ]
 
 
@@ -129,15 +130,15 @@ def majority_rows(report: Report) -> Rows:
 
 def below_rows(report: Report) -> Rows:
     """One row an intermediate, method and control: its own development score."""
-    return [asdict(own) for own in report.below]
+    return [asdict(intermediate) for intermediate in report.below]
 
 
 def left_out_rows(report: Report) -> Rows:
     """One row a reference and reason: how many scored runs the statistics leave out."""
     return [
-        {"against": own.reference, "reason": reason, "runs": runs}
-        for own in report.observed
-        for reason, runs in own.left_out.items()
+        {"against": observed.reference, "reason": reason, "runs": runs}
+        for observed in report.observed
+        for reason, runs in observed.left_out.items()
     ]
 
 
@@ -145,10 +146,12 @@ def _means(report: Report, reference: str) -> dict[tuple[str, str, str, str], fl
     """Mean difference to a reference over zero-shot languages and seeds, by target, method, composition and
     intermediate."""
     deltas: dict[tuple[str, str, str, str], list[float]] = {}
-    for one in (one for own in report.observed if own.reference == reference for one in own.observations):
-        if one.zero_shot:
-            deltas.setdefault((one.target, one.method, one.composition, one.intermediate), []).append(one.delta)
-    return {key: float(np.mean(own)) for key, own in deltas.items()}
+    observed = [differences for differences in report.observed if differences.reference == reference]
+    for observation in (observation for differences in observed for observation in differences.observations):
+        if observation.zero_shot:
+            key = (observation.target, observation.method, observation.composition, observation.intermediate)
+            deltas.setdefault(key, []).append(observation.delta)
+    return {key: float(np.mean(points)) for key, points in deltas.items()}
 
 
 def csv_files(report: Report) -> dict[str, str]:
@@ -161,10 +164,10 @@ def csv_files(report: Report) -> dict[str, str]:
         "majority.csv": majority_rows(report),
         "intermediates.csv": below_rows(report),
         "left_out.csv": left_out_rows(report),
-        "missing.csv": [asdict(own) for own in report.missing],
+        "missing.csv": [asdict(run) for run in report.missing],
     }
-    own = {name: csv_text(rows) for name, rows in files.items() if rows}
-    return own | {SCORES_FILE: csv_text(report.rows, COLUMNS)}
+    texts = {name: csv_text(rows) for name, rows in files.items() if rows}
+    return texts | {SCORES_FILE: csv_text(report.rows, COLUMNS)}
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:

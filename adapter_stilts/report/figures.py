@@ -51,80 +51,80 @@ _ROW, _TOP = 46, 8
 def forest(title: str, rows: Rows) -> str:
     """Contrasts of one method and composition, one below the other: estimate, 95% t interval, and in grey the true
     differences that the design would have missed more often than once in five times."""
-    drawn = [own for own in rows if own["low"] is not None]
-    ends = [own[key] for own in drawn for key in ("low", "high", "smallest_difference")]
-    alone = [own["estimate"] for own in rows if own["low"] is None and own["estimate"] is not None]
-    axis = Axis([*ends, *(-own["smallest_difference"] for own in drawn), *alone], 8, WIDTH - 8, zero=True)
+    drawn = [row for row in rows if row["low"] is not None]
+    ends = [row[key] for row in drawn for key in ("low", "high", "smallest_difference")]
+    alone = [row["estimate"] for row in rows if row["low"] is None and row["estimate"] is not None]
+    axis = Axis([*ends, *(-row["smallest_difference"] for row in drawn), *alone], 8, WIDTH - 8, zero=True)
     bottom = _TOP + _ROW * len(rows)
     body = [line(axis(tick), _TOP, axis(tick), bottom, INK if tick == 0 else PALE) for tick in axis.ticks()]
-    for place, own in enumerate(rows):
-        body += _contrast(own, axis, _TOP + _ROW * place)
+    for index, row in enumerate(rows):
+        body += _contrast(row, axis, _TOP + _ROW * index)
     body += [text(axis(tick), bottom + 14, label, "middle", 11, SOFT) for tick, label in axis.labels()]
     body.append(text(WIDTH / 2, bottom + 30, "points", "middle", 11, SOFT))
-    return figure(title, "; ".join(_said(own) for own in rows), bottom + 36, body)
+    return figure(title, "; ".join(_description(row) for row in rows), bottom + 36, body)
 
 
-def _contrast(own: Mapping[str, Any], axis: Axis, top: float) -> list[str]:
-    label = f"{own['contrast']}, {own['target'] or 'all targets'}"
+def _contrast(row: Mapping[str, Any], axis: Axis, top: float) -> list[str]:
+    label = f"{row['contrast']}, {row['target'] or 'all targets'}"
     backing = box(0, top + 2, WIDTH, 18, "#ffffff")
     y = top + 32
-    if own["low"] is None:
-        estimate = "not estimated" if own["estimate"] is None else signed(own["estimate"])
-        found = [backing, text(8, top + 16, label), text(WIDTH - 8, top + 16, estimate, "end", 12, SOFT)]
-        if own["estimate"] is not None:
+    if row["low"] is None:
+        estimate = "not estimated" if row["estimate"] is None else signed(row["estimate"])
+        parts = [backing, text(8, top + 16, label), text(WIDTH - 8, top + 16, estimate, "end", 12, SOFT)]
+        if row["estimate"] is not None:
             # On a line of its own, since names of such contrasts are long, and where the mark is not.
-            x, side = (8, "start") if axis(own["estimate"]) > WIDTH / 2 else (WIDTH - 8, "end")
-            found.append(text(x, y + 4, "no interval", side, 11, SOFT))
-            found.append(mark("square", axis(own["estimate"]), y, 5, INK))
-        return found
-    numbers = f"{signed(own['estimate'])} [{signed(own['low'])}, {signed(own['high'])}]"
-    smallest = own["smallest_difference"]
+            x, side = (8, "start") if axis(row["estimate"]) > WIDTH / 2 else (WIDTH - 8, "end")
+            parts.append(text(x, y + 4, "no interval", side, 11, SOFT))
+            parts.append(mark("square", axis(row["estimate"]), y, 5, INK))
+        return parts
+    numbers = f"{signed(row['estimate'])} [{signed(row['low'])}, {signed(row['high'])}]"
+    smallest = row["smallest_difference"]
     return [
         box(axis(-smallest), y - 7, axis(smallest) - axis(-smallest), 14),
         line(axis(0), y - 9, axis(0), y + 9, INK),
         backing,
         text(8, top + 16, label),
         text(WIDTH - 8, top + 16, numbers, "end"),
-        line(axis(own["low"]), y, axis(own["high"]), y, INK, 2),
-        *(line(axis(own[end]), y - 5, axis(own[end]), y + 5, INK, 2) for end in ("low", "high")),
-        mark("square", axis(own["estimate"]), y, 5, INK),
+        line(axis(row["low"]), y, axis(row["high"]), y, INK, 2),
+        *(line(axis(row[end]), y - 5, axis(row[end]), y + 5, INK, 2) for end in ("low", "high")),
+        mark("square", axis(row["estimate"]), y, 5, INK),
     ]
 
 
-def _said(own: Mapping[str, Any]) -> str:
-    name = f"{own['contrast']}, {own['target'] or 'all targets'}"
-    if own["low"] is None:
+def _description(row: Mapping[str, Any]) -> str:
+    name = f"{row['contrast']}, {row['target'] or 'all targets'}"
+    if row["low"] is None:
         return f"{name}: no interval"
     return (
-        f"{name}: {signed(own['estimate'])} points, {signed(own['low'])} to {signed(own['high'])}, "
-        f"smallest difference {own['smallest_difference']:.1f}"
+        f"{name}: {signed(row['estimate'])} points, {signed(row['low'])} to {signed(row['high'])}, "
+        f"smallest difference {row['smallest_difference']:.1f}"
     )
 
 
 def languages(title: str, rows: Rows) -> str:
     """Mean difference to no intermediate by kind of intermediate, a line a language, families together."""
-    axis = Axis([own["delta"] for own in rows], 112, WIDTH - 76, zero=True)
+    axis = Axis([row["delta"] for row in rows], 112, WIDTH - 76, zero=True)
     marks: list[str] = []
     y = 24.0
-    ordered = sorted(rows, key=lambda own: (own["family"], own["script"], own["name"]))
-    for family, members in groupby(ordered, key=lambda own: own["family"]):
+    ordered = sorted(rows, key=lambda row: (row["family"], row["script"], row["name"]))
+    for family, members in groupby(ordered, key=lambda row: row["family"]):
         marks.append(text(0, y, family, size=12, weight="600"))
         y += 17
         for (code, name, script), kinds in groupby(
-            members, key=lambda own: (own["language"], own["name"], own["script"])
+            members, key=lambda row: (row["language"], row["name"], row["script"])
         ):
             marks += _language(code, name, script, list(kinds), axis, y)
             y += 17
         y += 5
     grid = [line(axis(tick), 16, axis(tick), y - 8, INK if tick == 0 else PALE) for tick in axis.ticks(4)]
     ends = [
-        text(axis(tick), place, label, "middle", 11, SOFT) for tick, label in axis.labels(4) for place in (11, y + 6)
+        text(axis(tick), height, label, "middle", 11, SOFT) for tick, label in axis.labels(4) for height in (11, y + 6)
     ]
     heads = [text(WIDTH, 11, "script", "end", 11, SOFT)]
-    said = "; ".join(
-        f"{own['name']}, {own['knowledge']} {own['granularity']} tasks: {signed(own['delta'])}" for own in ordered
+    description = "; ".join(
+        f"{row['name']}, {row['knowledge']} {row['granularity']} tasks: {signed(row['delta'])}" for row in ordered
     )
-    return figure(title, said, y + 12, [*grid, *heads, *ends, *marks])
+    return figure(title, description, y + 12, [*grid, *heads, *ends, *marks])
 
 
 def _language(code: str, name: str, script: str, kinds: Rows, axis: Axis, y: float) -> list[str]:
@@ -133,18 +133,18 @@ def _language(code: str, name: str, script: str, kinds: Rows, axis: Axis, y: flo
         text(6, y, f"{code} {name}", size=11),
         text(WIDTH, y, script, "end", 10, SOFT),
     ]
-    for own in kinds:
-        shape, colour, filled = KINDS[own["knowledge"], own["granularity"]]
-        about = f"{name}: {signed(own['delta'])} over {own['knowledge']} {own['granularity']} tasks"
-        parts.append(mark(shape, axis(own["delta"]), y - 4, 3.6, colour, filled, about))
+    for row in kinds:
+        shape, colour, filled = KINDS[row["knowledge"], row["granularity"]]
+        about = f"{name}: {signed(row['delta'])} over {row['knowledge']} {row['granularity']} tasks"
+        parts.append(mark(shape, axis(row["delta"]), y - 4, 3.6, colour, filled, about))
     return parts
 
 
 def cost(title: str, rows: Rows, key: str, label: str) -> str:
     """Score against what was trained (`trainable_parameters`) or how long it took (`seconds`), both by tens."""
-    room = max((_aside(rows, own, key) for own in rows), default=0.0)
-    across = Axis([own[key] for own in rows], 40 + room, WIDTH - 12 - room, log=True)
-    up = Axis([own["score"] for own in rows], 226, 12)
+    room = max((_aside(rows, row, key) for row in rows), default=0.0)
+    across = Axis([row[key] for row in rows], 40 + room, WIDTH - 12 - room, log=True)
+    up = Axis([row["score"] for row in rows], 226, 12)
     body = []
     for tick in up.ticks():
         body += [line(40, up(tick), WIDTH - 12, up(tick), PALE), text(34, up(tick) + 4, f"{tick:g}", "end", 11, SOFT)]
@@ -154,21 +154,21 @@ def cost(title: str, rows: Rows, key: str, label: str) -> str:
             text(across(tick), 244, short(tick), "middle", 11, SOFT),
         ]
     body += [line(40, 226, WIDTH - 12, 226, SOFT), text((WIDTH + 28) / 2, 262, label, "middle", 11, SOFT)]
-    for own in rows:
-        x, y = across(max(own[key], 1e-9)) + _aside(rows, own, key), up(own["score"])
-        colour = SECOND if own["method"] == "full" else FIRST
-        body.append(mark(SHAPES.get(own["method"], "circle"), x, y, 7, colour, False, _costs(own, key)))
-        body.append(text(x, y + 3.5, letter(own["composition"]), "middle", 10))
-    return figure(title, "; ".join(_costs(own, key) for own in rows), 268, body)
+    for row in rows:
+        x, y = across(max(row[key], 1e-9)) + _aside(rows, row, key), up(row["score"])
+        colour = SECOND if row["method"] == "full" else FIRST
+        body.append(mark(SHAPES.get(row["method"], "circle"), x, y, 7, colour, False, _costs(row, key)))
+        body.append(text(x, y + 3.5, letter(row["composition"]), "middle", 10))
+    return figure(title, "; ".join(_costs(row, key) for row in rows), 268, body)
 
 
-def _aside(rows: Rows, own: Mapping[str, Any], key: str) -> float:
+def _aside(rows: Rows, row: Mapping[str, Any], key: str) -> float:
     """Compositions of a method train about the same number of parameters: they stand a little beside each other."""
     if key != "trainable_parameters":
         return 0.0
-    there = {row["composition"] for row in rows if row["method"] == own["method"]}
-    order = [composition for composition in LETTERS if composition in there]
-    return 13.0 * (order.index(own["composition"]) - (len(order) - 1) / 2) if own["composition"] in order else 0.0
+    compositions = {other["composition"] for other in rows if other["method"] == row["method"]}
+    order = [composition for composition in LETTERS if composition in compositions]
+    return 13.0 * (order.index(row["composition"]) - (len(order) - 1) / 2) if row["composition"] in order else 0.0
 
 
 def letter(composition: str) -> str:
@@ -176,8 +176,8 @@ def letter(composition: str) -> str:
     return LETTERS.get(composition.partition(" ")[0], "?")
 
 
-def _costs(own: Mapping[str, Any], key: str) -> str:
-    return f"{own['row']}: {own['score']:.1f} with {short(own[key])} {key.replace('_', ' ')}"
+def _costs(row: Mapping[str, Any], key: str) -> str:
+    return f"{row['row']}: {row['score']:.1f} with {short(row[key])} {key.replace('_', ' ')}"
 
 
 def key_of(shape: str, colour: str, filled: bool) -> str:
@@ -188,5 +188,5 @@ def key_of(shape: str, colour: str, filled: bool) -> str:
 
 def kinds_in(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """The kinds that a figure of languages has, in their order."""
-    there = {(own["knowledge"], own["granularity"]) for own in rows}
-    return [kind for kind in KINDS if kind in there]
+    present = {(row["knowledge"], row["granularity"]) for row in rows}
+    return [kind for kind in KINDS if kind in present]

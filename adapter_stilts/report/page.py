@@ -51,8 +51,9 @@ def _paragraph(text: str, kind: str = "") -> str:
 
 
 def _section(name: str, title: str, parts: Iterable[str]) -> list[str]:
-    own = list(parts)
-    return [f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>', *own, "</section>"] if own else []
+    content = list(parts)
+    heading = f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>'
+    return [heading, *content, "</section>"] if content else []
 
 
 def _progress(report: Report, refresh: int | None) -> str:
@@ -73,31 +74,31 @@ def _answer(report: Report) -> list[str]:
     first = report.answers[0]
     parts = [_paragraph(early + first.sentence, "answer"), _paragraph(" ".join(first.limits))]
     if more := report.answers[1:]:
-        parts.append("<p>The same of the other methods and compositions:</p>" + _list([str(own) for own in more]))
+        parts.append("<p>The same of the other methods and compositions:</p>" + _list([str(answer) for answer in more]))
     return _section("answer", "Answer", parts)
 
 
 def _list(items: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(own)}</li>" for own in items) + "</ul>"
+    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
 
 
 def _limits(report: Report) -> list[str]:
-    own = ["Under three seeds: no ranking follows."] if any(len(table.seeds) < 3 for table in report.tables) else []
-    own += [line if len(report.tables) == 1 else f"{name}: {line}" for name, line in _told(report)]
-    own += cautions(report)
-    found: dict[str, list[str]] = {}
+    limits = ["Under three seeds: no ranking follows."] if any(len(table.seeds) < 3 for table in report.tables) else []
+    limits += [line if len(report.tables) == 1 else f"{name}: {line}" for name, line in _table_warnings(report)]
+    limits += cautions(report)
+    by_limit: dict[str, list[str]] = {}
     for fit in report.fits:
         for limit in fit.effects.limits if fit.effects else (fit.reason,):
-            found.setdefault(limit, []).append(f"{fit.method} {fit.composition} against {fit.reference}")
-    every = len(report.fits)
-    own += [limit if len(who) == every else f"{limit} ({'; '.join(who)})" for limit, who in found.items()]
+            by_limit.setdefault(limit, []).append(f"{fit.method} {fit.composition} against {fit.reference}")
+    count = len(report.fits)
+    limits += [limit if len(fits) == count else f"{limit} ({'; '.join(fits)})" for limit, fits in by_limit.items()]
     parts = [as_html(stated(report))] if report.tables else []
     return _section(
-        "limits", "What limits it", [*parts, *([_list([_sentence(limit) for limit in own])] if own else [])]
+        "limits", "What limits it", [*parts, *([_list([_sentence(limit) for limit in limits])] if limits else [])]
     )
 
 
-def _told(report: Report) -> list[tuple[str, str]]:
+def _table_warnings(report: Report) -> list[tuple[str, str]]:
     """What must be told of each table besides, with its name."""
     return [(name, line) for name, table in report.named_tables.items() for line in warnings(table)]
 
@@ -109,10 +110,10 @@ def _sentence(text: str) -> str:
 def _missing(report: Report) -> list[str]:
     if not report.missing:
         return []
-    named = [f"{own.cell}: {own.state}{f' ({own.reason})' if own.reason else ''}" for own in report.missing]
+    named = [f"{run.cell}: {run.state}{f' ({run.reason})' if run.reason else ''}" for run in report.missing]
     # Failed ones first: they will not come by themselves.
-    order = sorted(range(len(named)), key=lambda place: report.missing[place].state != "failed")
-    shown, rest = [named[place] for place in order[:SHOWN]], [named[place] for place in order[SHOWN:]]
+    order = sorted(range(len(named)), key=lambda index: report.missing[index].state != "failed")
+    shown, rest = [named[index] for index in order[:SHOWN]], [named[index] for index in order[SHOWN:]]
     parts = [_list(shown)]
     if rest:
         parts.append(f"<details><summary>{len(rest)} more</summary>{_list(rest)}</details>")
@@ -124,15 +125,15 @@ def _heatmap(report: Report) -> list[str]:
     if not values:
         return []
     targets = "".join(
-        f'<th scope="colgroup" colspan="{len(list(own))}">{escape(target)}</th>'
-        for target, own in groupby(columns, key=lambda column: column[0])
+        f'<th scope="colgroup" colspan="{len(list(group))}">{escape(target)}</th>'
+        for target, group in groupby(columns, key=lambda column: column[0])
     )
     hows = "".join(f'<th scope="col">{escape(how)}</th>' for _, how in columns)
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}<small>{escape(knowledge)}, {escape(granularity)}</small></th>'
-        + "".join(_tinted(own.get(column)) for column in columns)
+        + "".join(_tinted(differences.get(column)) for column in columns)
         + "</tr>"
-        for (name, knowledge, granularity), own in values.items()
+        for (name, knowledge, granularity), differences in values.items()
     )
     legend = "".join(f'<span class="{step}">{text}</span>' for step, text in _legend())
     table = (
@@ -154,7 +155,7 @@ def _tinted(value: float | None) -> str:
 
 def tint(value: float) -> str:
     """The class of a difference: its sign and how many of the steps it reaches; losses are hatched as well."""
-    step = sum(abs(value) >= own for own in STEPS)
+    step = sum(abs(value) >= threshold for threshold in STEPS)
     return f"{'gain' if value > 0 else 'loss'}{step}" if step else "even"
 
 
@@ -169,11 +170,11 @@ def _legend() -> list[tuple[str, str]]:
 def _forests(report: Report) -> list[str]:
     rows = contrast_rows(report)
     panels = []
-    for (method, composition, against), own in groupby(
+    for (method, composition, against), contrasts in groupby(
         rows, key=lambda row: (row["method"], row["composition"], row["against"])
     ):
         name = f"{method} {composition}, against {against}"
-        panels.append(_panel(name, figures.forest(f"Contrasts of {name}", list(own))))
+        panels.append(_panel(name, figures.forest(f"Contrasts of {name}", list(contrasts))))
     note = (
         "Knowledge: syntactic minus semantic; granularity: token minus sentence. The square is the estimate, the line "
         "its 95% t interval. The grey bar holds the true differences that this design would have missed more often "
@@ -204,8 +205,8 @@ def _languages(report: Report) -> list[str]:
     if not panels:
         return []
     first = report.primary
-    shown = [own for key, own in panels.items() if first and key[:2] == (first.method, first.composition)]
-    rest = [own for own in panels.values() if own not in shown]
+    shown = [panel for key, panel in panels.items() if first and key[:2] == (first.method, first.composition)]
+    rest = [panel for panel in panels.values() if panel not in shown]
     keys = "".join(
         f"<span>{figures.key_of(*figures.KINDS[kind])} {kind[0]}, {kind[1]}</span>" for kind in figures.kinds_in(rows)
     )
@@ -227,14 +228,14 @@ def _cost(report: Report) -> list[str]:
     rows = cost_rows(report)
     panels = []
     for target in dict.fromkeys(row["target"] for row in rows):
-        own = [row for row in rows if row["target"] == target]
+        target_rows = [row for row in rows if row["target"] == target]
         for key, label in (("trainable_parameters", "trained parameters"), ("seconds", "seconds of training")):
-            drawing = figures.cost(f"{target}: score by {label}", own, key, label)
-            panels.append(_panel(f"{target}, mean {own[0]['mean']} ({own[0]['metric']})", drawing))
+            drawing = figures.cost(f"{target}: score by {label}", target_rows, key, label)
+            panels.append(_panel(f"{target}, mean {target_rows[0]['mean']} ({target_rows[0]['metric']})", drawing))
     methods = dict.fromkeys(row["method"] for row in rows)
     keys = [_method_key(method) for method in methods]
-    there = dict.fromkeys(row["composition"] for row in rows)
-    keys += [f"<span><b>{figures.letter(own)}</b> {own}</span>" for own in there]
+    compositions = dict.fromkeys(row["composition"] for row in rows)
+    keys += [f"<span><b>{figures.letter(composition)}</b> {composition}</span>" for composition in compositions]
     note = (
         "What a row's own run trained, and how long that took (not its intermediates), on a scale by tens, against its "
         "mean score over the languages that were not trained on. With parameters, the compositions of a method stand a "
@@ -264,5 +265,5 @@ def _tables(report: Report) -> list[str]:
 
 
 def _files(files: Iterable[str]) -> list[str]:
-    links = "".join(f'<li><a href="{escape(own)}">{escape(own)}</a></li>' for own in files)
+    links = "".join(f'<li><a href="{escape(name)}">{escape(name)}</a></li>' for name in files)
     return _section("files", "Data and tables as files", [f'<ul class="files">{links}</ul>'] if links else [])

@@ -22,11 +22,11 @@ def figure(title: str, description: str, height: float, body: Iterable[str], wid
 
 
 def text(
-    x: float, y: float, own: str, anchor: str = "start", size: float = 12, fill: str = INK, weight: str = ""
+    x: float, y: float, content: str, anchor: str = "start", size: float = 12, fill: str = INK, weight: str = ""
 ) -> str:
     bold = f' font-weight="{weight}"' if weight else ""
     style = f'text-anchor="{anchor}" font-size="{size:g}" fill="{fill}"{bold}'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(own)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(content)}</text>'
 
 
 def line(x: float, y: float, x2: float, y2: float, stroke: str = RULE, width: float = 1, dash: str = "") -> str:
@@ -64,14 +64,14 @@ _CORNERS: dict[str, Sequence[tuple[float, float]]] = {
 
 
 class Axis:
-    """Values to places between two ends, linear or by powers of ten."""
+    """Values to positions between two ends, linear or by powers of ten."""
 
     def __init__(
         self, values: Iterable[float], start: float, end: float, log: bool = False, zero: bool = False
     ) -> None:
-        own = [value for value in values if math.isfinite(value) and (value > 0 or not log)] or [1.0]
-        own += [0.0] if zero else []
-        low, high = (self._flat(value, log) for value in (min(own), max(own)))
+        finite = [value for value in values if math.isfinite(value) and (value > 0 or not log)] or [1.0]
+        finite += [0.0] if zero else []
+        low, high = (self._flat(value, log) for value in (min(finite), max(finite)))
         room = 0.06 * (high - low) or 0.5
         self.low, self.high, self.start, self.end, self.log = low - room, high + room, start, end, log
 
@@ -106,11 +106,11 @@ class Axis:
     def _log_ticks(self, most: int) -> list[float]:
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)
         for factors in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-            found = [factor * 10.0**power for power in powers for factor in factors]
-            found = [own for own in found if self.low <= math.log10(own) <= self.high]
-            if len(found) <= most:
-                return found
-        return found[:: math.ceil(len(found) / most)]
+            ticks = [factor * 10.0**power for power in powers for factor in factors]
+            ticks = [tick for tick in ticks if self.low <= math.log10(tick) <= self.high]
+            if len(ticks) <= most:
+                return ticks
+        return ticks[:: math.ceil(len(ticks) / most)]
 
 
 def signed(value: float, digits: int = 1) -> str:

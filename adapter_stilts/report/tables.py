@@ -50,7 +50,7 @@ def stated(report: Report) -> Cells:
         for name, table in report.named_tables.items()
     ]
     backbones = ", ".join(dict.fromkeys(table.backbone for table in report.tables))
-    precisions = sorted({own for table in report.tables for own in table.precisions})
+    precisions = sorted({precision for table in report.tables for precision in table.precisions})
     note = f"Backbone {backbones}. Scores in percent, of predictions in {' and '.join(precisions)}."
     return Cells("What was measured", note, heads, rows, text_columns=5)
 
@@ -61,21 +61,21 @@ def contrasts(report: Report) -> Cells:
     heads += ["p (Holm)", "corrected over", "smallest seen", "bootstrap"]
     rows = [
         [
-            f"{own['method']} {own['composition']}",
-            own["against"],
-            own["contrast"],
-            own["target"] or "all",
-            _interval(own["estimate"], own["low"], own["high"]),
-            _number(own["df"], ".1f"),
-            _number(own["p"], ".2g"),
-            _number(own["holm_p"], ".2g"),
-            str(own["family"]) if own["holm_p"] is not None else "-",
-            _number(own["smallest_difference"], ".1f"),
+            f"{contrast['method']} {contrast['composition']}",
+            contrast["against"],
+            contrast["contrast"],
+            contrast["target"] or "all",
+            _interval(contrast["estimate"], contrast["low"], contrast["high"]),
+            _number(contrast["df"], ".1f"),
+            _number(contrast["p"], ".2g"),
+            _number(contrast["holm_p"], ".2g"),
+            str(contrast["family"]) if contrast["holm_p"] is not None else "-",
+            _number(contrast["smallest_difference"], ".1f"),
             "-"
-            if own["bootstrap_low"] is None
-            else f"[{signed(own['bootstrap_low'])}, {signed(own['bootstrap_high'])}]",
+            if contrast["bootstrap_low"] is None
+            else f"[{signed(contrast['bootstrap_low'])}, {signed(contrast['bootstrap_high'])}]",
         ]
-        for own in contrast_rows(report)
+        for contrast in contrast_rows(report)
     ]
     return Cells("Contrasts between kinds of intermediate tasks", CONTRAST_NOTE, heads, rows, text_columns=4)
 
@@ -97,8 +97,8 @@ def heatmap(report: Report) -> Cells:
     columns, values = heatmap_grid(report)
     heads = ["intermediate", "knowledge", "granularity", *(f"{target}: {how}" for target, how in columns)]
     rows = [
-        [*name, *("-" if own.get(column) is None else signed(own[column]) for column in columns)]
-        for name, own in values.items()
+        [*name, *("-" if differences.get(column) is None else signed(differences[column]) for column in columns)]
+        for name, differences in values.items()
     ]
     return Cells("Difference to no intermediate task", HEATMAP_NOTE, heads, rows, text_columns=3)
 
@@ -108,17 +108,17 @@ def references(report: Report) -> Cells:
     heads = ["target", "method, composition", "intermediate", "vs none", "vs full STILTs", "vs untrained"]
     rows = [
         [
-            own["target"],
-            f"{own['method']} {own['composition']}",
-            own["intermediate"] + (f" ({own['control']})" if own["control"] else ""),
-            _interval(own["difference"], own["low"], own["high"]),
-            _interval(own["difference_to_full"], own["low_to_full"], own["high_to_full"]),
-            _interval(own["difference_to_random"], None, None),
+            row["target"],
+            f"{row['method']} {row['composition']}",
+            row["intermediate"] + (f" ({row['control']})" if row["control"] else ""),
+            _interval(row["difference"], row["low"], row["high"]),
+            _interval(row["difference_to_full"], row["low_to_full"], row["high_to_full"]),
+            _interval(row["difference_to_random"], None, None),
         ]
-        for own in heatmap_rows(report)
+        for row in heatmap_rows(report)
     ]
     asked = any(table.sentence_intervals for table in report.tables)
-    some = any(own["interval_over"] or own["interval_to_full_over"] for own in heatmap_rows(report))
+    some = any(row["interval_over"] or row["interval_to_full_over"] for row in heatmap_rows(report))
     note = f"Points of the mean over zero-shot languages, {interval_words(asked, some)}. {REFERENCES_NOTE}"
     return Cells("Rows over one intermediate against each reference", note, heads, rows, text_columns=3)
 
@@ -139,19 +139,19 @@ def heatmap_grid(
     kinds stand together, controls come last."""
     columns: dict[tuple[str, str], None] = {}
     values: dict[tuple[str, str, str], dict[tuple[str, str], float]] = {}
-    for own in sorted(heatmap_rows(report), key=_kind):
-        column = (own["target"], f"{own['method']} {own['composition']}")
-        control = f" ({own['control']})" if own["control"] else ""
-        name = (own["intermediate"] + control, own["knowledge"], own["granularity"])
+    for row in sorted(heatmap_rows(report), key=_kind):
+        column = (row["target"], f"{row['method']} {row['composition']}")
+        control = f" ({row['control']})" if row["control"] else ""
+        name = (row["intermediate"] + control, row["knowledge"], row["granularity"])
         columns[column] = None
-        values.setdefault(name, {})[column] = own["difference"]
+        values.setdefault(name, {})[column] = row["difference"]
     targets = list(report.named_tables)
     return sorted(columns, key=lambda column: targets.index(column[0])), values
 
 
-def _kind(own: dict) -> tuple:
+def _kind(row: dict) -> tuple:
     """Controls last; syntactic before semantic, token before sentence."""
-    return own["control"] is not None, own["knowledge"] != "syntactic", own["granularity"] != "token"
+    return row["control"] is not None, row["knowledge"] != "syntactic", row["granularity"] != "token"
 
 
 def intermediates(report: Report) -> Cells:
@@ -160,17 +160,20 @@ def intermediates(report: Report) -> Cells:
     heads += ["lowest", "highest", "majority class", "runs", "training pieces"]
     rows = [
         [
-            own.task,
-            own.control or "-",
-            own.method,
-            own.knowledge,
-            own.granularity,
-            own.metric or "-",
-            *(_number(value, ".1f") for value in (own.development, own.lowest, own.highest, own.majority)),
-            str(own.runs),
-            "-" if own.pieces is None else short(own.pieces),
+            intermediate.task,
+            intermediate.control or "-",
+            intermediate.method,
+            intermediate.knowledge,
+            intermediate.granularity,
+            intermediate.metric or "-",
+            _number(intermediate.development, ".1f"),
+            _number(intermediate.lowest, ".1f"),
+            _number(intermediate.highest, ".1f"),
+            _number(intermediate.majority, ".1f"),
+            str(intermediate.runs),
+            "-" if intermediate.pieces is None else short(intermediate.pieces),
         ]
-        for own in report.below
+        for intermediate in report.below
     ]
     note = (
         "One that learnt nothing teaches nothing. In percent, of the intermediate task itself; tasks differ in scale."
@@ -180,8 +183,8 @@ def intermediates(report: Report) -> Cells:
 
 def left_out(report: Report) -> Cells:
     """How many runs the statistics stand on, and how many they leave out."""
-    rows = [[own.reference, "in the statistics", str(own.runs)] for own in report.observed]
-    rows += [[str(own[key]) for key in ("against", "reason", "runs")] for own in left_out_rows(report)]
+    rows = [[observed.reference, "in the statistics", str(observed.runs)] for observed in report.observed]
+    rows += [[str(row[key]) for key in ("against", "reason", "runs")] for row in left_out_rows(report)]
     return Cells("Runs in and out of the statistics", "", ["against", "", "runs"], sorted(rows, key=_order), 2)
 
 
@@ -191,14 +194,14 @@ def _order(row: Sequence[str]) -> tuple[str, bool, str]:
 
 def all_tables(report: Report) -> dict[str, Cells]:
     """Name of a file without its ending -> the table."""
-    found = {"stated": stated(report), "contrasts": contrasts(report), "heatmap": heatmap(report)}
-    found["references"] = references(report)
+    tables = {"stated": stated(report), "contrasts": contrasts(report), "heatmap": heatmap(report)}
+    tables["references"] = references(report)
     for name, table in report.named_tables.items():
-        found |= {f"summary-{name}": summary(table), f"families-{name}": by_family(table)}
-        found[f"languages-{name}"] = by_language(table)
-        found |= {f"rows-{name}": numbered_rows(table), f"scores-{name}": scores_by_language(table)}
-    found |= {"intermediates": intermediates(report), "left_out": left_out(report)}
-    return {_file_name(name): cells for name, cells in found.items() if cells.rows}
+        tables |= {f"summary-{name}": summary(table), f"families-{name}": by_family(table)}
+        tables[f"languages-{name}"] = by_language(table)
+        tables |= {f"rows-{name}": numbered_rows(table), f"scores-{name}": scores_by_language(table)}
+    tables |= {"intermediates": intermediates(report), "left_out": left_out(report)}
+    return {_file_name(name): cells for name, cells in tables.items() if cells.rows}
 
 
 def _file_name(name: str) -> str:
@@ -217,9 +220,9 @@ def _number(value: float | None, form: str) -> str:
 
 def as_latex(cells: Cells, label: str) -> str:
     """A table in LaTeX with the rules of booktabs; the note is part of the caption."""
-    columns = "".join("l" if place < cells.text_columns else "r" for place in range(len(cells.heads)))
+    columns = "".join("l" if index < cells.text_columns else "r" for index in range(len(cells.heads)))
     lines = [" & ".join(map(latex_text, row)) + r" \\" for row in (cells.heads, *cells.rows)]
-    caption = ". ".join(own.rstrip(".") for own in (cells.title, cells.note, *cells.lines) if own) + "."
+    caption = ". ".join(text.rstrip(".") for text in (cells.title, cells.note, *cells.lines) if text) + "."
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",
@@ -239,17 +242,19 @@ def as_latex(cells: Cells, label: str) -> str:
     )
 
 
-def latex_text(own: str) -> str:
+def latex_text(text: str) -> str:
     """Text with what LaTeX would read as commands made harmless."""
-    return "".join(_LATEX.get(character, character) for character in printable(own, keep="\n"))
+    return "".join(_LATEX.get(character, character) for character in printable(text, keep="\n"))
 
 
 def as_html(cells: Cells) -> str:
-    """A table with its caption in a box of its own, which scrolls where it is too wide."""
-    heads = "".join(f'<th scope="col"{_side(cells, place)}>{escape(own)}</th>' for place, own in enumerate(cells.heads))
+    """A table with its caption in a separate box, which scrolls where it is too wide."""
+    heads = "".join(
+        f'<th scope="col"{_side(cells, index)}>{escape(head)}</th>' for index, head in enumerate(cells.heads)
+    )
     rows = "".join("<tr>" + "".join(_cells(cells, row)) + "</tr>" for row in cells.rows)
     note = f"<p class=note>{escape(cells.note)}</p>" if cells.note else ""
-    note += f"<ul>{''.join(f'<li>{escape(own)}</li>' for own in cells.lines)}</ul>" if cells.lines else ""
+    note += f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in cells.lines)}</ul>" if cells.lines else ""
     return (
         f'{note}<div class="wide" tabindex="0" role="region" aria-label="{escape(cells.title)}"><table>'
         f"<caption>{escape(cells.title)}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -258,8 +263,8 @@ def as_html(cells: Cells) -> str:
 
 def _cells(cells: Cells, row: Sequence[str]) -> list[str]:
     first = f'<th scope="row">{escape(row[0])}</th>'
-    return [first, *(f"<td{_side(cells, place)}>{escape(own)}</td>" for place, own in enumerate(row[1:], 1))]
+    return [first, *(f"<td{_side(cells, index)}>{escape(cell)}</td>" for index, cell in enumerate(row[1:], 1))]
 
 
-def _side(cells: Cells, place: int) -> str:
-    return "" if place < cells.text_columns else ' class="number"'
+def _side(cells: Cells, index: int) -> str:
+    return "" if index < cells.text_columns else ' class="number"'

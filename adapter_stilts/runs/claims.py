@@ -86,8 +86,8 @@ class Claims:
         """The claim on a run for the time of the block; None where a living process has it."""
         claim = Claim(self._path(name), uuid.uuid4().hex)
         with self._alone():
-            ours = self._take(claim)
-        if not ours:
+            acquired = self._take(claim)
+        if not acquired:
             yield None
             return
         with self._beating(claim.path, claim.token):

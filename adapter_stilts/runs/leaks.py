@@ -23,10 +23,10 @@ class Leak(Stored):
 
 def leak_line(leaks: Sequence[Leak]) -> str:
     """One line with the counts by language; empty where there are none."""
-    return f"trained on texts that it is scored on: {', '.join(map(_told, leaks))}" if leaks else ""
+    return f"trained on texts that it is scored on: {', '.join(map(_phrase, leaks))}" if leaks else ""
 
 
-def _told(leak: Leak) -> str:
+def _phrase(leak: Leak) -> str:
     counts = [f"{leak.shared:,} of {leak.texts:,} texts"] if leak.shared else []
     counts += ["the training data itself"] if leak.identical else []
     return f"{leak.language} {leak.split} ({'; '.join(counts)})"

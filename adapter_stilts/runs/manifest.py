@@ -18,6 +18,7 @@ from adapter_stilts.paths import sha256_file
 from adapter_stilts.runs.stored import Sealed, Stored, first_problem, read_stored
 from adapter_stilts.schema import MethodName
 from adapter_stilts.tasks.kinds import KINDS, find_kind
+from adapter_stilts.tasks.kinds.contract import Options
 from adapter_stilts.trust import Count, ModuleName, RelativePath, Sha256, TaskName, check_tree, refuse
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Manifest(Sealed):
     `adapters` are the active adapters in order, of which the first `fused` are fused; `baked` those that the backbone
     took up. `labels` are those of the head `head` in the order of their ids; `more_heads` maps the other heads of a run
     on several tasks to theirs; `dropout` is what the run trained with. `word_piece` is the piece of a word that was
-    read (empty where there are no words), `options` all keys of the kind's own, in files that have them.
+    read (empty where there are no words), `options` those of its kind, in files that have them.
     """
 
     sealed_format: ClassVar[int] = 3
@@ -93,7 +94,7 @@ class Manifest(Sealed):
                 raise ValueError(first_problem(error)) from None
         return self
 
-    def kind_options(self) -> Any:
+    def kind_options(self) -> Options:
         """The options of its kind, which decided how it was encoded. Raises UsageError for an unknown kind."""
         model = find_kind(self.kind).options
         of_words = {"word_piece": self.word_piece} if "word_piece" in model.model_fields else {}
@@ -135,7 +136,7 @@ def read_manifest(folder: Path) -> Manifest:
 def check_bundle(folder: Path) -> Manifest:
     """The manifest of a bundle whose files are exactly what it says, and those that such a bundle has: no pickle, no
     code, no link. Raises StiltsError for the first that is missing, left over, truncated or altered."""
-    found = {path.relative_to(folder).as_posix() for path in check_tree(folder)}
+    present = {path.relative_to(folder).as_posix() for path in check_tree(folder)}
     manifest = read_manifest(folder)
     expected = _files_of(manifest)
     for name in sorted(expected ^ manifest.files.keys()):
@@ -143,13 +144,13 @@ def check_bundle(folder: Path) -> Manifest:
         raise StiltsError(f"{folder / MANIFEST}: files: {what} {name}, accepted the files of its adapters and heads")
     for name, stored in manifest.files.items():
         path = folder / name
-        if name not in found:
+        if name not in present:
             raise StiltsError(f"{path}: missing from the bundle")
         if path.stat().st_size != stored.bytes:
             raise StiltsError(f"{path}: found {path.stat().st_size} bytes, the manifest says {stored.bytes}")
         if sha256_file(path) != stored.sha256:
             raise StiltsError(f"{path}: altered since it was written (its SHA-256 differs from the manifest's)")
-    if surplus := sorted(found - expected - {MANIFEST}):
+    if surplus := sorted(present - expected - {MANIFEST}):
         refuse(folder / surplus[0], "a file that the manifest does not list", "none beside the bundle's own")
     return manifest
 
@@ -171,11 +172,11 @@ def _files_of(manifest: Manifest) -> set[str]:
     return {(PurePosixPath(folder) / name).as_posix() for folder, names in folders for name in names}
 
 
-def check_backbone(folder: Path, theirs: StoredBackbone, backbone: Backbone) -> None:
+def check_backbone(folder: Path, stored: StoredBackbone, backbone: Backbone) -> None:
     """Raise UsageError where a run's weights belong to another backbone."""
-    if theirs.sha256 != backbone.sha256:
-        ours = stored_backbone(backbone)
+    if stored.sha256 != backbone.sha256:
+        given = stored_backbone(backbone)
         raise UsageError(
-            f"{folder}: trained on {theirs.id} ({theirs.layers} x {theirs.hidden_size}, {theirs.sha256[:12]}), "
-            f"found {ours.id} ({ours.layers} x {ours.hidden_size}, {ours.sha256[:12]})"
+            f"{folder}: trained on {stored.id} ({stored.layers} x {stored.hidden_size}, {stored.sha256[:12]}), "
+            f"found {given.id} ({given.layers} x {given.hidden_size}, {given.sha256[:12]})"
         )

@@ -176,7 +176,7 @@ class _Identity(Loose):
 def known_metrics(kind: str) -> Mapping[str, Metric]:
     """The metrics that a run's task may have, by name. Raises ValueError for an unknown kind."""
     if kind == MULTI_TASK:
-        return {name: metric for own in KINDS.values() for name, metric in own.metrics.items()}
+        return {name: metric for described in KINDS.values() for name, metric in described.metrics.items()}
     if kind not in KINDS:
         raise ValueError(f"task.kind: found {kind[:80]!r}, accepted {', '.join([*KINDS, MULTI_TASK])}")
     return KINDS[kind].metrics
@@ -260,8 +260,8 @@ class Record(Sealed):
                 raise ValueError(f"task.metrics: found {name[:80]!r}, accepted {', '.join(known)}")
         results = list(dict.fromkeys(known[name].result for name in self.task.metrics))
         if self.task.selection_metric not in results:
-            found = self.task.selection_metric[:80]
-            raise ValueError(f"task.selection_metric: found {found!r}, accepted {', '.join(results)}")
+            metric = self.task.selection_metric[:80]
+            raise ValueError(f"task.selection_metric: found {metric!r}, accepted {', '.join(results)}")
         for number, code in enumerate(self.languages if _has_labels(self.task.kind) else ()):
             if code not in LANGUAGES:
                 raise ValueError(f"languages.{number}: found {code!r}, accepted the code of a language, such as en")

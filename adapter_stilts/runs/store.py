@@ -80,8 +80,8 @@ class RunStore:
 
     def _named(self, name: str) -> Run | None:
         folder = self.folder / name
-        there = is_name(name) and os.path.lexists(folder / RECORD)
-        return Run(folder, read_record(folder)) if there else None
+        exists = is_name(name) and os.path.lexists(folder / RECORD)
+        return Run(folder, read_record(folder)) if exists else None
 
     def find(self, run: str | Path) -> Run:
         """The run of that name, of that unique beginning of a name, or in that folder.
@@ -100,8 +100,8 @@ class RunStore:
             return Run(self.folder / names[0], read_record(self.folder / names[0]))
         if names:
             raise UsageError(f"run {run!r}: found {len(names)} that begin so, accepted: one of {_listed(names)}")
-        there = _listed(self.names()) or "it has none yet"
-        raise UsageError(f"run {run!r}: not a folder with a {RECORD}, nor a run in {self.folder} ({there})")
+        listed = _listed(self.names()) or "it has none yet"
+        raise UsageError(f"run {run!r}: not a folder with a {RECORD}, nor a run in {self.folder} ({listed})")
 
     def names(self) -> list[str]:
         """Names of all finished runs, sorted."""
@@ -223,9 +223,9 @@ def checked_bundle(run: Run) -> Path:
 def check_manifest(run: Run, manifest: Manifest) -> None:
     """Raise StiltsError where a bundle is not of the run whose folder it lies in."""
     record = run.record
-    theirs = (record.task.name, record.task.kind, record.method, record.composition, record.labels, record.word_piece)
-    found = (manifest.task, manifest.kind, manifest.method, manifest.composition, manifest.labels, manifest.word_piece)
-    if found != theirs or manifest.backbone.sha256 != record.backbone.sha256:
+    expected = (record.task.name, record.task.kind, record.method, record.composition, record.labels, record.word_piece)
+    actual = (manifest.task, manifest.kind, manifest.method, manifest.composition, manifest.labels, manifest.word_piece)
+    if actual != expected or manifest.backbone.sha256 != record.backbone.sha256:
         raise StiltsError(f"{run.bundle / MANIFEST}: found the weights of another run, accepted those of {run.name}")
 
 

@@ -54,10 +54,10 @@ def first_problem(error: ValidationError) -> str:
     """Key and reason of the first thing that is wrong. What is said of several keys together names them itself."""
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
-    told = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and not key:
-        return told
-    return f"{key or 'JSON'}: {told}"
+        return message
+    return f"{key or 'JSON'}: {message}"
 
 
 def read_stored(path: Path, model: type[StoredType]) -> StoredType:

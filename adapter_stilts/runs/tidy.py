@@ -30,7 +30,7 @@ def tidy(store: RunStore) -> None:
         refuse_links(store.folder / name, store.folder)
     sweep(store.folder)
     with os.scandir(store.folder) as entries:
-        names = [own.name for own in entries if own.is_dir(follow_symlinks=False)]
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     for name in names:
         if name.startswith(".") and name.endswith(_OLD_REPLACED):
             _put_back(store.folder / name)

@@ -48,11 +48,11 @@ def column_file(
     rows = READERS["conll"](path, [column, column if chosen is None else chosen])
     words, numbers = rows.columns[column], rows.lines
     if width > 1 and words and _counts_words(words):
-        found = f"numbers of words in the column of tokens ({column})"
-        raise UsageError(f"{path}: found {found}, accepted words; --columns tokens=N names another column, from 0")
+        problem = f"numbers of words in the column of tokens ({column})"
+        raise UsageError(f"{path}: found {problem}, accepted words; --columns tokens=N names another column, from 0")
     line_numbers: Any = numbers
     texts = {line.number: line.text for line in lines}
-    blanks = width > 1 and any("\t" not in texts[own[0]] for own in line_numbers)
+    blanks = width > 1 and any("\t" not in texts[sentence[0]] for sentence in line_numbers)
     values = [] if chosen is None else rows.columns[chosen]
     return ColumnFile(column, width, blanks, words, line_numbers, chosen, values)
 
@@ -83,4 +83,4 @@ def _likely_labels(blocks: Sequence[Sequence[Sequence[str]]], column: int, width
 
 
 def _counts_words(sentences: Sequence[Sequence[str]]) -> bool:
-    return all(own == [str(number) for number in range(1, len(own) + 1)] for own in map(list, sentences))
+    return all(words == [str(number) for number in range(1, len(words) + 1)] for words in map(list, sentences))

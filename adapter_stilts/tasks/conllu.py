@@ -30,7 +30,7 @@ class Sentence:
     @property
     def line(self) -> int:
         """The number of its first line."""
-        return min(own[0][0] for own in (self.comments, self.words, self.others) if own)
+        return min(lines[0][0] for lines in (self.comments, self.words, self.others) if lines)
 
     def comment(self, key: str) -> tuple[int, str] | None:
         """Line and value of the comment `# key = value`; None where there is none."""
@@ -75,7 +75,8 @@ def misc_key(column: str | int) -> str | None:
 def misc_values(misc: str) -> dict[str, str]:
     """Key -> value of a MISC column (`\\p` in a value is `|`). Attributes without a value are left out."""
     attributes = misc.split("|") if misc != "_" else []
-    return {key: value.replace("\\p", "|") for key, found, value in (own.partition("=") for own in attributes) if found}
+    parts = (attribute.partition("=") for attribute in attributes)
+    return {key: value.replace("\\p", "|") for key, equals, value in parts if equals}
 
 
 def _begun(sentence: Sentence, row: Row) -> Sentence | None:
@@ -85,8 +86,8 @@ def _begun(sentence: Sentence, row: Row) -> Sentence | None:
     last = sentence.words[-1][0]
     if sentence.comments[-1][0] < last:
         return None
-    begun = Sentence([own for own in sentence.comments if own[0] > last])
-    sentence.comments = [own for own in sentence.comments if own[0] < last]
+    begun = Sentence([comment for comment in sentence.comments if comment[0] > last])
+    sentence.comments = [comment for comment in sentence.comments if comment[0] < last]
     return begun
 
 
@@ -99,8 +100,8 @@ def _readable(sentence: Sentence, row: Row, complain: Complain) -> bool:
     expected = str(len(sentence.words) + 1)
     if _stands_beside(fields[ID]) or fields[ID] == expected or not sentence.whole:
         return True
-    found = f"found the word number {fields[ID]!r}"
-    complain(line, "id", f"{found}, accepted {expected}, a range (1-2), an empty node (1.1)")
+    problem = f"found the word number {fields[ID]!r}"
+    complain(line, "id", f"{problem}, accepted {expected}, a range (1-2), an empty node (1.1)")
     return False
 
 

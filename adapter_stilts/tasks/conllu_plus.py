@@ -42,10 +42,10 @@ def read_conllu_plus(path: Path, lines: Sequence[Line], column: str) -> PlusFile
         if len(fields) != len(header):
             raise DataError(f"{path}:{line.number}: found {len(fields)} columns, accepted {len(header)} as in line 1")
         number += 1
-        own = dict(zip(names, fields, strict=True))
-        own.setdefault("id", str(number))
-        values[line.number] = own[column]
-        mapped.append((line.number, "\t".join(own.get(name, "_") for name in CONLLU_COLUMNS)))
+        row = dict(zip(names, fields, strict=True))
+        row.setdefault("id", str(number))
+        values[line.number] = row[column]
+        mapped.append((line.number, "\t".join(row.get(name, "_") for name in CONLLU_COLUMNS)))
 
     def refuse(number: int, _: str, message: str) -> NoReturn:
         raise DataError(f"{path}:{number}: {message}")
@@ -59,9 +59,9 @@ def read_conllu_plus(path: Path, lines: Sequence[Line], column: str) -> PlusFile
 def _header(path: Path, lines: Sequence[Line]) -> tuple[str, ...]:
     named = [line for line in lines if line.text.startswith(GLOBAL_COLUMNS)]
     if not named or named[0].number != 1:
-        found = "'# global.columns' below other lines" if named else "no '# global.columns = ...'"
+        problem = "'# global.columns' below other lines" if named else "no '# global.columns = ...'"
         line = named[0].number if named else 1
-        raise DataError(f"{path}:{line}: found {found}, accepted it in the first line")
+        raise DataError(f"{path}:{line}: found {problem}, accepted it in the first line")
     header = tuple(named[0].text[len(GLOBAL_COLUMNS) :].split())
     for other in named[1:]:
         if tuple(other.text[len(GLOBAL_COLUMNS) :].split()) != header:

@@ -21,9 +21,9 @@ from adapter_stilts.tasks.files import (
 )
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.labels import LabelRules, read_labels
-from adapter_stilts.tasks.readers import READERS, Column, Places, Rows, parquet_label_names
+from adapter_stilts.tasks.readers import READERS, Column, RowLocations, Rows, parquet_label_names
 
-__all__ = ["SPLITS", "MissingData", "Split", "data_identity", "data_place", "load_split"]
+__all__ = ["SPLITS", "MissingData", "Split", "data_identity", "data_source", "load_split"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Split:
         none.
     sha256: of the bytes of the files read, in the order of their names, and of the development share and part, if any.
     source: repository@revision, config and split (no revision for a mirror that records none), or paths.
-    places: where each row stands in its file.
+    locations: where each row stands in its file.
     """
 
     language: str
@@ -46,7 +46,7 @@ class Split:
     source: str
     files: tuple[str, ...]
     revision: str | None
-    places: Places = field(default_factory=Places)
+    locations: RowLocations = field(default_factory=RowLocations)
 
 
 def load_split(task: Task, language: str, split: str, mirror: Path | None) -> Split:
@@ -61,25 +61,25 @@ def load_split(task: Task, language: str, split: str, mirror: Path | None) -> Sp
     if task.labels is None:
         _refuse_other_names(task, located, names, mirror)
     columns: dict[str, list[Any]] = {column: [] for column in located.source.columns or {}}
-    taken = [_take_rows(task, located.source, path) for path in located.paths]
-    for own, _ in taken:
-        for column, values in own.items():
+    parts = [_take_rows(task, located.source, path) for path in located.paths]
+    for part, _ in parts:
+        for column, values in part.items():
             columns[column].extend(values)
-    places = Places(tuple(place for _, own in taken for place in own.rows))
-    if not places.rows:
+    locations = RowLocations(tuple(row for _, of_file in parts for row in of_file.rows))
+    if not locations.rows:
         _refuse_no_rows(located)
     kind = find_kind(task.kind)
-    kind.check(columns, places.of)
+    kind.check(columns, locations.of)
     key = kind.label_role
     if key is not None:
-        columns[key] = read_labels(columns[key], _label_rules(task, names), places.of)
+        columns[key] = read_labels(columns[key], _label_rules(task, names), locations.of)
     described = located.described
     if is_part(task, split):
-        rows, described = _development_part(task, split, len(places.rows), described)
+        rows, described = _development_part(task, split, len(locations.rows), described)
         columns = {column: [values[row] for row in rows] for column, values in columns.items()}
-        places = Places(tuple(places.rows[row] for row in rows))
+        locations = RowLocations(tuple(locations.rows[row] for row in rows))
     sha256 = identity_of(task, located, split)
-    return Split(language, split, columns, names, sha256, described, located.names, located.revision, places)
+    return Split(language, split, columns, names, sha256, described, located.names, located.revision, locations)
 
 
 def data_identity(task: Task, language: str, split: str, mirror: Path | None) -> str:
@@ -87,7 +87,7 @@ def data_identity(task: Task, language: str, split: str, mirror: Path | None) ->
     return identity_of(task, locate(task, language, split, mirror), split)
 
 
-def data_place(task: Task, language: str, split: str, mirror: Path | None) -> tuple[str, str | None]:
+def data_source(task: Task, language: str, split: str, mirror: Path | None) -> tuple[str, str | None]:
     """Where a split's files are (repository, config and split, or paths), and the dataset's revision where known."""
     located = locate(task, language, split, mirror)
     return located.described, located.revision
@@ -96,7 +96,7 @@ def data_place(task: Task, language: str, split: str, mirror: Path | None) -> tu
 # --- rows ---------------------------------------------------------------------------------------------------------
 
 
-def _take_rows(task: Task, source: LanguageSource, path: Path) -> tuple[dict[str, list[Any]], Places]:
+def _take_rows(task: Task, source: LanguageSource, path: Path) -> tuple[dict[str, list[Any]], RowLocations]:
     """The file's rows under our column names, filtered, as the kind reads them, and where they stand."""
     kind, names = find_kind(task.kind), source.columns or {}
     keep, drop = source.filter or {}, source.exclude or {}
@@ -107,12 +107,13 @@ def _take_rows(task: Task, source: LanguageSource, path: Path) -> tuple[dict[str
     rules += [(name, values, False) for name, values in drop.items()]
     chosen = _chosen_rows(rows, rules)
     values = {role: _values(rows, name, chosen) for role, name in names.items()}
-    kept = kind.take(values, names, lambda row, element: rows.place(chosen[row], element))
-    taken: Mapping[str, Sequence[Any]] = {role: [own[row] for row in kept] for role, own in values.items()}
-    chosen = [chosen[row] for row in kept]
+    selected = kind.take(values, names, lambda row, element: rows.location(chosen[row], element))
+    columns: Mapping[str, Sequence[Any]] = {role: [column[row] for row in selected] for role, column in values.items()}
+    chosen = [chosen[row] for row in selected]
     if kind.read is not None:
-        taken = kind.read(taken, names, lambda row, element: rows.place(chosen[row], element), task.options)
-    return {role: list(own) for role, own in taken.items()}, Places(tuple((rows.file, row) for row in chosen))
+        columns = kind.read(columns, names, lambda row, element: rows.location(chosen[row], element), task.options)
+    locations = RowLocations(tuple((rows.file, row) for row in chosen))
+    return {role: list(column) for role, column in columns.items()}, locations
 
 
 def _columns_of(name: ColumnName) -> tuple[Column, ...]:
@@ -142,12 +143,12 @@ def _chosen_rows(rows: Rows, rules: Sequence[tuple[str, Sequence[Any], bool]]) -
 def _refuse_no_rows(located: Located) -> None:
     paths = located.paths
     where = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-    kept = [
+    rules = [
         f"{name}: {{{', '.join(f'{column}: [{_listed(values)}]' for column, values in rule.items())}}}"
         for name, rule in (("filter", located.source.filter), ("exclude", located.source.exclude))
         if rule
     ]
-    why = f" that {' and '.join(kept)} leaves" if kept else ""
+    why = f" that {' and '.join(rules)} leaves" if rules else ""
     raise DataError(f"{where}: found no rows{why}, accepted one or more")
 
 
@@ -171,10 +172,10 @@ def _class_names(task: Task, located: Located) -> tuple[str, ...] | None:
     names = {parquet_label_names(file, column) for file in parquet} or {None}
     if len(names) > 1:
         raise DataError(f"{path.parent}: {column}: found files with different label names, accepted the same in all")
-    found = names.pop()
-    if found is None and task.labels is None:
+    declared = names.pop()
+    if declared is None and task.labels is None:
         raise DataError(f"{path}: {column}: found no ClassLabel, accepted one, or `labels` in {task.path}")
-    return found
+    return declared
 
 
 def _refuse_other_names(task: Task, located: Located, names: tuple[str, ...] | None, mirror: Path | None) -> None:
@@ -186,8 +187,8 @@ def _refuse_other_names(task: Task, located: Located, names: tuple[str, ...] | N
         return
     expected = _class_names(task, train)
     if names != expected:
-        found, accepted = ", ".join(names or ()), ", ".join(expected or ())
-        raise DataError(f"{located.paths[0]}: found the label names {found}, accepted those of train: {accepted}")
+        declared, accepted = ", ".join(names or ()), ", ".join(expected or ())
+        raise DataError(f"{located.paths[0]}: found the label names {declared}, accepted those of train: {accepted}")
 
 
 def _development_part(task: Task, split: str, total: int, described: str) -> tuple[list[int], str]:

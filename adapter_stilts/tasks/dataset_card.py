@@ -57,12 +57,12 @@ class _Card:
         self.path = path
 
     def configs(self, node: yaml.Node) -> Patterns:
-        found: Patterns = {}
+        configs: Patterns = {}
         for item in self._items(node, "a list of configs"):
             values = self.values(item)
             name = self._text(values["config_name"]) if "config_name" in values else "default"
-            found[name] = self._splits(values["data_files"]) if "data_files" in values else {"train": []}
-        return found
+            configs[name] = self._splits(values["data_files"]) if "data_files" in values else {"train": []}
+        return configs
 
     def values(self, node: yaml.Node) -> dict[str, yaml.Node]:
         """Key -> node of a mapping."""
@@ -75,7 +75,7 @@ class _Card:
         if isinstance(node, yaml.ScalarNode):
             return {"train": [self._text(node)]}
         if isinstance(node, yaml.MappingNode):
-            return {split: self._patterns(own) for split, own in self.values(node).items()}
+            return {split: self._patterns(patterns) for split, patterns in self.values(node).items()}
         items = self._items(node, "patterns of files")
         if not items or any(isinstance(item, yaml.ScalarNode) for item in items):
             return {"train": [self._text(item) for item in items]}
@@ -102,6 +102,6 @@ class _Card:
             self._refuse(node, "no text", "a name or a pattern of files")
         return str(node.value)
 
-    def _refuse(self, node: yaml.Node, found: str, accepted: str) -> NoReturn:
+    def _refuse(self, node: yaml.Node, problem: str, accepted: str) -> NoReturn:
         line = node.start_mark.line + 2
-        raise DataError(f"{self.path}:{line}: found broken metadata ({found}), accepted {accepted}")
+        raise DataError(f"{self.path}:{line}: found broken metadata ({problem}), accepted {accepted}")

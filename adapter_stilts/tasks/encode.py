@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from adapter_stilts.paths import cache_dir
 from adapter_stilts.schema import Task
-from adapter_stilts.tasks.data import Split, data_identity, data_place, load_split
+from adapter_stilts.tasks.data import Split, data_identity, data_source, load_split
 from adapter_stilts.tasks.inventory import refuse_strange_labels
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.kinds.contract import LABEL, Inventory
@@ -104,7 +104,7 @@ def encode_split(
         refuse_strange_labels(task, loaded, labels, mirror)
         table = write_table(path, encode_columns(task, loaded, tokenizer, labels))
     # Equal files have one cache entry; where this task has them is its own matter.
-    source, revision = data_place(task, language, split, mirror)
+    source, revision = data_source(task, language, split, mirror)
     return replace(_split_of(table), source=source, revision=revision)
 
 
@@ -159,7 +159,7 @@ def _renamed(split: EncodedSplit, target: str, names: Sequence[str]) -> np.ndarr
 def encode_columns(task: Task, loaded: Split, tokenizer: Any, labels: Sequence[str]) -> pa.Table:
     """Arrow table of a loaded split, one row a sequence, with what decides its meaning in the schema's metadata."""
     kind = find_kind(task.kind)
-    inventory = Inventory(labels, task.labels == "open", loaded.places.of)
+    inventory = Inventory(labels, task.labels == "open", loaded.locations.of)
     targets = [f"{TARGET}{name}" for name in kind.targets] if kind.has_answers else []
     lists = ("input_ids", "starts", "ends")
     rows: dict[str, list[Any]] = {name: [] for name in ("example", *lists, *targets)}

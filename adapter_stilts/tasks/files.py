@@ -42,15 +42,15 @@ class Located:
 
 def _source(task: Task, language: str) -> LanguageSource:
     """What the YAML says of the language, over what it says of all."""
-    own = task.data.languages.get(language)
-    if own is None:
+    given = task.data.languages.get(language)
+    if given is None:
         accepted = ", ".join(task.data.languages)
         raise UsageError(f"{task.name}: found no language '{language}' in {task.path}, accepted {accepted}")
     shared = {key: getattr(task.data, key) for key in ("format", "splits", "columns", "filter", "exclude")}
-    if own.dataset is None:
+    if given.dataset is None:
         shared |= {"dataset": task.data.dataset, "revision": task.data.revision}
-    mine = {key: getattr(own, key) for key in own.model_fields_set}
-    return LanguageSource.model_construct(**(shared | mine))
+    stated = {key: getattr(given, key) for key in given.model_fields_set}
+    return LanguageSource.model_construct(**(shared | stated))
 
 
 def locate(task: Task, language: str, split: str, mirror: Path | None) -> Located:
@@ -64,10 +64,10 @@ def locate(task: Task, language: str, split: str, mirror: Path | None) -> Locate
     if name is None:
         raise MissingData(f"{task.name}: {language}: found no {wanted} split in {task.path}")
     dataset, config = str(source.dataset), str(source.config)
-    found = resolve_repository(dataset, mirror)
-    if isinstance(found, Path):
-        folder, commit, at = found, None, ""
-        patterns = _patterns(found, config, name, f"{task.name}: {language}")
+    repository = resolve_repository(dataset, mirror)
+    if isinstance(repository, Path):
+        folder, commit, at = repository, None, ""
+        patterns = _patterns(repository, config, name, f"{task.name}: {language}")
     else:
         card = _download(dataset, source.revision, mirror, ("README.md",))
         patterns = _patterns(card, config, name, f"{task.name}: {language}")

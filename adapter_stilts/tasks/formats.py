@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import Literal, NoReturn, get_args
 
 from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.tasks.conllu import CONLLU_COLUMNS, misc_key
@@ -151,15 +151,15 @@ def _format_of(
     if path.suffix.lower() == ".csv":
         or_text = ", or --format text" if "text" in accepted else ""
         raise UsageError(f"{path}: found a .csv file, accepted tabs between columns (.tsv){or_text}")
-    found = _named_format(path, raw)
-    lines = [line for line in decode_lines(path, raw) if not line.blank] if found is None else []
-    found = found or _structured(path, lines) or of_lines(lines)
-    if found not in accepted:
+    file_format = _named_format(path, raw)
+    lines = [line for line in decode_lines(path, raw) if not line.blank] if file_format is None else []
+    file_format = file_format or _structured(path, lines) or of_lines(lines)
+    if file_format not in accepted:
         raise UsageError(
-            f"{path}: found {_DESCRIBED.get(found, found)}, accepted {', '.join(accepted)} for {purpose} "
+            f"{path}: found {_DESCRIBED.get(file_format, file_format)}, accepted {', '.join(accepted)} for {purpose} "
             "(--format, where this is one of them)"
         )
-    return found
+    return file_format
 
 
 def _named_format(path: Path, raw: bytes) -> str | None:
@@ -178,14 +178,14 @@ def table_format_of(path: Path, raw: bytes, names: Collection[str]) -> str:
     if (named := _named_format(path, raw)) is not None:
         return named
     lines = [line for line in decode_lines(path, raw) if not line.blank]
-    found = _structured(path, lines)
-    if found is None and lines and len(header := lines[0].text.split("\t")) > 1 and set(header) & set(names):
-        found = "tsv"
-    found = found or _words_format(path, raw, lines, ())
-    if found == "text":
+    file_format = _structured(path, lines)
+    if file_format is None and lines and len(header := lines[0].text.split("\t")) > 1 and set(header) & set(names):
+        file_format = "tsv"
+    file_format = file_format or _words_format(path, raw, lines, ())
+    if file_format == "text":
         accepted = ", ".join(FORMATS[:-1])
         raise UsageError(f"{path}: found plain text, or a format that is not known, accepted with --format: {accepted}")
-    return found
+    return file_format
 
 
 _DESCRIBED = {"conllu": "CoNLL-U", "conllup": "CoNLL-U Plus", "conll": "columns of words and labels"}
@@ -206,7 +206,7 @@ def _structured(path: Path, lines: Sequence[Line]) -> str | None:
     return "conllu" if len(row) == len(CONLLU_COLUMNS) and _IDENTIFIER.fullmatch(row[0]) else None
 
 
-def _is_json(text: str, types: Any) -> bool:
+def _is_json(text: str, types: type | tuple[type, ...]) -> bool:
     try:
         return isinstance(json.loads(text), types)
     except (ValueError, RecursionError):
@@ -218,12 +218,12 @@ def _is_json(text: str, types: Any) -> bool:
 
 def _words_format(path: Path, raw: bytes, lines: Sequence[Line], labels: Collection[str]) -> str:
     """Column data (`conll`) or a sentence a line (`text`)."""
-    kept = [line.text for line in lines if not line.text.startswith(("#", "-DOCSTART-"))]
-    rows = [text.split("\t") if "\t" in text else text.split() for text in kept]
+    texts = [line.text for line in lines if not line.text.startswith(("#", "-DOCSTART-"))]
+    rows = [text.split("\t") if "\t" in text else text.split() for text in texts]
     if not rows:
         return "text"
     widths = {len(row) for row in rows}
-    tabs = sum("\t" in text for text in kept)
+    tabs = sum("\t" in text for text in texts)
     tags = {*UPOS_TAGS, *_PLACEHOLDERS} | {label for label in labels if any(character.isalpha() for character in label)}
     tagged = sum(len(row) > 1 and (row[-1] in tags or is_span_tag(row[-1])) for row in rows)
     if 2 * tagged >= len(rows):
@@ -298,5 +298,5 @@ def checked_column(role: str, name: str, file_format: str) -> str | int:
     return name
 
 
-def _refuse(path: Path, found: str, accepted: str) -> NoReturn:
-    raise UsageError(f"{path}: found {found}, accepted with --format {accepted}")
+def _refuse(path: Path, problem: str, accepted: str) -> NoReturn:
+    raise UsageError(f"{path}: found {problem}, accepted with --format {accepted}")

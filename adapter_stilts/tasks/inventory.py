@@ -9,7 +9,7 @@ from adapter_stilts.schema import Task
 from adapter_stilts.strict_yaml import place
 from adapter_stilts.tasks.data import Split, load_split
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.tasks.labels import first_place, meaning, refused_by_metrics
+from adapter_stilts.tasks.labels import first_location, meaning, refused_by_metrics
 
 LABELS_NAMED = 10  # of more, a message names the first
 
@@ -57,12 +57,15 @@ def refuse_strange_labels(task: Task, loaded: Split, labels: Sequence[str], mirr
     trained = {meaning(label): label for label in labels}
     for label in sorted(seen.difference(labels)):
         if (spelling := trained.get(meaning(label))) is not None:
-            where, there = first_place(gold, label, loaded.places.of), _place_in_train(task, spelling, mirror)
-            raise DataError(f"{where}: found the label '{label}', accepted '{spelling}' as {there}")
+            where, in_train = (
+                first_location(gold, label, loaded.locations.of),
+                _location_in_train(task, spelling, mirror),
+            )
+            raise DataError(f"{where}: found the label '{label}', accepted '{spelling}' as {in_train}")
     if seen.isdisjoint(labels):
-        found, accepted = _few(sorted(seen)), _few(labels)
+        where, shown = loaded.locations.of(0), _few(sorted(seen))
         raise DataError(
-            f"{loaded.places.of(0)}: found no label that training showed ({found}), accepted one or more of {accepted}"
+            f"{where}: found no label that training showed ({shown}), accepted one or more of {_few(labels)}"
         )
 
 
@@ -70,9 +73,9 @@ def _few(labels: Sequence[str]) -> str:
     return ", ".join(labels[:LABELS_NAMED]) + ("" if len(labels) <= LABELS_NAMED else ", ...")
 
 
-def _place_in_train(task: Task, label: str, mirror: Path | None) -> str:
+def _location_in_train(task: Task, label: str, mirror: Path | None) -> str:
     try:
         train = load_split(task, task.train_language, "train", mirror)
-        return f"at {first_place(train.columns[find_kind(task.kind).label_role or ''], label, train.places.of)}"
+        return f"at {first_location(train.columns[find_kind(task.kind).label_role or ''], label, train.locations.of)}"
     except (StiltsError, ValueError):
         return "in training"

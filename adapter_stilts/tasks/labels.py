@@ -76,7 +76,7 @@ def meaning(label: str) -> str:
     return number[1] if number else label.casefold()
 
 
-def read_labels(values: list[Any], rules: LabelRules, place: Callable[[int, int | None], str]) -> list[Any]:
+def read_labels(values: list[Any], rules: LabelRules, location: Callable[[int, int | None], str]) -> list[Any]:
     """The labels of a split's rows (a string a row, or a list a row), without blanks around them and cut off as the
     rules say. Raises `DataError` at the first one that the rules do not accept."""
     listed = bool(values) and isinstance(values[0], list)
@@ -86,10 +86,10 @@ def read_labels(values: list[Any], rules: LabelRules, place: Callable[[int, int 
     distinct = set(names.values())
     complaints = {label: what for label in distinct if (what := _complaint(label, rules, distinct)) is not None}
     if complaints:
-        label, where = _first(values, complaints, place)
+        label, where = _first(values, complaints, location)
         raise DataError(f"{where}: found {complaints[label]}")
     if rules.open:
-        _refuse_spellings(values, distinct, place)
+        _refuse_spellings(values, distinct, location)
     return values
 
 
@@ -126,29 +126,29 @@ def _has_invisible(label: str) -> bool:
     return "Cf" in ends or any(unicodedata.category(character) == "Cc" for character in label)
 
 
-def _refuse_spellings(values: list[Any], distinct: set[str], place: Callable[[int, int | None], str]) -> None:
+def _refuse_spellings(values: list[Any], distinct: set[str], location: Callable[[int, int | None], str]) -> None:
     spellings: dict[str, set[str]] = {}
     for label in distinct:
         spellings.setdefault(meaning(label), set()).add(label)
-    several = {label for own in spellings.values() if len(own) > 1 for label in own}
+    several = {label for spelt in spellings.values() if len(spelt) > 1 for label in spelt}
     if not several:
         return
-    first, where = _first(values, several, place)
-    other, there = _first(values, spellings[meaning(first)] - {first}, place)
+    first, where = _first(values, several, location)
+    other, other_where = _first(values, spellings[meaning(first)] - {first}, location)
     raise DataError(
-        f"{there}: found the label '{other}', accepted '{first}' as at {where} (or list both under `labels`)"
+        f"{other_where}: found the label '{other}', accepted '{first}' as at {where} (or list both under `labels`)"
     )
 
 
-def _first(values: list[Any], wanted: Collection[str], place: Callable[[int, int | None], str]) -> tuple[str, str]:
+def _first(values: list[Any], wanted: Collection[str], location: Callable[[int, int | None], str]) -> tuple[str, str]:
     """The first label that is one of those wanted, and where it stands."""
     for row, value in enumerate(values):
         for token, label in enumerate(value if isinstance(value, list) else [value]):
             if label in wanted:
-                return label, place(row, token if isinstance(value, list) else None)
+                return label, location(row, token if isinstance(value, list) else None)
     raise ValueError(f"accepted labels with one of {', '.join(wanted)}")
 
 
-def first_place(values: list[Any], label: str, place: Callable[[int, int | None], str]) -> str:
+def first_location(values: list[Any], label: str, location: Callable[[int, int | None], str]) -> str:
     """Where the label stands first. Raises ValueError where it does not."""
-    return _first(values, {label}, place)[1]
+    return _first(values, {label}, location)[1]

@@ -287,11 +287,11 @@ def _same_number(predictions: Any, references: Any, unit: str) -> tuple[list, li
     return predictions, references
 
 
-def _check_strings(labels: Iterable[Any], place: str) -> None:
+def _check_strings(labels: Iterable[Any], what: str) -> None:
     if all(isinstance(label, str) for label in labels):
         return
     index, label = next((index, label) for index, label in enumerate(labels) if not isinstance(label, str))
-    raise StiltsError(f"{place} {index} (from 0) is {label!r}; accepted is a string")
+    raise StiltsError(f"{what} {index} (from 0) is {label!r}; accepted is a string")
 
 
 def _refuse_unknown(scheme: SpanScheme, side: str, sentences: Sentences) -> None:

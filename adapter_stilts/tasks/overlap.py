@@ -87,9 +87,9 @@ def refuse_overlap(name: str, trained_on: np.ndarray, target: str, test_split: E
     test = remembered_signatures(test_split, tokenizer)
     shared = leaking_texts(trained_on, test, LEAK_SHARE)
     if shared:
-        place = f"{target} ({test_split.language}, {test_split.source}; by content)"
+        test_data = f"{target} ({test_split.language}, {test_split.source}; by content)"
         raise UsageError(
-            f"{name}: trained on {shared:,} of the {len(test):,} test sentences of {place}, "
+            f"{name}: trained on {shared:,} of the {len(test):,} test sentences of {test_data}, "
             "accepted an intermediate that never saw them"
         )
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -42,7 +41,7 @@ def write_table(path: Path, table: pa.Table) -> pa.Table:
     return _read(path)
 
 
-def _checksum(path: Path, content: Any) -> bytes:
+def _checksum(path: Path, content: pa.Buffer) -> bytes:
     return MARK + b"%08x" % zlib.crc32(content, zlib.crc32(path.stem.encode()))
 
 

@@ -268,12 +268,12 @@ def test_a_share_that_leaves_nothing(tmp_path: Path) -> None:
 
 def test_rows_know_their_places(tmp_path: Path) -> None:
     path = tmp_path.resolve() / "train.conllu"
-    places = load_split(local_task(tmp_path, "conllu", CONLLU_COLUMNS, CONLLU), "en", "train", None).places
+    places = load_split(local_task(tmp_path, "conllu", CONLLU_COLUMNS, CONLLU), "en", "train", None).locations
     assert [places.of(0), places.of(0, 3), places.of(1, 1)] == [f"{path}:3", f"{path}:7", f"{path}:10"]
     tsv = "a\tb\ty\n" + "".join(f"{number}\tx\tp\n" for number in range(40))
     shared = local_task(tmp_path, "tsv", "{text: a, label: y}", tsv, labels="open\ndevelopment_share: 0.1")
     development = load_split(shared, "en", "validation", None)
-    lines = [development.places.of(row) for row in range(4)]
+    lines = [development.locations.of(row) for row in range(4)]
     assert lines == [f"{tmp_path.resolve()}/train.tsv:{int(text) + 2}" for text in development.columns["text"]]
 
 

@@ -37,4 +37,4 @@ def test_repositories_have_their_pinned_revision(task: Task) -> None:
 def test_english_training_data_are_read_as_the_task_says(task: Task) -> None:
     loaded = load_split(task, task.train_language, "train", None)
     assert loaded.revision is not None
-    assert all(len(column) == len(loaded.places.rows) for column in loaded.columns.values())
+    assert all(len(column) == len(loaded.locations.rows) for column in loaded.columns.values())

@@ -38,11 +38,12 @@ def _document(
     render: Callable[[Sequence[Any]], bytes],
 ) -> Document:
     kind = reading.kind
-    kept = kind.take(values, names, rows.place)
-    if len(kept) != len(rows):
-        raise DataError(f"{rows.path}: found {len(rows) - len(kept)} rows without choices, accepted choices in each")
+    selected = kind.take(values, names, rows.location)
+    if len(selected) != len(rows):
+        lacking = len(rows) - len(selected)
+        raise DataError(f"{rows.path}: found {lacking} rows without choices, accepted choices in each")
     assert kind.read is not None
-    made = kind.read(values, names, rows.place, reading.options)
+    made = kind.read(values, names, rows.location, reading.options)
 
     def rendered(answers: Sequence[int]) -> bytes:
         keys, first = values.get("keys"), getattr(reading.options, "first_answer", 0)

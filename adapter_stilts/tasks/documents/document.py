@@ -163,6 +163,6 @@ def _check_type(rows: Rows, role: str, name: ColumnName, values: Sequence[Any], 
     accepted = ("a list of words" if kind.rows == "sentence" else "a list of texts") if many else "a text"
     for index, value in enumerate(values):
         if isinstance(value, list) != many:
-            found = "a list" if isinstance(value, list) else "a text"
+            form = "a list" if isinstance(value, list) else "a text"
             hint = f"--columns {role}=NAME names another column"
-            raise DataError(f"{rows.place(index)}: {name}: found {found}, accepted {accepted}; {hint}")
+            raise DataError(f"{rows.location(index)}: {name}: found {form}, accepted {accepted}; {hint}")

@@ -43,8 +43,8 @@ def _written(lines: Sequence[Line], replaced: Mapping[int, str]) -> bytes:
 def _by_line(numbers: Sequence[Sequence[int]], labels: Labels) -> dict[int, str]:
     return {
         number: label
-        for own, names in zip(numbers, labels, strict=True)
-        for number, label in zip(own, names, strict=True)
+        for words, names in zip(numbers, labels, strict=True)
+        for number, label in zip(words, names, strict=True)
     }
 
 
@@ -54,8 +54,8 @@ def _by_line(numbers: Sequence[Sequence[int]], labels: Labels) -> dict[int, str]
 def render_words(sentences: Sequence[Sequence[str]], labels: Labels) -> bytes:
     """`word<TAB>label` a line, a blank line between sentences."""
     blocks = (
-        "".join(f"{word}\t{label}\n" for word, label in zip(words, own, strict=True))
-        for words, own in zip(sentences, labels, strict=True)
+        "".join(f"{word}\t{label}\n" for word, label in zip(words, names, strict=True))
+        for words, names in zip(sentences, labels, strict=True)
     )
     return "\n".join(blocks).encode()
 
@@ -71,8 +71,9 @@ def render_texts(lines: Sequence[Line], labels: Labels) -> bytes:
 def render_conllu(lines: Sequence[Line], numbers: Sequence[Sequence[int]], column: str, labels: Labels) -> bytes:
     """Each word's label in `column`: one of CoNLL-U's ten, or `misc.KEY`."""
     texts = {line.number: line.text for line in lines}
-    own = _by_line(numbers, labels)
-    return _written(lines, {number: _with_label(texts[number], CONLLU_COLUMNS, column, own[number]) for number in own})
+    label_of = _by_line(numbers, labels)
+    replaced = {n: _with_label(texts[n], CONLLU_COLUMNS, column, label) for n, label in label_of.items()}
+    return _written(lines, replaced)
 
 
 def render_conllu_plus(
@@ -81,14 +82,16 @@ def render_conllu_plus(
     """Each word's label in `column` where the file has it, else in STILTS:LABEL, there or added."""
     names = [name.lower() for name in header]
     target = "misc" if misc_key(column) else column
-    own = _by_line(numbers, labels)
+    label_of = _by_line(numbers, labels)
     if target in names:
-        replaced = {n: _with_label(text, names, column, own[n]) for n, text in _texts(lines) if n in own}
+        replaced = {n: _with_label(text, names, column, label_of[n]) for n, text in _texts(lines) if n in label_of}
         return _written(lines, replaced)
     if PLUS_COLUMN.lower() in names:
-        replaced = {n: _with_label(text, names, PLUS_COLUMN.lower(), own[n]) for n, text in _texts(lines) if n in own}
+        plus = PLUS_COLUMN.lower()
+        replaced = {n: _with_label(text, names, plus, label_of[n]) for n, text in _texts(lines) if n in label_of}
         return _written(lines, replaced)
-    added = {n: f"{text}\t{own.get(n, '_')}" for n, text in _texts(lines) if text.strip() and not text.startswith("#")}
+    words = [(n, text) for n, text in _texts(lines) if text.strip() and not text.startswith("#")]
+    added = {n: f"{text}\t{label_of.get(n, '_')}" for n, text in words}
     heads = {n: f"{text.rstrip()} {PLUS_COLUMN}" for n, text in _texts(lines) if text.startswith(GLOBAL_COLUMNS)}
     return _written(lines, added | heads)
 
@@ -108,9 +111,10 @@ def _with_label(text: str, names: Sequence[str], column: str, label: str) -> str
 def _with_attribute(misc: str, key: str, label: str) -> str:
     """MISC with `KEY=...` in the place of an earlier one, else at its end; `|` separates and is escaped as in UD."""
     attributes = [] if misc == "_" else misc.split("|")
-    ours = f"{key}={label}".replace("|", "\\p")
-    index = next((index for index, own in enumerate(attributes) if own.startswith(f"{key}=")), len(attributes))
-    attributes[index : index + 1] = [ours]
+    labelled = f"{key}={label}".replace("|", "\\p")
+    earlier = (index for index, attribute in enumerate(attributes) if attribute.startswith(f"{key}="))
+    index = next(earlier, len(attributes))
+    attributes[index : index + 1] = [labelled]
     return "|".join(attributes)
 
 
@@ -119,9 +123,9 @@ def _with_attribute(misc: str, key: str, label: str) -> str:
 
 def render_columns(lines: Sequence[Line], numbers: Sequence[Sequence[int]], index: int | None, labels: Labels) -> bytes:
     """Each word's label in the column of that index, else (None) as one more column; separators stay as they are."""
-    own = _by_line(numbers, labels)
+    label_of = _by_line(numbers, labels)
     texts = {line.number: line.text for line in lines}
-    return _written(lines, {number: _with_column(texts[number], index, own[number]) for number in own})
+    return _written(lines, {number: _with_column(texts[number], index, label_of[number]) for number in label_of})
 
 
 def _with_column(text: str, index: int | None, label: str) -> str:
@@ -140,16 +144,16 @@ def _with_column(text: str, index: int | None, label: str) -> str:
 def render_tsv(lines: Sequence[Line], numbers: Sequence[int], column: str, labels: Sequence[str]) -> bytes:
     """Each row's label in the column that the header names so, else as one more column."""
     header = lines[0].text.split("\t")
-    own = dict(zip(numbers, labels, strict=True))
+    label_of = dict(zip(numbers, labels, strict=True))
     replaced: dict[int, str] = {}
     if column not in header:
         replaced[lines[0].number] = f"{lines[0].text}\t{column}"
     for line in lines[1:]:
-        if line.number not in own:
+        if line.number not in label_of:
             continue
         fields = line.text.split("\t")
         index = header.index(column) if column in header else len(fields)
-        fields[index : index + 1] = [own[line.number]]
+        fields[index : index + 1] = [label_of[line.number]]
         replaced[line.number] = "\t".join(fields)
     return _written(lines, replaced)
 
@@ -173,7 +177,7 @@ def render_parquet(path: Path, column: str, values: Sequence[Any], type_: pa.Dat
     else:
         table = table.append_column(column, array)
     # What `datasets` wrote of the columns' types (names of a ClassLabel) would no longer be true.
-    kept = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"huggingface"}
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"huggingface"}
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(kept or None), sink)
+    pq.write_table(table.replace_schema_metadata(metadata or None), sink)
     return sink.getvalue()

@@ -34,14 +34,14 @@ def _format(path: Path, names: Sequence[str], raw: bytes) -> str:
 
 def _lines(path: Path, lines: Sequence[Line], reading: Reading, _: Columns) -> Document:
     refuse_breaking_labels(path, reading.labels, blanks_separate=False)
-    kept = [line for line in lines if not line.blank]
-    rows = [line.text.split("\t") for line in kept]
-    for line, row in zip(kept, rows, strict=True):
+    filled = [line for line in lines if not line.blank]
+    rows = [line.text.split("\t") for line in filled]
+    for line, row in zip(filled, rows, strict=True):
         if len(row) != len(reading.roles):
             form = f"{len(reading.roles)} ({'<TAB>'.join(reading.roles)}), or --format tsv with a header line"
             raise DataError(f"{path}:{line.number}: found {len(row)} columns, accepted {form}")
     columns = {role: [row[index] for row in rows] for index, role in enumerate(reading.roles)}
-    return Document(columns, partial(render_texts, kept))
+    return Document(columns, partial(render_texts, filled))
 
 
 def _tsv(path: Path, lines: Sequence[Line], reading: Reading, columns: Columns) -> Document:

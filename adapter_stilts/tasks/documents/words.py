@@ -56,9 +56,9 @@ def _words(path: Path, lines: Sequence[Line], reading: Reading, _: Columns) -> D
     refuse_breaking_labels(path, reading.labels, blanks_separate=False)
     for line in lines:
         if "\r" in line.text:
-            found = "carriage returns within a line"
+            problem = "carriage returns within a line"
             raise DataError(
-                f"{path}:{line.number}: found {found}, accepted lines that all end alike, a sentence a line"
+                f"{path}:{line.number}: found {problem}, accepted lines that all end alike, a sentence a line"
             )
     sentences = [words for line in lines if (words := line.text.split())]
     return Document({"tokens": sentences}, partial(render_words, sentences))
@@ -69,9 +69,9 @@ def _conllu(path: Path, lines: Sequence[Line], reading: Reading, columns: Column
     column = str(columns["tokens"])
     rows = READERS["conllu"](path, [column])
     tokens = rows.columns[column]
-    if all(word == "_" for own in tokens for word in own) and any(tokens):
-        found = f"_ in {column.upper()} on every word"
-        raise DataError(f"{rows.place(0)}: found {found}, accepted words (some treebanks come without text)")
+    if all(word == "_" for sentence in tokens for word in sentence) and any(tokens):
+        problem = f"_ in {column.upper()} on every word"
+        raise DataError(f"{rows.location(0)}: found {problem}, accepted words (some treebanks come without text)")
     render = partial(render_conllu, lines, _line_numbers(rows), label_column(reading, columns))
     return Document({"tokens": tokens}, render)
 
@@ -103,7 +103,7 @@ def _label_index(column: str | int | None, file: ColumnFile) -> int | None:
 def _refuse_other_column(path: Path, values: Sequence[Sequence[str]], index: int, reading: Reading) -> None:
     """Labels are written over a column of labels, not over another that stands where training data have theirs."""
     until = reading.label_until
-    short = [value if until is None else value.split(until, 1)[0] for own in values for value in own]
+    short = [value if until is None else value.split(until, 1)[0] for sentence in values for value in sentence]
     known = {*reading.labels, *_NO_LABELS}
     if 2 * sum(value in known for value in short) >= len(short):
         return

@@ -12,14 +12,14 @@ from pathlib import Path
 from adapter_stilts.tasks.readers.conll import read_conll, read_conllu
 from adapter_stilts.tasks.readers.jsonl import read_jsonl
 from adapter_stilts.tasks.readers.parquet import parquet_label_names, read_parquet
-from adapter_stilts.tasks.readers.rows import Column, FileLines, Places, Rows
+from adapter_stilts.tasks.readers.rows import Column, FileLines, RowLocations, Rows
 from adapter_stilts.tasks.readers.tsv import read_tsv
 
 __all__ = [
     "READERS",
     "Column",
     "FileLines",
-    "Places",
+    "RowLocations",
     "Rows",
     "parquet_label_names",
     "read_conll",

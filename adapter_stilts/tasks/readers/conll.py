@@ -105,15 +105,15 @@ def _may_be_either(label: str, seen: set[str]) -> bool:
     """Whether a line with this label, which no certain word of the file has, may be a comment and may be a word."""
     if label in seen or has_span_tags(seen) or not any(character.isalnum() for character in label):
         return False
-    return not (label.isalpha() and label.isupper() and all(own.isupper() for own in seen))
+    return not (label.isalpha() and label.isupper() and all(other.isupper() for other in seen))
 
 
 def _misc_column(rows: Rows, name: Column, key: str) -> list[list[str]]:
     values = [[misc_values(misc).get(key) for misc in sentence] for sentence in rows.columns[name]]
     for row, sentence in enumerate(values):
         if None in sentence:
-            place = rows.place(row, sentence.index(None))
-            raise DataError(f"{place}: found no {key} in MISC, accepted {key}=LABEL on every word")
+            location = rows.location(row, sentence.index(None))
+            raise DataError(f"{location}: found no {key} in MISC, accepted {key}=LABEL on every word")
     return values  # type: ignore[return-value]
 
 

@@ -46,18 +46,18 @@ def read_jsonl(path: Path, columns: Sequence[Column]) -> Rows:
     return rows
 
 
-def _parse(text: str, place: str) -> dict[str, Any]:
+def _parse(text: str, location: str) -> dict[str, Any]:
     try:
         item = json.loads(text, object_pairs_hook=_object)
     except _Twice as error:
-        raise DataError(f"{place}: found the key {error} twice, accepted once") from None
+        raise DataError(f"{location}: found the key {error} twice, accepted once") from None
     except (ValueError, RecursionError) as error:
         reason = str(error).split(";")[0]  # of a number over Python's limit: what to call to raise the limit
-        raise DataError(f"{place}: found broken JSON ({reason}), accepted one JSON object a line") from None
+        raise DataError(f"{location}: found broken JSON ({reason}), accepted one JSON object a line") from None
     if not isinstance(item, dict):
-        raise DataError(f"{place}: found a {type(item).__name__}, accepted one JSON object a line")
+        raise DataError(f"{location}: found a {type(item).__name__}, accepted one JSON object a line")
     if "\\u" in text and re.search("[\ud800-\udfff]", json.dumps(item, ensure_ascii=False)):
-        raise DataError(f"{place}: found half of a surrogate pair, accepted whole characters")
+        raise DataError(f"{location}: found half of a surrogate pair, accepted whole characters")
     return item
 
 

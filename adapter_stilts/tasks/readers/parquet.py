@@ -44,7 +44,7 @@ def read_parquet(path: Path, columns: Sequence[Column]) -> Rows:
         raise _damaged(path, error) from None
     plain = [name for name, (_, keys) in parts.items() if not keys]
     names = {name: _class_names(path, schema, str(name)) for name in plain}
-    declared = {name: own for name, own in names.items() if own is not None}
+    declared = {name: labels for name, labels in names.items() if labels is not None}
     rows = Rows(FileLines(path), {name: _decode(values[name], declared.get(name)) for name in columns}, declared)
     texts = {name for name in plain if _all_text(table.column(str(name)), name in declared)}
     refuse_other_than_text(rows, [name for name in columns if name not in texts])

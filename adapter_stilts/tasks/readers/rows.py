@@ -18,7 +18,7 @@ class FileLines:
     path: Path
     lines: list[int] | list[list[int]] | None = None
 
-    def place(self, row: int, token: int | None = None) -> str:
+    def location(self, row: int, token: int | None = None) -> str:
         """Where row `row` (from 0), or its token, stands in the file."""
         if self.lines is None:
             return f"{self.path}: row {row + 1}"
@@ -47,21 +47,21 @@ class Rows:
     def lines(self) -> list[int] | list[list[int]] | None:
         return self.file.lines
 
-    def place(self, row: int, token: int | None = None) -> str:
+    def location(self, row: int, token: int | None = None) -> str:
         """Where row `row` (from 0), or its token, stands in the file."""
-        return self.file.place(row, token)
+        return self.file.location(row, token)
 
     def require_texts(self, column: Column, chosen: Iterable[int]) -> None:
         """Raises `DataError` for a chosen row with a list where one text belongs."""
         values = self.columns[column]
         for row in chosen:
             if isinstance(values[row], list):
-                found = f"a list of {len(values[row])}"
-                raise DataError(f"{self.place(row)}: {column}: found {found}, accepted one text a row")
+                value = f"a list of {len(values[row])}"
+                raise DataError(f"{self.location(row)}: {column}: found {value}, accepted one text a row")
 
 
 @dataclass(frozen=True)
-class Places:
+class RowLocations:
     """Where each row of a split stands: its file, and its row there."""
 
     rows: tuple[tuple[FileLines, int], ...] = ()
@@ -69,7 +69,7 @@ class Places:
     def of(self, row: int, token: int | None = None) -> str:
         """The file and line of row `row` (from 0) of the split, or of its token."""
         file, number = self.rows[row]
-        return file.place(number, token)
+        return file.location(number, token)
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -101,17 +101,17 @@ def _raw_lines(file: Iterable[bytes]) -> Iterator[bytes]:
 _MOST_NAMED = 50
 
 
-def require_columns(columns: Sequence[Column], present: Sequence[str], place: str) -> None:
+def require_columns(columns: Sequence[Column], present: Sequence[str], location: str) -> None:
     """Raises `DataError` where a wanted column is absent, or stands there twice."""
     for wanted in columns:
         column, keys = inside(wanted, present)
         name = column if keys else wanted  # a column's number stays one
         if name not in present:
             more = f" and {len(present) - _MOST_NAMED} more" if len(present) > _MOST_NAMED else ""
-            listed = ", ".join(own[:60] for own in present[:_MOST_NAMED])
-            raise DataError(f"{place}: found no column '{name}', accepted one of {listed}{more}")
+            listed = ", ".join(column[:60] for column in present[:_MOST_NAMED])
+            raise DataError(f"{location}: found no column '{name}', accepted one of {listed}{more}")
         if present.count(str(name)) > 1:
-            raise DataError(f"{place}: found the column '{name}' twice, accepted each wanted column once")
+            raise DataError(f"{location}: found the column '{name}' twice, accepted each wanted column once")
 
 
 def inside(name: Column, present: Collection[str]) -> tuple[str, tuple[str, ...]]:
@@ -122,16 +122,16 @@ def inside(name: Column, present: Collection[str]) -> tuple[str, tuple[str, ...]
     return (text, ()) if text in present or column not in present else (column, tuple(keys))
 
 
-def value_inside(value: Any, keys: Sequence[str], name: Column, place: str) -> Any:
+def value_inside(value: Any, keys: Sequence[str], name: Column, location: str) -> Any:
     """The value under the keys, of a list that of each element. Raises `DataError` where a key is not there."""
     if not keys:
         return value
     if isinstance(value, list):
-        return [value_inside(element, keys, name, place) for element in value]
+        return [value_inside(element, keys, name, location) for element in value]
     if not isinstance(value, dict) or keys[0] not in value:
         has = ", ".join(map(str, value)) if isinstance(value, dict) else _shown(value)
-        raise DataError(f"{place}: {name}: found {has}, accepted an object with the key {keys[0]!r}")
-    return value_inside(value[keys[0]], keys[1:], name, place)
+        raise DataError(f"{location}: {name}: found {has}, accepted an object with the key {keys[0]!r}")
+    return value_inside(value[keys[0]], keys[1:], name, location)
 
 
 def same_width(fields: list[str], accepted: int, path: Path, number: int, like: str) -> list[str]:
@@ -158,7 +158,7 @@ def refuse_other_than_text(rows: Rows, columns: Iterable[Column]) -> None:
             items = value if isinstance(value, list) else [value]
             for item in items:
                 if not isinstance(item, str):
-                    raise DataError(f"{rows.place(row)}: {name}: found {_shown(item)}, accepted text")
+                    raise DataError(f"{rows.location(row)}: {name}: found {_shown(item)}, accepted text")
 
 
 def _shown(value: Any) -> str:
