@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from support.tiny import tiny_backbone_folder
-from support.training import Place, english_task, write_task
+from safetensors.torch import load_file
+from support.tiny import edit_weights, tiny_backbone_folder
+from support.training import Place, english_task, text_task, write_task
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs.record import read_record
 from adapter_stilts.runs.store import Keep, RunStore, content_hash, keep_of
 from adapter_stilts.runs.tidy import CHECKPOINTS
-from adapter_stilts.schema import Recipe, Task
+from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training import api
 
@@ -48,20 +48,6 @@ VALUES_ELSEWHERE = {
 TWO_LANGUAGES = (
     "{en: {train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}, de: {train: en-dev.conllu}}"
 )
-TEXT_TASK = """\
-name: text
-version: 1
-kind: masked_lm
-role: intermediate
-knowledge: none
-granularity: token
-description: texts
-licence: none
-citation: none
-metrics: [accuracy]
-selection_metric: accuracy
-data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv}}}
-"""
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -70,13 +56,6 @@ data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv}}}
 def test_a_value_for_every_field_of_a_recipe() -> None:
     fields = OTHER_VALUES.keys() | {field for own in VALUES_ELSEWHERE.values() for field in own}
     assert fields == Recipe.model_fields.keys() - {"tuning"}
-
-
-def text_task(folder: Path) -> Task:
-    folder.mkdir()
-    (folder / "train.tsv").write_text("words\nthe of and\n")
-    (folder / "text.yaml").write_text(TEXT_TASK)
-    return find_task(str(folder / "text.yaml"))
 
 
 def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
@@ -95,12 +74,10 @@ def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
     other_lora = place.train(english_task(folder / "under", "under", shift=1), method="lora", seed=1)
     both = [task, english_task(folder / "both", "both", shift=1)]
     german = write_task(folder / "data", "german", languages=TWO_LANGUAGES)
-    text = {"masked_lm_task": text_task(folder / "text")}
+    text = {"mixed_in_task": find_task(str(text_task(folder / "text")))}
     masked = {**text, "settings": {"mlm_share": "0.2"}}
     other_weights = tiny_backbone_folder(folder / "other")
-    weights = load_file(other_weights / "model.safetensors")
-    weights["embeddings.LayerNorm.bias"][0] += 1
-    save_file(weights, other_weights / "model.safetensors", metadata={"format": "pt"})
+    edit_weights(other_weights, lambda weights: weights["embeddings.LayerNorm.bias"][0].add_(1))
     jobs = {
         "base": place.job(task),
         "backbone weights": place.job(task, backbone=load_backbone(str(other_weights))),
@@ -144,7 +121,7 @@ def test_each_field_of_the_identity_changes_the_name(place: Place) -> None:
         "in German": place.job(german, languages=["de"]),
         "name alone": place.job(german),
         "masked": place.job(task, **masked),
-        "masked with a trained head": place.job(task, masked_lm_head=first, **masked),
+        "masked with a trained head": place.job(task, mixed_in_head=first, **masked),
     }
     changed = {
         "base": lambda settings: place.job(task, settings=settings),
