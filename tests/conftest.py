@@ -33,6 +33,12 @@ def hub_mirror() -> Path:
 
 
 @pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache in the test's own folder."""
+    monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A tiny backbone and an empty store of runs in the test's own folder. A module whose tests share runs defines its
     own `place`."""

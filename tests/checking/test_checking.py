@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.training import make_place
@@ -452,8 +451,8 @@ def test_a_task_reads_a_file_that_passes(
     }
     inventory = label_inventory(task, None)
     assert inventory == tuple(sorted(set(labels)))
-    encoded: Any = encode_split(task, "en", "train", place.backbone.tokenizer, inventory)
-    assert [inventory[label] for label in encoded.labels] == labels
+    encoded = encode_split(task, "en", "train", place.backbone.tokenizer, inventory)
+    assert [inventory[label] for label in encoded.targets["label"]] == labels
 
 
 def test_a_key_that_a_word_has_not_in_misc(tmp_path: Path) -> None:

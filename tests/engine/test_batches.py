@@ -12,6 +12,7 @@ from adapter_stilts.engine.batches import cut_batches, epoch_order, group_steps,
 from adapter_stilts.jobs.training_data import TrainingData, load_training_data
 from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.encode import EncodedSplit
+from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.kinds.contract import EncodedSequence
 from adapter_stilts.training.sampling import draw_epochs
 
@@ -86,7 +87,7 @@ def test_every_example_once_and_within_the_limit(
 def test_inference_batches_hold_each_sequence_once(lengths: list[list[int]], tokens: int) -> None:
     split = windows_split(lengths)
     sequences = np.arange(len(split.example))[::-1]
-    batches = list(inference_batches(split, sequences, tokens))
+    batches = list(inference_batches(split, sequences, find_kind("tagging"), tokens))
     assert sorted(int(own) for batch in batches for own in batch) == list(range(len(sequences)))
     assert all(len(batch) == 1 or split.lengths[batch].sum() <= tokens for batch in batches)
     assert np.all(np.diff(np.concatenate([split.lengths[batch] for batch in batches])) >= 0)
@@ -113,7 +114,7 @@ def test_all_methods_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.Mo
         for over in ([], [under[method]]):
             job = place.job(task, over, method=method, seed=5, limit=17)
             (data,) = load_training_data(job).parts
-            epochs = draw_epochs(TrainingData((data,), None), job.recipe, job.seed)
+            epochs = draw_epochs(TrainingData((data,)), job.recipe, job.seed)
             seen[method, job.composition] = [
                 [[own.tolist() for own in step.batches] for step in steps] for steps in epochs
             ]

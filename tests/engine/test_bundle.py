@@ -14,6 +14,7 @@ import peft.utils
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.hostile import alter, truncate
 from support.tiny import tiny_backbone_folder
 from support.training import Place, english_task, pairs_task, use_of
 
@@ -151,16 +152,6 @@ def test_loading_gives_the_logits_from_before_saving(
         assert torch.equal(batch_logits(model, batch), before[0])
     assert manifest.labels == run.record.labels == ("A", "B", "C")
     assert not any(own.training for own in model.modules())
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-def alter(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-9] ^= 1
-    path.write_bytes(content)
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {

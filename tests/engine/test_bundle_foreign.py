@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.training import Place, english_task, make_place
+from support.training import FAST, Place, english_task, make_place, task_of
 from torch import Tensor
 
 from adapter_stilts.engine.bundle import load_bundle
@@ -21,7 +21,6 @@ from adapter_stilts.runs.store import Run
 
 IDS = torch.tensor([[0, 4, 5, 21, 60, 70, 33, 2], [0, 7, 8, 2, 1, 1, 1, 1], [0, 90, 120, 9, 2, 1, 1, 1]])
 # A learning rate that moves weights far from where they start in a few steps.
-FAST = {"learning_rate": "1e-2", "epochs": "1", "batch_examples": "8"}
 # Method, composition, intermediates, settings.
 BOTTLENECK: list[tuple[str, str, str, dict[str, str]]] = [
     ("bottleneck", "none", "", {}),
@@ -113,7 +112,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @cache
 def under(place: Place, method: str, name: str) -> Run:
-    return place.train(english_task(place.folder / name, name, shift="tab".index(name)), method=method, settings=FAST)
+    return place.train(task_of(place, name), method=method, settings=FAST)
 
 
 def train_all(place: Place, cases: list[tuple[str, str, str, dict[str, str]]]) -> dict[str, Run]:

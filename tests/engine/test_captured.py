@@ -195,7 +195,7 @@ def test_a_capacity_that_is_seldom_needed_borrows_a_larger_one(place: Place) -> 
 
 def test_buffers_by_hand() -> None:
     batch = pack(random_split([4, 6]), np.arange(2), use_of("t"), 2)
-    buffers = Buffers("t", 16, averaged=False, device=torch.device("cpu"))
+    buffers = Buffers(use_of("t"), 16, averaged=False, device=torch.device("cpu"))
     # A longer batch before must leave no trace.
     buffers.fill(pack(random_split([5, 6, 5]), np.arange(3), use_of("t"), 2), 2, 7)
     own = buffers.fill(batch, 2, 5)
@@ -209,14 +209,14 @@ def test_buffers_by_hand() -> None:
     assert own.targets["label"].tolist() == [*batch.targets["label"].tolist(), *[IGNORED] * (16 - units)]
     # Unread units read places that differ.
     assert own.pieces.tolist() == [*batch.pieces.tolist(), *range(units, 16)]
-    assert buffers.units.item() == 5
+    assert buffers.terms.item() == 5
 
 
 def test_what_fills_up_changes_no_logit(place: Place) -> None:
     job = job_of(place, "mean")
     model = build_model(job, load_training_data(job)).eval()
     batch = pack(random_split([9, 5, 20], width=3), np.arange(3), use_of("t"), 2)
-    filled = Buffers("t", 64, averaged=True, device=torch.device("cpu")).fill(batch, 2, 1)
+    filled = Buffers(use_of("t"), 64, averaged=True, device=torch.device("cpu")).fill(batch, 2, 1)
     logits = batch_logits(model, filled)[: len(batch.targets["label"])]
     torch.testing.assert_close(logits, batch_logits(model, batch), atol=1e-6, rtol=1e-5)
 

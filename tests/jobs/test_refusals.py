@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.hostile import alter, truncate
 from support.tiny import tiny_backbone_folder
-from support.training import ENGLISH, Place, draw_sentences, english_task, make_place, write_conllu, write_task
+from support.training import ENGLISH, Place, draw_sentences, english_task, make_place, task_of, write_conllu, write_task
 from torch import nn
 
 from adapter_stilts.errors import StiltsError, UsageError
@@ -23,11 +24,6 @@ from adapter_stilts.schema import Task
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield make_place(tmp_path_factory.mktemp("refusals"), monkeypatch)
-
-
-@cache
-def task_of(place: Place, name: str) -> Task:
-    return english_task(place.folder / name, name, shift="tab".index(name))
 
 
 @cache
@@ -221,16 +217,6 @@ def test_intermediate_that_trained_on_the_targets_test_sentences(place: Place) -
 
 
 # --- damaged files ----------------------------------------------------------------------------------------------------
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-def alter(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-9] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(

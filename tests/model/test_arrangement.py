@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import Place, english_task, make_place, pairs_task
+from support.training import Place, add_head, english_task, make_place, pairs_task
 from torch import Tensor
 
 from adapter_stilts.engine.build import build_model
@@ -18,7 +18,6 @@ from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.arrangement import arrange
 from adapter_stilts.model.parts import FrozenWeights, adapter_setup, part_of, parts_of, set_trainable
 from adapter_stilts.runs.store import Run
-from adapter_stilts.tasks.kinds import tagging
 from adapter_stilts.training import trainer
 from adapter_stilts.training.trainer import fit
 
@@ -240,7 +239,7 @@ def test_part_of_a_name(parameter: str, part: str) -> None:
 def test_head_of_an_intermediate_is_refused(place: Place) -> None:
     job = job_of(place, Case("bottleneck", "stack", 1))
     model = build_model(job, load_training_data(job))
-    tagging.add_head(model, "a", ["A", "B", "C"], 0.0)
+    add_head(model, "a")
     with pytest.raises(StiltsError, match=r"^bottleneck stack: the model has besides head a$"):
         set_trainable(model, job.arrangement)
 
@@ -250,7 +249,7 @@ def test_part_that_the_model_lacks(place: Place) -> None:
     model = build_model(job, load_training_data(job))
     with pytest.raises(StiltsError, match=r"^lora stack: the model lacks adapter a$"):
         set_trainable(model, arrange("lora", "stack", "target", ["a"]))
-    tagging.add_head(model, "more", ["A"], 0.0)
+    add_head(model, "more", ["A"])
     set_trainable(model, arrange("lora", "none", "target", heads=["target", "more"]))
     assert {part.name for part in parts_of(model) if part.trains} == {"adapter target", "head target", "head more"}
 

@@ -11,7 +11,7 @@ import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.tiny import tiny_backbone_folder
+from support.tiny import edit_weights, tiny_backbone_folder
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
@@ -40,12 +40,6 @@ def tiny(tmp_path: Path) -> Path:
 
 def edit_json(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def states(model: torch.nn.Module, folder: Path) -> torch.Tensor:

@@ -14,14 +14,13 @@ from adapters.composition import Fuse, Stack
 from adapters.configuration import DynamicAdapterFusionConfig, StaticAdapterFusionConfig
 from adapters.methods.modeling import BertFusion
 from support.padded import gradients, padded_logits
-from support.tiny import tiny_backbone_folder
-from support.training import random_split, use_of
+from support.training import add_head, random_split, use_of
 from torch import Tensor, nn
 
 from adapter_stilts.engine.batches import Batch, pack
 from adapter_stilts.engine.step import batch_logits
 from adapter_stilts.errors import UsageError
-from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.bottleneck import (
     NULL_LENGTH,
     NULL_SHARE,
@@ -39,15 +38,9 @@ from adapter_stilts.model.packing import install
 from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.schema import Recipe
 from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.tasks.kinds import tagging
 
 SPLIT = random_split([30, 3, 41, 9, 9, 10])
 KINDS = ("pfeiffer", "houlsby", "compacter")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny"))))
 
 
 def adapters_of(model: Any, name: str) -> dict[str, nn.Parameter]:
@@ -78,7 +71,7 @@ def fused_model(backbone: Backbone, recipe: Recipe, null: bool = True) -> Any:
         fused.append("nothing")
     add_fusion(model, fused, recipe, "nothing" if null else None)
     add_bottleneck(model, "t", recipe)
-    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    add_head(model, "t")
     randomise(model, ["a", "b", "t"])
     model.set_active_adapters(Stack(Fuse(*fused), "t"))
     return model.eval()
@@ -89,7 +82,7 @@ def stacked_model(backbone: Backbone, recipe: Recipe, names: Sequence[str] = ("a
     model = load_model(backbone)
     for name in names:
         add_bottleneck(model, name, recipe)
-    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    add_head(model, "t")
     randomise(model, names)
     model.set_active_adapters(Stack(*names))
     return model.eval()
@@ -131,7 +124,7 @@ def test_logits_and_all_gradients_equal_those_of_padded_adapters(backbone: Backb
     batch = whole_batch()
     units = SPLIT.unit_offsets
     order = np.concatenate([np.arange(units[own], units[own + 1]) for own in batch.sequences])
-    expected, logits = padded_logits(plain, SPLIT, tagging)[order], batch_logits(packed, batch)
+    expected, logits = padded_logits(plain, SPLIT)[order], batch_logits(packed, batch)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
     wanted, found = (
         gradients(plain, expected, batch.targets["label"]),
@@ -149,20 +142,20 @@ def test_logits_and_all_gradients_equal_those_of_padded_adapters(backbone: Backb
 def test_adapters_own_fusion_reads_the_whole_matrix(backbone: Backbone, adapter: Any) -> None:
     """A model that `adapters` builds by itself, with our tensors by name, gives the same logits."""
     ours = fused_model(backbone, Recipe(adapter=adapter))
-    expected = padded_logits(ours, SPLIT, tagging)
+    expected = padded_logits(ours, SPLIT)
     config = AdapterConfig.load(adapter, reduction_factor=8)
     plain = load_model(backbone)
     for name in ("a", "b", "t"):
         plain.add_adapter(name, config=config)
     plain.add_adapter("nothing", config=config.replace(phm_layer=False, reduction_factor=32))
     plain.add_adapter_fusion(["a", "b", "nothing"], StaticAdapterFusionConfig(key=False))
-    tagging.add_head(plain, "t", ["A", "B", "C"], 0.0)
+    add_head(plain, "t")
     whole_fusions(ours)
     plain.load_state_dict(ours.state_dict(), strict=True)
     plain.set_active_adapters(Stack(Fuse("a", "b", "nothing"), "t"))
-    found = padded_logits(plain.eval(), SPLIT, tagging)
+    found = padded_logits(plain.eval(), SPLIT)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(padded_logits(ours, SPLIT, tagging), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(padded_logits(ours, SPLIT), expected, atol=1e-5, rtol=1e-5)
 
 
 # --- fusion -----------------------------------------------------------------------------------------------------------
@@ -216,7 +209,7 @@ def fresh_fusion(backbone: Backbone, recipe: Recipe, null: bool = True) -> Any:
         add_null(model, "nothing", ["a", "b"])
         fused.append("nothing")
     add_fusion(model, fused, recipe, "nothing" if null else None)
-    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    add_head(model, "t")
     model.set_active_adapters(Fuse(*fused))
     return model.eval()
 
@@ -380,9 +373,9 @@ def test_null_adapter_alone_is_a_bias_of_the_backbone(backbone: Backbone, adapte
     """Its vector added by hand to the bias of the dense module before it; of compacter zero, equal to the bit."""
     torch.manual_seed(0)
     model = load_model(backbone)
-    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    add_head(model, "t")
     plain = copy.deepcopy(model)
-    bare = padded_logits(model, SPLIT, tagging)
+    bare = padded_logits(model, SPLIT)
     add_bottleneck(model, "a", Recipe(adapter=adapter))
     randomise(model, ["a"])
     add_null(model, "nothing", ["a"])
@@ -392,9 +385,9 @@ def test_null_adapter_alone_is_a_bias_of_the_backbone(backbone: Backbone, adapte
     assert {tuple(own.shape) for own in up} == {(32, 1), (32,)}
     assert all(own.abs().max() == 0 for own in up if own.ndim == 2 or adapter == "compacter")
     model.set_active_adapters("a")
-    assert (padded_logits(model.eval(), SPLIT, tagging) - bare).abs().max() > 0.1
+    assert (padded_logits(model.eval(), SPLIT) - bare).abs().max() > 0.1
     model.set_active_adapters("nothing")
-    found = padded_logits(model, SPLIT, tagging)
+    found = padded_logits(model, SPLIT)
     if adapter == "compacter":
         assert torch.equal(found, bare)
         return
@@ -404,7 +397,7 @@ def test_null_adapter_alone_is_a_bias_of_the_backbone(backbone: Backbone, adapte
             if adapter == "houlsby":
                 attention = mine.attention.output.adapters["nothing"]
                 other.attention.output.dense.bias += attention.adapter_up.bias
-    torch.testing.assert_close(found, padded_logits(plain.eval(), SPLIT, tagging), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found, padded_logits(plain.eval(), SPLIT), atol=1e-5, rtol=1e-5)
     assert (found - bare).abs().max() > 1e-3
 
 
@@ -438,17 +431,17 @@ def test_fusion_that_prefers_the_null_adapter_ignores_the_other(backbone: Backbo
     add_null(model, "nothing", ["a"])
     add_fusion(model, ["a", "nothing"], recipe, "nothing")
     whole_fusions(model)
-    tagging.add_head(model, "t", ["A", "B", "C"], 0.0)
+    add_head(model, "t")
     with torch.no_grad():
         for name, own in model.named_parameters():
             if "adapter_fusion_layer." in name:
                 own.copy_(-1000 * added) if name.endswith("bias") else own.zero_()
     model.set_active_adapters("nothing")
-    expected = padded_logits(model.eval(), SPLIT, tagging)
+    expected = padded_logits(model.eval(), SPLIT)
     model.set_active_adapters("a")
-    assert (padded_logits(model, SPLIT, tagging) - expected).abs().max() > 0.1
+    assert (padded_logits(model, SPLIT) - expected).abs().max() > 0.1
     model.set_active_adapters(Fuse("a", "nothing"))
-    assert torch.equal(padded_logits(model, SPLIT, tagging), expected)
+    assert torch.equal(padded_logits(model, SPLIT), expected)
 
 
 @pytest.mark.parametrize("adapter", ["pfeiffer", "houlsby"])

@@ -3,10 +3,9 @@
 from contextlib import suppress
 
 import pytest
-from support.tiny import tiny_backbone_folder
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import COMPOSITIONS, METHODS, check_recipe, choose_composition, unused_fields
 from adapter_stilts.schema import Recipe, override
 
@@ -20,11 +19,6 @@ POSSIBLE = {
     "head": ("none", "", "", ""),
 }
 NAMES = ("none", "stack", "fuse", "continue", "merge", "bake")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny"))))
 
 
 def accepted(method: str, intermediates: int) -> list[str]:

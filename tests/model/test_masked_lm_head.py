@@ -1,14 +1,13 @@
 """The masked LM head against transformers' own, on the same checkpoint."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.tiny import tiny_backbone_folder
+from support.tiny import edit_weights, tiny_backbone_folder
 from torch import Tensor
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
@@ -34,12 +33,6 @@ def checkpoint(tmp_path: Path) -> Path:
                 torch.nn.init.normal_(weight)
     model.save_pretrained(folder)
     return folder
-
-
-def edit(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def assert_equal_logits(folder: Path, reference: XLMRobertaForMaskedLM) -> None:
@@ -71,7 +64,7 @@ def test_bias_under_the_decoders_name(checkpoint: Path) -> None:
     def rename(weights: dict[str, Tensor]) -> None:
         weights["lm_head.decoder.bias"] = weights.pop("lm_head.bias")
 
-    edit(checkpoint, rename)
+    edit_weights(checkpoint, rename)
     assert_equal_logits(checkpoint, reference)
 
 
@@ -79,7 +72,7 @@ def test_head_of_no_use_or_in_parts(checkpoint: Path, tmp_path: Path) -> None:
     none = load_backbone(str(tiny_backbone_folder(tmp_path / "none")))
     assert pretrained_head(none) is None
     assert [has_masked_lm_head(own) for own in (none, load_backbone(str(checkpoint)))] == [False, True]
-    edit(checkpoint, lambda weights: weights.__delitem__("lm_head.layer_norm.bias"))
+    edit_weights(checkpoint, lambda weights: weights.__delitem__("lm_head.layer_norm.bias"))
     with pytest.raises(DataError, match=r"without lm_head\.layer_norm\.bias, accepted a whole one"):
         pretrained_head(load_backbone(str(checkpoint)))
     config = json.loads((checkpoint / "config.json").read_text())

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 from support.peft import LENGTHS, METHODS, RECIPE, adapted, deltas, inputs, padded_states, parameters_of, randomise
-from support.tiny import tiny_backbone_folder
 from torch import Tensor
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
 from adapter_stilts.model.peft_adapters import (
@@ -25,11 +24,6 @@ from adapter_stilts.model.peft_adapters import (
 from adapter_stilts.model.peft_files import load_peft_adapter, save_peft_adapter
 from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.schema import Recipe
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny"))))
 
 
 def registered_twice(model: Any) -> int:

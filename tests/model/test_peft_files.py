@@ -20,12 +20,6 @@ from adapter_stilts.model.peft_files import load_peft_adapter, save_peft_adapter
 from adapter_stilts.model.pretrained import load_model
 from adapter_stilts.schema import Recipe
 
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny"))))
-
-
 PLAIN_PEFT = """
 import json, sys
 import torch

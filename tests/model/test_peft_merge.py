@@ -5,20 +5,14 @@ from collections.abc import Sequence
 import pytest
 import torch
 from support.peft import RECIPE, SMALL, adapted, deltas, parameters_of, vectors
-from support.tiny import tiny_backbone_folder
 from torch import Tensor
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.peft_merge import MERGE_DENSITY, merge_peft_adapters
 from adapter_stilts.schema import Recipe
 
 SVD_TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny"))))
 
 
 def truncated(matrix: Tensor, rank: int) -> Tensor:

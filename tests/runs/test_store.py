@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from support.tiny import tiny_backbone_folder
-from support.training import Place, english_task, write_task
+from safetensors.torch import load_file
+from support.tiny import edit_weights, tiny_backbone_folder
+from support.training import Place, english_task, text_task, write_task
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.jobs.resolve import identified
@@ -17,8 +17,7 @@ from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs.record import read_record
 from adapter_stilts.runs.store import Keep, RunStore, content_hash, keep_of
 from adapter_stilts.runs.tidy import CHECKPOINTS
-from adapter_stilts.schema import Recipe, Task
-from adapter_stilts.tasks.catalog import find_task
+from adapter_stilts.schema import Recipe
 from adapter_stilts.training import api
 
 OTHER_VALUES = {
@@ -50,20 +49,6 @@ VALUES_ELSEWHERE = {
 TWO_LANGUAGES = (
     "{en: {train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}, de: {train: en-dev.conllu}}"
 )
-TEXT_TASK = """\
-name: text
-version: 1
-kind: masked_lm
-role: intermediate
-knowledge: none
-granularity: token
-description: texts
-licence: none
-citation: none
-metrics: [accuracy]
-selection_metric: accuracy
-data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv, validation: train.tsv}}}
-"""
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -72,13 +57,6 @@ data: {format: tsv, columns: {text: words}, languages: {en: {train: train.tsv, v
 def test_a_value_for_every_field_of_a_recipe() -> None:
     fields = OTHER_VALUES.keys() | {field for own in VALUES_ELSEWHERE.values() for field in own}
     assert fields == Recipe.model_fields.keys() - {"tuning"}
-
-
-def text_task(folder: Path) -> Task:
-    folder.mkdir()
-    (folder / "train.tsv").write_text("words\nthe of and\n")
-    (folder / "text.yaml").write_text(TEXT_TASK)
-    return find_task(str(folder / "text.yaml"))
 
 
 def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,16 +75,14 @@ def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: 
     other_lora = place.train(english_task(folder / "under", "under", shift=1), method="lora", seed=1)
     both = [task, english_task(folder / "both", "both", shift=1)]
     german = write_task(folder / "data", "german", languages=TWO_LANGUAGES)
-    text = text_task(folder / "text").path
+    text = Path(text_task(folder / "text"))
     (folder / "text" / "other.yaml").write_text(text.read_text())
     monkeypatch.chdir(text.parent)
     mixed_in = {"mlm_share": "0.2", "mlm_task": str(text)}
     masked = place.job(task, settings=mixed_in)
-    assert masked.masked_lm is not None
+    assert masked.mixed_in is not None
     other_weights = tiny_backbone_folder(folder / "other")
-    weights = load_file(other_weights / "model.safetensors")
-    weights["embeddings.LayerNorm.bias"][0] += 1
-    save_file(weights, other_weights / "model.safetensors", metadata={"format": "pt"})
+    edit_weights(other_weights, lambda weights: weights["embeddings.LayerNorm.bias"][0].add_(1))
     jobs = {
         "base": place.job(task),
         "backbone weights": place.job(task, backbone=load_backbone(str(other_weights))),
@@ -150,9 +126,7 @@ def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: 
         "in German": place.job(german, languages=("de",)),
         "name alone": place.job(german),
         "masked": masked,
-        "masked with the checkpoint's head": identified(
-            replace(masked, masked_lm=replace(masked.masked_lm, head=None))
-        ),
+        "masked with the checkpoint's head": identified(replace(masked, mixed_in=replace(masked.mixed_in, head=None))),
     }
     changed = {
         "base": lambda settings: place.job(task, settings=settings),

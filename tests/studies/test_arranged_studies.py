@@ -11,7 +11,7 @@ from adapter_stilts.analysis.frame import load_study
 from adapter_stilts.errors import UsageError
 from adapter_stilts.report.content import make_report
 from adapter_stilts.studies import execute as executing
-from adapter_stilts.studies.execute import execute
+from adapter_stilts.studies.scheduler import run_plan
 from adapter_stilts.studies.grid import expand, training_of
 from adapter_stilts.studies.plan import as_dot, runs_of, states, titles_of
 from adapter_stilts.studies.reading import find_study, read_study
@@ -155,7 +155,7 @@ def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(place
     assert 'label="two (in de)\\nbottleneck none\\nseed 0"' in dot
     assert 'label="tags\\nbottleneck fuse (fusion=full)\\nseed 0"' in dot
 
-    result = execute(plan, 0)
+    result = run_plan(plan, 0)
     assert (result.failed, sorted(result.done)) == ({}, sorted(plan.nodes))
     assert set(states(plan).values()) == {"done"}
     # The same requests by `train` find these runs; a head is trained first where the checkpoint has none.
@@ -199,7 +199,7 @@ def test_a_backbone_with_a_head_needs_no_run_for_it(place: Place, monkeypatch: p
     monkeypatch.setattr("adapter_stilts.studies.plan.has_masked_lm_head", lambda backbone: True)
     plan = plan_of(place, STUDY)
     assert len(plan.nodes) == len(LABELS) + 6
-    mixed = next(node for node in plan.nodes.values() if node.job.masked_lm is not None)
+    mixed = next(node for node in plan.nodes.values() if node.job.mixed_in is not None)
     assert (mixed.over, mixed.job.identity["masked_lm"]["head"]) == ((), "checkpoint")
 
 

@@ -25,6 +25,18 @@ TEXTS = ["../../outside/x", "/etc/passwd", "a/../../b", ".hidden", "", "x" * 300
 VALUES: list[Any] = [*TEXTS, -5, 999, 1e400, float("nan"), True, None, [], {}, [[[]]], 10**30, -1.5, {"x": "../y"}]
 
 
+def truncate(path: Path) -> None:
+    """Cut off the last bytes of a file."""
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def alter(path: Path) -> None:
+    """Turn one bit of a file, near its end."""
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
 def seal(path: Path, content: dict[str, Any]) -> None:
     """Write a sealed file as one who knows how."""
     content["seal"] = None

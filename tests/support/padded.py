@@ -7,16 +7,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from adapter_stilts.tasks.encode import EncodedSplit
-from adapter_stilts.tasks.kinds import classification
 
 
-def padded_logits(model: Any, split: EncodedSplit, kind: Any) -> Tensor:
+def padded_logits(model: Any, split: EncodedSplit, kind: str = "tagging") -> Tensor:
     """Logits (U, labels) of a plain padded forward, one row a unit (single pieces), in the order of the split."""
     ids = [torch.as_tensor(own) for own in torch.from_numpy(split.ids).long().split(split.lengths.tolist())]
     padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=1)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(own) for own in ids], batch_first=True)
     logits = model(padded, attention_mask=mask).logits
-    if kind is classification:
+    if kind == "classification":
         return logits
     row = torch.arange(len(ids)).repeat_interleave(torch.as_tensor(split.unit_offsets).diff())
     return logits[row, torch.as_tensor(split.starts).long()]

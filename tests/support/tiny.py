@@ -1,9 +1,12 @@
 """A tiny random XLM-R checkpoint, for tests that need a backbone but not its knowledge."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch import Tensor
 from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizerFast
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -40,6 +43,13 @@ def tiny_backbone_folder(path: Path, layers: int = 2, hidden: int = 32, heads: i
         torch.manual_seed(0)
         XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(path)
     return path
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    """Change the weights of a checkpoint with one file of them."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _pieces(vocabulary: int) -> list[tuple[str, float]]:

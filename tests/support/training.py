@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
+from torch import Tensor
 
 from adapter_stilts.engine.step import EagerStep
 from adapter_stilts.jobs.job import Job
@@ -18,7 +21,7 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
-from adapter_stilts.tasks.kinds.contract import EncodedSequence, HeadUse
+from adapter_stilts.tasks.kinds.contract import EncodedSequence, HeadSpec, HeadUse
 from adapter_stilts.training.api import execute, train
 from support.tiny import tiny_backbone_folder
 
@@ -46,7 +49,27 @@ recipes:
   bottleneck: {{default: {bottleneck}}}
   full: {{default: {full}}}
 """
+TEXT_TASK = """\
+name: text
+version: 1
+kind: masked_lm
+role: intermediate
+knowledge: none
+granularity: token
+description: texts
+licence: none
+citation: none
+metrics: [accuracy]
+selection_metric: accuracy
+data:
+  format: tsv
+  columns: {text: words}
+  languages:
+    en: {train: train.tsv}
+"""
 BOTTLENECK = "{learning_rate: 1e-2, epochs: 2, batch_examples: 8}"
+# Settings of a run that is over soon.
+FAST = {"learning_rate": "1e-2", "epochs": "1", "batch_examples": "8"}
 FULL = "{learning_rate: 1e-3, epochs: 2, batch_examples: 8}"
 
 
@@ -88,6 +111,33 @@ def make_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 def use_of(head: str, kind: str = "tagging") -> HeadUse:
     """Batches for that head, of a task of that kind."""
     return HeadUse(head, find_kind(kind))
+
+
+def text_task(folder: Path, text: str = TEXT_TASK) -> Path:
+    """The YAML file of a task of masked language modelling, beside two lines of text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.tsv").write_text("words\nthe of\n你好 and\n", encoding="utf-8")
+    (folder / "text.yaml").write_text(text, encoding="utf-8")
+    return folder / "text.yaml"
+
+
+def add_head(model: Any, name: str, labels: Sequence[str] = LABELS, kind: str = "tagging") -> None:
+    """A head of that kind on a model, without dropout."""
+    find_kind(kind).add_head(model, name, HeadSpec(labels, 0.0))
+
+
+def gold_of(split: EncodedSplit, examples: Sequence[int] | np.ndarray, kind: str = "tagging") -> list[Any]:
+    """The gold answers of these examples, as a task of that kind keeps them."""
+    gold = find_kind(kind).gold
+    assert gold is not None
+    return gold(split, np.asarray(examples))
+
+
+def weights_of(run: Run) -> dict[str, Tensor]:
+    """Every tensor of a run's bundle, by folder and name."""
+    files = sorted(run.bundle.rglob("*.safetensors"))
+    assert files
+    return {f"{path.parent.name}/{name}": own for path in files for name, own in load_file(path).items()}
 
 
 class Cut(BaseException):
@@ -161,6 +211,12 @@ def english_task(folder: Path, name: str = "tags", *, shift: int = 0, examples: 
     for split, count, seed in (("train", examples, 1), ("dev", 10, 2), ("test", 10, 3)):
         write_conllu(folder / f"en-{split}.conllu", draw_sentences(ENGLISH, count, 10 * shift + seed, shift=shift))
     return write_task(folder, name, **options)
+
+
+@cache
+def task_of(place: Place, name: str) -> Task:
+    """The task `t`, `a` or `b` of a place, English alone; its labels mean something else in each."""
+    return english_task(place.folder / name, name, shift="tab".index(name))
 
 
 def pairs_task(folder: Path, name: str = "pairs") -> Task:

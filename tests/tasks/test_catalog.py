@@ -54,6 +54,8 @@ def test_shipped_tasks() -> None:
     assert kinds == {
         "chunking": ("tagging", "intermediate", "syntactic", "token"),
         "cola": ("classification", "intermediate", "syntactic", "sentence"),
+        "commonsenseqa": ("multiple_choice", "intermediate", "semantic", "sentence"),
+        "copa": ("multiple_choice", "intermediate", "semantic", "sentence"),
         "embedded_deprel": ("tagging", "intermediate", "syntactic", "token"),
         "embedded_entities": ("tagging", "target", "semantic", "token"),
         "embedded_semtag": ("tagging", "intermediate", "semantic", "token"),
@@ -68,6 +70,7 @@ def test_shipped_tasks() -> None:
         "ud_deprel": ("tagging", "intermediate", "syntactic", "token"),
         "udpos": ("tagging", "target", "syntactic", "token"),
         "wikiann": ("tagging", "target", "semantic", "token"),
+        "xcopa": ("multiple_choice", "target", "semantic", "sentence"),
         "xnli": ("classification", "intermediate", "semantic", "sentence"),
     }
     assert all(task.path.stem == name and task.citation.startswith("@") for name, task in tasks.items())
@@ -160,7 +163,7 @@ CLASSES = ("kind: tagging", "kind: classification")
         ),
         (
             [CLASSES, ("[accuracy]", "[span_f1]"), ("tokens: form, labels: upos", "text: a, label: b")],
-            ":10: metrics: found span_f1, accepted accuracy (kind classification)",
+            ":10: metrics[0]: found 'span_f1', accepted accuracy (kind classification)",
         ),
         ([CLASSES], ":15: data.columns.tokens: found an unknown column, accepted text, label, text_pair (kind classif"),
         (

@@ -54,9 +54,7 @@ CONLL = "-DOCSTART-\tO\n\n" + "\n".join(
 NAMES = ["PRON", "PROPN", "VERB", "X"]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def task_of(folder: Path, body: str, kind: str = "tagging") -> Task:

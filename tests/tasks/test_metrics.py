@@ -282,7 +282,7 @@ def test_what_does_not_pair_up_is_named(predicted, gold, message):
     ("names", "gold", "message"),
     [
         (["span_f2"], [["O"]], "unknown metric 'span_f2': did you mean 'span_f1'? known are " + ", ".join(TAG_METRICS)),
-        (["span_f1"], ["yes"], "metric 'span_f1' does not score classification; accepted is tagging"),
+        (["span_f1"], ["yes"], "metric 'span_f1' does not score labels of texts; accepted is tags of words"),
         (
             ["span_f1", "official_tag_f1"],
             [["O"]],
@@ -298,10 +298,10 @@ def test_metric_names_that_cannot_be_scored(names, gold, message):
 
 def test_results_and_versions():
     assert {(form, name): (each.result, each.version) for form in METRICS for name, each in METRICS[form].items()} == {
-        ("tagging", "accuracy"): ("accuracy", "1"),
-        ("tagging", "span_f1"): ("f1", "1"),
-        ("tagging", "official_tag_f1"): ("f1", "1"),
-        ("classification", "accuracy"): ("accuracy", "1"),
+        ("tags of words", "accuracy"): ("accuracy", "1"),
+        ("tags of words", "span_f1"): ("f1", "1"),
+        ("tags of words", "official_tag_f1"): ("f1", "1"),
+        ("labels of texts", "accuracy"): ("accuracy", "1"),
     }
 
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
-from support.tiny import tiny_backbone_folder
 from support.training import encoded_split, make_place
 
 from adapter_stilts.errors import StiltsError, UsageError
@@ -24,6 +23,7 @@ from adapter_stilts.tasks.data import load_split
 from adapter_stilts.tasks.encode import EncodedSplit, encode_split
 from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import classification, tagging
+from adapter_stilts.tasks.kinds.contract import WordPieceOptions
 from adapter_stilts.tasks.overlap import (
     MINIMUM_CHARACTERS,
     read_signatures,
@@ -33,30 +33,22 @@ from adapter_stilts.tasks.overlap import (
     write_signatures,
 )
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 SENTENCE = "They do n't run to the house of seven unbelievable dogs ."
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny")))).tokenizer
-
-
 def tagged(sentences: Sequence[Sequence[str]], tokenizer: Any) -> EncodedSplit:
     """Sentences of words, encoded as a tagging task does."""
-    sequences = list(tagging.encode({"tokens": [list(words) for words in sentences]}, tokenizer))
+    sequences = list(tagging.encode({"tokens": [list(words) for words in sentences]}, tokenizer, WordPieceOptions()))
     return encoded_split(sequences, [[0] * len(own.starts) for own in sequences])
 
 
 def paired(rows: Sequence[tuple[str, str]], tokenizer: Any) -> EncodedSplit:
     """Text pairs, encoded as a classification task does."""
     columns = {"text": [one for one, _ in rows], "text_pair": [other for _, other in rows]}
-    sequences = list(classification.encode(columns, tokenizer))
+    sequences = list(classification.encode(columns, tokenizer, WordPieceOptions()))
     return encoded_split(sequences, [[0]] * len(sequences))
 
 

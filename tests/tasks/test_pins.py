@@ -1,4 +1,4 @@
-"""Every repository that a shipped task names is on the Hub at its pin: `pytest -m network`, where there is a network."""
+"""Every repository that a shipped task names is on the Hub at its pin: `pytest -m network`, given a network."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ def test_the_majority_class_is_scored_by_the_same_metrics() -> None:
     ("kind", "metric", "message"),
     [
         ("tagging", "bleu", "unknown metric 'bleu': known are accuracy, span_f1, official_tag_f1"),
-        ("classification", "span_f1", "metric 'span_f1' does not score classification; accepted is tagging"),
-        ("parsing", "accuracy", "kind: found 'parsing', accepted: tagging, classification, masked_lm"),
+        ("classification", "span_f1", "metric 'span_f1' does not score classification; accepted is tags of words"),
+        ("parsing", "accuracy", "kind: found 'parsing', accepted: tagging, classification, multiple_choice, masked_lm"),
     ],
 )
 def test_what_cannot_be_counted_is_named(kind: str, metric: str, message: str) -> None:

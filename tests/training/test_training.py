@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from support.training import ENGLISH, Place, draw_sentences, english_task, pairs_task, use_of
+from support.training import ENGLISH, Place, draw_sentences, english_task, pairs_task, use_of, weights_of
 from torch import Tensor
 
 from adapter_stilts.engine.batches import epoch_order, pack
@@ -18,7 +17,7 @@ from adapter_stilts.engine.step import EagerStep, batch_logits
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import TrainingData, TrainingPart, load_training_data
-from adapter_stilts.runs.store import Run, RunStore
+from adapter_stilts.runs.store import RunStore
 from adapter_stilts.training import api, trainer
 from adapter_stilts.training.describe import development_majority
 from adapter_stilts.training.trainer import fit
@@ -28,13 +27,6 @@ def only_part(job: Job) -> TrainingPart:
     """The data of a job on one task."""
     (part,) = load_training_data(job).parts
     return part
-
-
-def weights_of(run: Run) -> dict[str, Tensor]:
-    """Every tensor of a run's bundle, by file and name."""
-    files = sorted(run.bundle.rglob("*.safetensors"))
-    assert files
-    return {f"{path.parent.name}/{name}": own for path in files for name, own in load_file(path).items()}
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "full"])

@@ -1,5 +1,6 @@
 """Masking: BERT's proportions, places that may be drawn, and labels that point to what stood there."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from adapter_stilts.tasks.kinds.contract import EncodedSequence
 from adapter_stilts.tasks.kinds.masked_lm import candidate_ids, draw
 
 MASK = 499
+TOKENIZER = SimpleNamespace(mask_token_id=MASK)
 
 
 def close(count: int, total: int, share: float) -> bool:
@@ -50,7 +52,7 @@ def test_proportions_are_those_of_bert() -> None:
 @given(lengths=st.lists(st.integers(3, 12), min_size=1, max_size=6), seed=st.integers(0, 2**32))
 def test_any_batch(lengths: list[int], seed: int) -> None:
     split = random_split(lengths, seed=seed % 1000, width=2)
-    batch = pack(split, np.arange(len(lengths)), "text", 2)
+    batch = pack(split, np.arange(len(lengths)), use_of("text", "masked_lm"), 2)
     candidates = np.unique(split.ids[split.ids > 3])
     masked = draw(batch, candidates, TOKENIZER, np.random.default_rng(seed))
     again = draw(batch, candidates, TOKENIZER, np.random.default_rng(seed))
