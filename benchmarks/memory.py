@@ -32,7 +32,7 @@ from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
 from adapter_stilts.model.parts import activate, quiet_adapters, set_dropout, set_trainable
 from adapter_stilts.tasks.catalog import find_task
-from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.kinds import HeadSpec, find_kind
 from adapter_stilts.tasks.recipes import recipe_for
 from benchmarks.random_backbone import LARGE
 
@@ -72,7 +72,7 @@ def build(variant: str, sizes: dict[str, Any]) -> Any:
             add_bottleneck(model, name, recipe)
         if arrangement.fused:
             add_fusion(model, underneath, recipe)
-        find_kind(task.kind).add_head(model, "target", [str(label) for label in range(17)], recipe.dropout)
+        find_kind(task.kind).add_head(model, "target", HeadSpec([str(label) for label in range(17)], recipe.dropout))
     set_dropout(model, recipe.dropout)
     activate(model, arrangement)
     set_trainable(model, arrangement)

@@ -18,7 +18,7 @@ from adapter_stilts.model.bottleneck import add_bottleneck
 from adapter_stilts.model.parts import activate, quiet_adapters, set_trainable
 from adapter_stilts.model.peft_adapters import LORA_TARGETS
 from adapter_stilts.model.pretrained import load_model
-from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.tasks.kinds import HeadSpec, find_kind
 
 
 def peer_model(job: Job, labels: Sequence[str]) -> Any:
@@ -49,7 +49,7 @@ def peer_adapter_model(job: Job, labels: Sequence[str]) -> Any:
         add_bottleneck(model, name, job.recipe)
     if arrangement.fused:
         model.add_adapter_fusion(Fuse(*arrangement.adapters[: arrangement.fused]))
-    find_kind(job.task.kind).add_head(model, arrangement.head, labels, job.recipe.dropout)
+    find_kind(job.task.kind).add_head(model, arrangement.head, HeadSpec(labels, job.recipe.dropout))
     with quiet_adapters():
         model.train_adapter(arrangement.adapters[-1])
     activate(model, arrangement)

@@ -41,7 +41,7 @@ def make_sample(data: TrainingData, examples: np.ndarray) -> Sample:
     firsts, ends = (np.searchsorted(split.example, examples, side=side, sorter=order) for side in ("left", "right"))
     sequences = np.concatenate([order[first:end] for first, end in zip(firsts, ends, strict=True)])
     by_length = sequences[np.argsort(split.lengths[sequences], kind="stable")]
-    chosen = TrainingData((replace(part, train_examples=examples),), None)
+    chosen = TrainingData((replace(part, train_examples=examples),))
     lengths = tuple(int(length) for length in split.lengths[by_length])
     return Sample(chosen, peer_rows(split, sequences), peer_rows(split, by_length), lengths)
 
@@ -61,5 +61,5 @@ def language_sample(job: Job, data: TrainingData, limit: int | None) -> tuple[Sa
         raise StiltsError(f"{job.task.name}: found no test data in any language, accepted with --hub-mirror DIR")
     firsts = np.cumsum([0, *(own.examples for own in splits[:-1])])
     examples = [first + own.sample(limit, SEED) for first, own in zip(firsts, splits, strict=True)]
-    whole = TrainingData((replace(part, train=concatenate(splits)),), None)
+    whole = TrainingData((replace(part, train=concatenate(splits)),))
     return make_sample(whole, np.concatenate(examples)), codes

@@ -52,7 +52,7 @@ def sample_of(data: TrainingData, examples: int, seed: int = 0) -> Sample:
     times = -(-examples // part.train.examples)
     train = concatenate([part.train] * times)
     chosen = np.random.default_rng(seed).permutation(train.examples)[:examples]
-    own = TrainingData((replace(part, train=train, train_examples=chosen),), None)
+    own = TrainingData((replace(part, train=train, train_examples=chosen),))
     none = peer_rows(part.train, np.arange(0))
     return Sample(own, none, none, ())
 

@@ -61,7 +61,7 @@ def test_values(tmp_path: Path) -> None:
     assert task.data.splits == {"train": "train", "validation": "validation", "test": "test"}
     recipe = task.recipes["full"]["default"]
     assert (recipe.learning_rate, recipe.epochs, recipe.batch_examples, recipe.batch_tokens) == (1e-3, 2, 32, None)
-    assert (task.word_piece, task.train_language, task.development_share) == ("first_content", "en", None)
+    assert (task.options.labelling, task.train_language, task.development_share) == ("first_content", "en", None)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,6 @@ def test_values(tmp_path: Path) -> None:
             "role: tgt",
             ":4: role: found 'tgt' (did you mean 'target'?), accepted 'intermediate', 'target' or 'both'",
         ),
-        ("[accuracy]", "[accuracy, f2]", ":10: metrics[1]: found 'f2', accepted 'accuracy', 'span_f1' or 'official_"),
         ("[NO, ", "[3, ", ':12: labels[0]: found 3, accepted text, in quotes: "3"'),
         (
             'labels: [NO, "ON", y]',
@@ -252,7 +251,7 @@ def test_all_that_is_wrong_is_said_at_once_by_line(tmp_path: Path) -> None:
             ":15: data.columns: found ['tokens'], accepted a mapping such as ",
         ),
         ("tokens: tokens,", "1: tokens,", ":15: data.columns[1]: found 1, accepted text, in quotes"),
-        ("tokens: tokens,", "tokens: [1],", ":15: data.columns.tokens: found [1], accepted text or a whole number"),
+        ("tokens: tokens,", "tokens: [1],", ':15: data.columns.tokens[0]: found 1, accepted text, in quotes: "1"'),
         (
             "en: english",
             "en: [english]",

@@ -29,8 +29,9 @@ def answer(effects: Effects) -> Answer:
     """
     contrast = effects.contrast("knowledge")
     if contrast.p is None or contrast.holm_p is None:
-        points = f"{_points(contrast)}{_of(effects)}"
-        tried = [] if contrast.estimate is None else [f"Those that were tried differ by {points}."]
+        tried = []
+        if contrast.estimate is not None:
+            tried = [f"Those that were tried differ by {_points(contrast)}{_of(effects)}."]
         return Answer(f"Whether {WHO} differ cannot be answered: {contrast.reason}.", (*tried, _scope(effects)))
     difference = f"{_points(contrast)}{_of(effects)}"
     p = f"p = {contrast.p:.2g}, {contrast.holm_p:.2g} after Holm"

@@ -210,7 +210,7 @@ def _turn(work: _Work, pool: Pool, reporter: Reporter, workers: int) -> None:
 def _order(node: Node) -> Order:
     # A worker finds what lies underneath in its store, and has a backbone of its own: what this one has loaded stays.
     request = replace(node.request, over=(), backbone=replace(node.request.backbone))
-    return Order(node.name, request, node.over, node.target)
+    return Order(node.name, request, node.over, len(node.request.over), node.target)
 
 
 def _take(work: _Work, outcome: Outcome, reporter: Reporter, workers: int) -> None:

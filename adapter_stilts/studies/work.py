@@ -51,12 +51,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Order:
-    """A run that a worker is to do: its name, its request, the runs whose weights it reads (those underneath first, in
-    the request's order), and the task that it is scored on, as the study names it (None: not scored)."""
+    """A run that a worker is to do: its name, its request, the runs whose weights it reads, of which the first so many
+    are intermediates, and the task that it is scored on, as the study names it (None: not scored)."""
 
     name: str
     request: Request
     over: tuple[str, ...]
+    intermediates: int
     target: str | None
 
 
@@ -138,8 +139,7 @@ def _load_backbone(site: Site) -> Backbone:
 def _train(order: Order, environment: Environment, backbone: Backbone) -> Run:
     """The finished run, trained where it is not there with its weights. Raises StiltsError for one of another name."""
     tidy(environment.store)
-    below = order.over[: len(order.request.over)]
-    over = tuple(_underneath(environment.store, name) for name in below)
+    over = tuple(_underneath(environment.store, name) for name in order.over[: order.intermediates])
     run = run_request(replace(order.request, over=over, backbone=backbone), environment)
     if run.name != order.name:
         raise StiltsError(f"{order.name}: trained as {run.name}; its data or code changed since the plan was made")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.tiny import edit_weights, tiny_backbone_folder
-from support.training import Place, english_task, text_task, write_task
+from support.training import TEXT_TASK, Place, english_task, text_task, write_task
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.jobs.resolve import identified
@@ -75,7 +75,9 @@ def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: 
     other_lora = place.train(english_task(folder / "under", "under", shift=1), method="lora", seed=1)
     both = [task, english_task(folder / "both", "both", shift=1)]
     german = write_task(folder / "data", "german", languages=TWO_LANGUAGES)
-    text = Path(text_task(folder / "text"))
+    text = text_task(
+        folder / "text", TEXT_TASK.replace("{train: train.tsv}", "{train: train.tsv, validation: train.tsv}")
+    )
     (folder / "text" / "other.yaml").write_text(text.read_text())
     monkeypatch.chdir(text.parent)
     mixed_in = {"mlm_share": "0.2", "mlm_task": str(text)}

@@ -9,12 +9,13 @@ from support.training import GERMAN, Place, draw_sentences, write_conllu, write_
 
 from adapter_stilts.analysis.frame import load_study
 from adapter_stilts.errors import UsageError
+from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.report.content import make_report
-from adapter_stilts.studies import execute as executing
-from adapter_stilts.studies.scheduler import run_plan
-from adapter_stilts.studies.grid import expand, training_of
+from adapter_stilts.studies import scheduler
+from adapter_stilts.studies.grid import expand, request_of
 from adapter_stilts.studies.plan import as_dot, runs_of, states, titles_of
 from adapter_stilts.studies.reading import find_study, read_study
+from adapter_stilts.studies.scheduler import run_plan
 
 TEXT = """\
 name: text
@@ -60,10 +61,13 @@ GERMAN_TASK = (
     "{en: {train: en-train.conllu, validation: en-dev.conllu}, de: {train: de-train.conllu, validation: en-dev.conllu}}"
 )
 
+# A grid asks a backbone nothing.
+BACKBONE = Backbone("embedded", None, "0" * 64, Path("backbone"), Path("note"))
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(executing, "POLL", 0.05)
+    monkeypatch.setattr(scheduler, "POLL", 0.05)
     place = make_study_place(tmp_path, monkeypatch)
     for split, count in (("en-train", 14), ("en-dev", 6), ("de-train", 14)):
         write_conllu(tmp_path / "two" / f"{split}.conllu", draw_sentences(GERMAN, count, count, shift=1))
@@ -92,21 +96,21 @@ def test_cells_have_labels_and_trainings_of_their_own(place: Place) -> None:
     study = read_study(write_study(place, STUDY))
     cells = list(expand(study))
     assert [cell.label for cell in cells] == LABELS
-    trainings = {cell.label.removesuffix(", seed 0"): training_of(study, cell) for cell in cells}
+    trainings = {cell.label.removesuffix(", seed 0"): request_of(study, cell, BACKBONE, "float32") for cell in cells}
     assert len(set(trainings.values())) == len(cells)
-    assert trainings["tags bottleneck longer"].settings == (("epochs", "3"),)
+    assert trainings["tags bottleneck longer"].settings == {"epochs": "3"}
     (both,) = trainings["tags bottleneck stack over both"].over
-    assert both.task == f"{place.folder}/other/other.yaml+{place.folder}/third/third.yaml"
-    assert (both.limit, both.match_tokens, both.settings, both.languages) == (None, 40, (), None)
+    assert [task.name for task in both.tasks] == ["other", "third"]
+    assert (both.limit, both.match_tokens, both.settings, both.languages) == (None, 40, {}, None)
     (mixed,) = trainings["tags bottleneck stack over with_mlm"].over
     assert dict(mixed.settings) == {"mlm_share": "0.5", "mlm_task": f"{place.folder}/text/text.yaml"}
     (slow,) = trainings["tags bottleneck stack over slow"].over
     # The rank of a LoRA decides nothing here.
-    assert (slow.limit, slow.settings) == (12, (("learning_rate", "0.001"),))
+    assert (slow.limit, slow.settings) == (12, {"learning_rate": "0.001"})
     (german,) = trainings["tags bottleneck stack over two (in de)"].over
-    assert (german.task, german.languages) == (f"{place.folder}/two/two.yaml", ("de",))
+    assert ([task.name for task in german.tasks], german.languages) == (["two"], ("de",))
     fused = trainings["tags bottleneck fuse (fusion=full) over pair"]
-    assert (fused.composition, fused.settings) == ("fuse", (("fusion", "full"),))
+    assert (fused.compose, fused.settings) == ("fuse", {"fusion": "full"})
     assert fused.over == trainings["tags bottleneck fuse over pair"].over
 
 
@@ -126,7 +130,7 @@ def test_selectors_know_intermediates_and_compositions_by_their_names(place: Pla
     study = read_study(write_study(place, text))
     cells = {cell.label: cell for cell in expand(study)}
     assert list(cells) == [label for label in LABELS if not any(own in label for own in ("slow", "in de", "=full"))]
-    trainings = {label: training_of(study, cell) for label, cell in cells.items()}
+    trainings = {label: request_of(study, cell, BACKBONE, "float32") for label, cell in cells.items()}
     # What an entry sets itself goes before an override.
     assert dict(trainings["tags bottleneck longer, seed 0"].settings) == {"epochs": "3", "clip": "0.5"}
     (mixed,) = trainings["tags bottleneck stack over with_mlm, seed 0"].over
@@ -196,7 +200,7 @@ def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(place
 
 
 def test_a_backbone_with_a_head_needs_no_run_for_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapter_stilts.studies.plan.has_masked_lm_head", lambda backbone: True)
+    monkeypatch.setattr("adapter_stilts.model.backbone.has_masked_lm_head", lambda backbone: True)
     plan = plan_of(place, STUDY)
     assert len(plan.nodes) == len(LABELS) + 6
     mixed = next(node for node in plan.nodes.values() if node.job.mixed_in is not None)
@@ -254,12 +258,15 @@ def test_the_grid_of_compositions_has_every_row_once() -> None:
     study = find_study("compositions")
     cells = list(expand(study))
     assert len(cells) == len({cell.label for cell in cells}) == ((1 + 6 + 2 + 3 + 1 + 2) + 7 + 3 * 2) * 2 * 2
-    trainings = {cell.label: training_of(study, cell) for cell in cells}
+    trainings = {cell.label: request_of(study, cell, BACKBONE, "float32") for cell in cells}
     lora = trainings["udpos lora stack over ud_deprel, seed 1"]
     assert dict(lora.settings) == {"batch_tokens": "2048", "epochs": "3", "development_examples": "500"}
     assert dict(lora.over[0].settings) == {"development_examples": "500"}
     full = trainings["wikiann full continue over three_tasks, seed 0"]
     assert dict(full.settings)["learning_rate"] == "0.00015"
-    assert (full.over[0].task, full.over[0].match_tokens) == ("ud_deprel+pmb_semtag+snli_devtest", 16666)
+    assert ([task.name for task in full.over[0].tasks], full.over[0].match_tokens) == (
+        ["ud_deprel", "pmb_semtag", "snli_devtest"],
+        16666,
+    )
     small = find_study("compositions_small")
     assert [cell.label for cell in expand(small)] == [cell.label for cell in cells if cell.seed == 0]
