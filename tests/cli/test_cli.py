@@ -17,7 +17,7 @@ from support.training import Place, english_task, pairs_task, write_conllu
 
 from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.tasks.catalog import all_tasks
-from adapter_stilts.training import api, trainer
+from adapter_stilts.training import api, scoring
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def test_unexpected_errors_are_not_hidden(place: Place, tmp_path: Path, monkeypa
     def breaks(*_: Any) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(trainer, "predict_answers", breaks)
+    monkeypatch.setattr(scoring, "predict_answers", breaks)
     result = command(*train_arguments(place), "--runs", tmp_path / "runs")
     assert isinstance(result.exception, ZeroDivisionError)
 

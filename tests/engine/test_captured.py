@@ -10,17 +10,18 @@ from support.training import Place, english_task, pairs_task, random_split, use_
 from torch import Tensor
 
 from adapter_stilts.engine.batches import divide, pack
-from adapter_stilts.engine.buffers import CAPACITIES, IGNORED, Buffers, capacity_for, filling
+from adapter_stilts.engine.buffers import CAPACITIES, Buffers, capacity_for, filling
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.captured import CapturedStep
+from adapter_stilts.engine.drawing import make_batch
 from adapter_stilts.engine.step import EagerStep, NotFinite, Step, batch_logits
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.half import HalfPrecision, rounded_to
 from adapter_stilts.runs.store import Run
+from adapter_stilts.tasks.kinds.contract import IGNORED
 from adapter_stilts.training.schedule import plan_epochs
-from adapter_stilts.training.trainer import make_batch
 
 
 def job_of(place: Place, case: str, precision: str = "float32", **settings: str) -> Job:

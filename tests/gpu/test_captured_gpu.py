@@ -10,13 +10,13 @@ from support.training import Place, english_task, use_of
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.captured import CapturedStep
+from adapter_stilts.engine.drawing import make_batch
 from adapter_stilts.engine.step import EagerStep
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.packing import encode_packed
 from adapter_stilts.training.schedule import plan_epochs
-from adapter_stilts.training.trainer import make_batch
 
 pytestmark = [
     pytest.mark.gpu,
