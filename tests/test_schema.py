@@ -10,6 +10,7 @@ from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.schema import Recipe, Task, layer_numbers, override, setting_text
 from adapter_stilts.strict_yaml import load_yaml, place
 from adapter_stilts.study_schema import Study
+from adapter_stilts.tasks.kinds.contract import WordPieceOptions
 from adapter_stilts.yaml_complaints import complaints_of
 
 TASK = """\
@@ -61,7 +62,8 @@ def test_values(tmp_path: Path) -> None:
     assert task.data.splits == {"train": "train", "validation": "validation", "test": "test"}
     recipe = task.recipes["full"]["default"]
     assert (recipe.learning_rate, recipe.epochs, recipe.batch_examples, recipe.batch_tokens) == (1e-3, 2, 32, None)
-    assert (task.options.labelling, task.train_language, task.development_share) == ("first_content", "en", None)
+    assert (task.options, task.train_language, task.development_share) == (WordPieceOptions(), "en", None)
+    assert WordPieceOptions().word_piece == "first_content"
 
 
 @pytest.mark.parametrize(
@@ -251,6 +253,7 @@ def test_all_that_is_wrong_is_said_at_once_by_line(tmp_path: Path) -> None:
             ":15: data.columns: found ['tokens'], accepted a mapping such as ",
         ),
         ("tokens: tokens,", "1: tokens,", ":15: data.columns[1]: found 1, accepted text, in quotes"),
+        ("tokens: tokens,", "tokens: {a: b},", ":15: data.columns.tokens: found {'a': 'b'}, accepted text or a whole"),
         ("tokens: tokens,", "tokens: [1],", ':15: data.columns.tokens[0]: found 1, accepted text, in quotes: "1"'),
         (
             "en: english",

@@ -185,9 +185,8 @@ def find_metric(name: str, metrics: Mapping[str, Metric], scored: str) -> Metric
     for one that is unknown or scores something else."""
     if name in metrics:
         return metrics[name]
-    forms = [form for form, others in METRICS.items() if name in others]
-    if forms:
-        raise UsageError(f"metric '{name}' does not score {scored}; accepted is {' or '.join(forms)}")
+    if any(name in others for others in METRICS.values()):
+        raise UsageError(f"metric '{name}' does not score {scored}; accepted is {' or '.join(metrics)}")
     names = list(dict.fromkeys(chain(*METRICS.values())))
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""

@@ -10,7 +10,7 @@ from support.training import Place, english_task, pairs_task, random_split, use_
 from torch import Tensor
 
 from adapter_stilts.engine.batches import divide, pack
-from adapter_stilts.engine.buffers import CAPACITIES, IGNORED, Buffers, capacity_for, filling
+from adapter_stilts.engine.buffers import CAPACITIES, Buffers, capacity_for, filling
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.captured import CapturedStep
 from adapter_stilts.engine.drawing import make_batch
@@ -20,6 +20,7 @@ from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.half import HalfPrecision, rounded_to
 from adapter_stilts.runs.store import Run
+from adapter_stilts.tasks.kinds.contract import IGNORED
 from adapter_stilts.training.sampling import draw_epochs
 
 

@@ -126,6 +126,10 @@ CLASSES = ("kind: tagging", "kind: classification")
             [("[accuracy]", "[span_f1, official_tag_f1]")],
             ":10: metrics: found span_f1, official_tag_f1, accepted each re",
         ),
+        (
+            [("[accuracy]", "[accuracy, f2]")],
+            ":10: metrics[1]: found 'f2', accepted accuracy, span_f1, official_tag_f1 (kind tagging)",
+        ),
         ([("[A, B]", "[A, B, A]")], ":12: labels: found 'A' twice, accepted each label once"),
         ([("labels: [A, B]\n", "")], ":1: labels: found nothing, accepted a list of labels, or `open` (a conllu file"),
         (

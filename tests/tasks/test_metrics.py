@@ -282,7 +282,7 @@ def test_what_does_not_pair_up_is_named(predicted, gold, message):
     ("names", "gold", "message"),
     [
         (["span_f2"], [["O"]], "unknown metric 'span_f2': did you mean 'span_f1'? known are " + ", ".join(TAG_METRICS)),
-        (["span_f1"], ["yes"], "metric 'span_f1' does not score labels of texts; accepted is tags of words"),
+        (["span_f1"], ["yes"], "metric 'span_f1' does not score labels of texts; accepted is accuracy"),
         (
             ["span_f1", "official_tag_f1"],
             [["O"]],

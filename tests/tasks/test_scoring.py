@@ -31,7 +31,7 @@ def test_the_majority_class_is_scored_by_the_same_metrics() -> None:
     ("kind", "metric", "message"),
     [
         ("tagging", "bleu", "unknown metric 'bleu': known are accuracy, span_f1, official_tag_f1"),
-        ("classification", "span_f1", "metric 'span_f1' does not score classification; accepted is tags of words"),
+        ("classification", "span_f1", "metric 'span_f1' does not score classification; accepted is accuracy"),
         ("parsing", "accuracy", "kind: found 'parsing', accepted: tagging, classification, multiple_choice, masked_lm"),
     ],
 )
