@@ -60,12 +60,12 @@ def _seed(job: Job, what: str) -> None:
 
 def _load_underneath(job: Job, model: Any) -> None:
     """Load the intermediates' adapters; merge or bake them where the composition says so."""
-    placed = job.underneath
-    for intermediate, adapter, name in placed:
+    loaded = job.underneath
+    for intermediate, adapter, name in loaded:
         continued = job.adapter if job.composition == "continue" else name
         load_adapter(model, bundle_of(intermediate.run) / adapter, job.method, continued)
-    names, recipe = [name for _, _, name in placed], job.recipe
-    weights = recipe.merge_weights and tuple(own / sum(recipe.merge_weights) for own in recipe.merge_weights)
+    names, recipe = [name for _, _, name in loaded], job.recipe
+    weights = recipe.merge_weights and tuple(weight / sum(recipe.merge_weights) for weight in recipe.merge_weights)
     if job.composition == "bake":
         bake_peft_adapters(model, names)
     elif job.composition == "merge":

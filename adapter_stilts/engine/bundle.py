@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from adapter_stilts.backbone_names import portable_name
 from adapter_stilts.files import open_to_readers
@@ -87,12 +88,12 @@ def save_head(model: Any, folder: Path, name: str, kind: str) -> None:
         model.save_head(str(folder), name, use_safetensors=True)
 
 
-def encoder_weights(model: Any) -> dict[str, Any]:
+def encoder_weights(model: Any) -> dict[str, Tensor]:
     """Weights of the encoder by their names in `XLMRobertaModel`, without what `adapters` adds to it."""
     return {name: tensor.contiguous() for name, tensor in _encoder_tensors(model).items()}
 
 
-def _encoder_tensors(model: Any) -> dict[str, Any]:
+def _encoder_tensors(model: Any) -> dict[str, Tensor]:
     return {
         name: tensor
         for name, tensor in model.roberta.state_dict().items()
@@ -151,7 +152,7 @@ def load_head(model: Any, folder: Path, manifest: Manifest) -> None:
     if json.loads(json.dumps(model.heads[manifest.head].config)) != config:
         refuse(path, "a head of other labels or layers", f"one of {len(manifest.labels)} labels, as the manifest says")
     part = f"heads.{manifest.head}."
-    fill(folder / HEAD_WEIGHTS, {key: own for key, own in model.state_dict().items() if key.startswith(part)})
+    fill(folder / HEAD_WEIGHTS, {key: weight for key, weight in model.state_dict().items() if key.startswith(part)})
 
 
 def load_encoder(model: Any, folder: Path) -> None:
@@ -168,8 +169,8 @@ def load_adapter(model: Any, folder: Path, method: str, name: str) -> None:
         load_bottleneck(model, folder, name)
 
 
-def head_weights(folder: Path) -> dict[str, Any]:
-    """Weights of a bundle's head of our own. Raises StiltsError for damaged files."""
+def head_weights(folder: Path) -> dict[str, Tensor]:
+    """Weights of a bundle's head that has a file of its own. Raises StiltsError for damaged files."""
     manifest = check_bundle(folder)
     file = own_head_file(manifest.kind)
     assert file is not None

@@ -73,9 +73,9 @@ def predict_answers(
     sequences = split.sequences_of(examples)
     batches = inference_batches(split, sequences, use.kind, INFERENCE_TOKENS[device.type])
 
-    def decoded_of(chosen: np.ndarray) -> tuple[Batch, Mapping[str, Tensor], Tensor]:
-        batch = pack(split, chosen, use, first, device)
-        with torch.no_grad():  # each thread has its own
+    def decoded_of(sequences: np.ndarray) -> tuple[Batch, Mapping[str, Tensor], Tensor]:
+        batch = pack(split, sequences, use, first, device)
+        with torch.no_grad():  # set for each thread apart
             scores = batch_logits(model, batch)
             return batch, use.kind.decode(scores, batch), scores.isfinite().all()
 
@@ -83,10 +83,10 @@ def predict_answers(
     parts: list[Mapping[str, Tensor]] = []
     finite: list[Tensor] = []
     with predicting(model, precision), closing(Streams(device)) as streams:
-        for batch, decoded, whole in streams.map(decoded_of, batches):
+        for batch, decoded, all_finite in streams.map(decoded_of, batches):
             order.append(batch.sequences)
             parts.append(decoded)  # left where they are: fetching them would wait for the device
-            finite.append(whole)
+            finite.append(all_finite)
             if on_batch:
                 on_batch(batch.tokens)
     if precision == "fp16" and finite and not torch.stack(finite).all():
