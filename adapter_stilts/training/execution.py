@@ -70,5 +70,5 @@ def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Executio
     return CapturedStep(model, job.recipe, steps, job.precision, averaged=averaged, capture=capture, **shared)
 
 
-def _refused(execution: Execution, found: str, accepted: str) -> UsageError:
-    return UsageError(f"--step {execution.step}: found {found}, accepted: {accepted} (else --step auto or eager)")
+def _refused(execution: Execution, given: str, accepted: str) -> UsageError:
+    return UsageError(f"--step {execution.step}: found {given}, accepted: {accepted} (else --step auto or eager)")

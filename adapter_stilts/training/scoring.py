@@ -23,12 +23,12 @@ def development_scores(job: Job, model: Any, data: TrainingData) -> tuple[dict[s
     without labels); of several tasks the scores of each by `task.metric`, the mean of what each is selected by, and the
     smallest number."""
     both = {part.task.name: _part_scores(job, model, part) for part in data.tasks}
-    scores = {name: own for name, (own, _) in both.items()}
+    scores = {name: task_scores for name, (task_scores, _) in both.items()}
     labels = min((number for _, number in both.values() if number is not None), default=None)
     if len(scores) == 1:
         return scores[job.task.name], labels
     selected = [scores[part.task.name][part.task.selection_metric] for part in data.tasks]
-    every = {f"{task}.{metric}": value for task, own in scores.items() for metric, value in own.items()}
+    every = {f"{task}.{metric}": value for task, task_scores in scores.items() for metric, value in task_scores.items()}
     return {**every, job.task.selection_metric: float(np.mean(selected))}, labels
 
 
@@ -52,8 +52,8 @@ def _drawn_answers(job: Job, model: Any, part: TrainingPart) -> tuple[list[np.nd
     sequences = part.development.sequences_of(part.development_examples)
     answers, targets = [], []
     with predicting(model):
-        for own in inference_batches(part.development, sequences, part.use.kind, INFERENCE_TOKENS[device.type]):
-            batch = make_batch(job, part, own, device, rng, development=True)
+        for chosen in inference_batches(part.development, sequences, part.use.kind, INFERENCE_TOKENS[device.type]):
+            batch = make_batch(job, part, chosen, device, rng, development=True)
             (target,) = part.use.kind.targets
             answers.append(part.use.kind.decode(batch_logits(model, batch), batch)[target].cpu().numpy())
             targets.append(batch.targets[target].cpu().numpy())

@@ -122,7 +122,7 @@ def fit(
 def _train(job: Job, model: Any, data: TrainingData, execution: Execution, checkpoints: Checkpoints | None) -> Fitted:
     """Set the loop up, with those who look on, and run it; returns what it has come to."""
     epochs = draw_epochs(data, job.recipe, job.seed)
-    # Of its own, so that dropout does not depend on how many weights were drawn before.
+    # Seeded anew, so that dropout does not depend on how many weights were drawn before.
     torch.manual_seed(job.seed)
     model.train()
     with ExitStack() as stack:
