@@ -31,9 +31,9 @@ from adapter_stilts.tasks.overlap import (
 def trained_on(job: Job, data: TrainingData) -> np.ndarray:
     """Signatures of the texts that the job trains on, and of those that the runs under it did."""
     tokenizer = job.backbone.tokenizer
-    ours = [text_signatures(part.train, part.train_examples, tokenizer) for part in data.parts]
+    parts = [text_signatures(part.train, part.train_examples, tokenizer) for part in data.parts]
     below = [_signatures_of(run) for run in job.runs]
-    return np.unique(np.concatenate([*ours, *below]))
+    return np.unique(np.concatenate([*parts, *below]))
 
 
 # --- intermediates: refused -------------------------------------------------------------------------------------------
@@ -112,10 +112,10 @@ def leaks_of_run(
     if not _has_signatures(run):
         return None
     signatures, trained = _signatures_of(run), _trained_rows(run.record.identity)
-    found = (
+    leaks = (
         _leak(task, encoded, signatures, trained, tokenizer, mirror) for encoded in splits if encoded.split != "train"
     )
-    return tuple(leak for leak in found if leak is not None)
+    return tuple(leak for leak in leaks if leak is not None)
 
 
 def _leak(
@@ -148,6 +148,5 @@ def _trained_rows(identity: Mapping[str, Any]) -> set[str]:
 def _rows(content: str, reading: Mapping[str, Any]) -> str:
     """Which rows of which files: one file may hold all languages, told apart by a filter."""
     rules = ((key, reading["language"].get(key) or reading["data"].get(key) or {}) for key in ("filter", "exclude"))
-    return repr(
-        (content, [(key, sorted((name, list(map(str, own))) for name, own in rule.items())) for key, rule in rules])
-    )
+    filters = [(key, sorted((name, list(map(str, values))) for name, values in rule.items())) for key, rule in rules]
+    return repr((content, filters))
