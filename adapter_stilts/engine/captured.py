@@ -22,6 +22,7 @@ from adapter_stilts.engine.buffers import CAPACITIES, Buffers, capacity_for
 from adapter_stilts.engine.step import Regularisation, Update, Updated, parameter_groups, training_logits
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.half import HalfPrecision
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.schema import Recipe
 
 # Runs before recording, on a stream of their own, as PyTorch asks for: kernels are chosen, workspaces allocated.
@@ -69,7 +70,7 @@ class CapturedStep(Updated):
 
     def __init__(
         self,
-        model: Any,
+        model: Model,
         recipe: Recipe,
         steps: int,
         precision: str,
@@ -209,7 +210,7 @@ class CapturedStep(Updated):
 
 
 @contextmanager
-def _without_gradients(model: Any, heads: frozenset[str]) -> Iterator[None]:
+def _without_gradients(model: Model, heads: frozenset[str]) -> Iterator[None]:
     """Within the block the heads that are not given have no gradient, so that the optimizer passes over them."""
     names = [name for name in model.heads if name not in heads]
     parameters = [weight for name in names for weight in model.heads[name].parameters() if weight.requires_grad]

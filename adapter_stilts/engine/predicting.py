@@ -16,6 +16,7 @@ from adapter_stilts.engine.step import batch_logits
 from adapter_stilts.engine.streams import Streams
 from adapter_stilts.model.compiled import plain_layers
 from adapter_stilts.model.half import rounded_to
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.progress import say
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds.contract import HeadUse
@@ -30,7 +31,7 @@ SCORING_PRECISION = {"cpu": "float32", "cuda": "fp16"}
 
 
 @contextmanager
-def predicting(model: Any, precision: str = "float32") -> Iterator[None]:
+def predicting(model: Model, precision: str = "float32") -> Iterator[None]:
     """Evaluation mode without gradients for the time of the block, and without compiled layers."""
     # Not by `eval` and `train`, which set every module, right or not: 9 ms each for XLM-R Large with adapters.
     training = [module for module in model.modules() if module.training]
@@ -54,7 +55,7 @@ class Predicted:
 
 
 def predict_answers(
-    model: Any,
+    model: Model,
     use: HeadUse,
     split: EncodedSplit,
     examples: np.ndarray,

@@ -18,24 +18,25 @@ from adapter_stilts.model.dropout import draws_from
 from adapter_stilts.model.heads import head_logits, unit_states
 from adapter_stilts.model.packing import encode_packed
 from adapter_stilts.model.parts import part_of
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.model.tensors import check_alike
 from adapter_stilts.runs.record import Executed, StepKind
 from adapter_stilts.schema import Recipe
 
-Regularisation = Callable[[Any], Tensor | None]
+Regularisation = Callable[[Model], Tensor | None]
 _ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
 # What AdamW counts the steps of a parameter with.
 _NO_STEP = torch.zeros(())
 
 
-def batch_logits(model: Any, batch: Batch, checkpointing: bool = False) -> Tensor:
+def batch_logits(model: Model, batch: Batch, checkpointing: bool = False) -> Tensor:
     """Logits (U, labels) of a batch's units under the model's active adapters and the batch's head."""
     row = batch.input_ids, batch.position_ids, batch.layout
     pieces = encode_packed(model, *row, read=batch.pieces, checkpointing=checkpointing)
     return head_logits(model, batch.head, unit_states(pieces, batch))
 
 
-def training_logits(model: Any, batch: Batch, checkpointing: bool = False) -> Tensor:
+def training_logits(model: Model, batch: Batch, checkpointing: bool = False) -> Tensor:
     """`batch_logits`; where compiled layers fail, which is noticed at their first call, the model goes on without."""
     try:
         return batch_logits(model, batch, checkpointing)
@@ -103,7 +104,7 @@ class Updated:
     """What a step tells of its update, and of itself."""
 
     update: Update
-    model: Any
+    model: Model
     checkpointing: bool
     kind: StepKind
 
@@ -135,7 +136,7 @@ class EagerStep(Updated):
 
     def __init__(
         self,
-        model: Any,
+        model: Model,
         recipe: Recipe,
         steps: int,
         precision: str,
@@ -280,7 +281,7 @@ class Update:
             raise StiltsError(f"history: found {len(state['history'])} steps, accepted up to {len(self.history) - 1}")
 
 
-def parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(model: Model, recipe: Recipe) -> list[dict[str, Any]]:
     """AdamW's groups of the trainable parameters: fusion has a learning rate of its own; biases and layer norms are not
     decayed, as in BERT's recipe."""
     groups: dict[tuple[float, float], list[Tensor]] = {}

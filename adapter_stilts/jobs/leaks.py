@@ -26,6 +26,7 @@ from adapter_stilts.tasks.overlap import (
     remembered_signatures,
     text_signatures,
 )
+from adapter_stilts.tasks.tokenizer import Tokenizer
 
 
 def trained_on(job: Job, data: TrainingData) -> np.ndarray:
@@ -56,7 +57,9 @@ def refuse_leaks(job: Job) -> None:
                 refuse_overlap(f"--over {run.name}", signatures, task.name, test, job.backbone.tokenizer)
 
 
-def refuse_scored_leaks(run: Run, task: Task, splits: Sequence[EncodedSplit], tokenizer: Any, store: RunStore) -> None:
+def refuse_scored_leaks(
+    run: Run, task: Task, splits: Sequence[EncodedSplit], tokenizer: Tokenizer, store: RunStore
+) -> None:
     """Raise UsageError where an intermediate under a run trained on the test sentences that are to be scored, which may
     be others than when the run was trained. Intermediates are looked up beside the run, and in the store; of one that
     is gone `leaks_of_run` still tells, since the run's signatures hold those of all runs under it."""
@@ -105,7 +108,7 @@ def leaks_of_job(job: Job, data: TrainingData, signatures: np.ndarray) -> tuple[
 
 
 def leaks_of_run(
-    run: Run, task: Task, splits: Sequence[EncodedSplit], tokenizer: Any, mirror: Path | None
+    run: Run, task: Task, splits: Sequence[EncodedSplit], tokenizer: Tokenizer, mirror: Path | None
 ) -> tuple[Leak, ...] | None:
     """What a run trained on of splits that are to be scored; None where it was not written down. That training data
     hold training data is no leak."""
@@ -119,7 +122,12 @@ def leaks_of_run(
 
 
 def _leak(
-    task: Task, split: EncodedSplit, signatures: np.ndarray, trained: set[str], tokenizer: Any, mirror: Path | None
+    task: Task,
+    split: EncodedSplit,
+    signatures: np.ndarray,
+    trained: set[str],
+    tokenizer: Tokenizer,
+    mirror: Path | None,
 ) -> Leak | None:
     """The leak of one split, where it is one: more than OWN_LEAK_SHARE of its texts, or the training data themselves,
     however short their texts are."""

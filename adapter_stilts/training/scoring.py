@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from adapter_stilts.engine.batches import inference_batches
@@ -12,13 +10,14 @@ from adapter_stilts.engine.predicting import INFERENCE_TOKENS, predict_answers, 
 from adapter_stilts.engine.step import batch_logits
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.tasks.scoring import distinct_labels, score
 
 # Which targets are drawn in development scoring, where a kind draws them: always the same.
 _DEVELOPMENT_DRAWING = 3
 
 
-def development_scores(job: Job, model: Any, data: TrainingData) -> tuple[dict[str, float], int | None]:
+def development_scores(job: Job, model: Model, data: TrainingData) -> tuple[dict[str, float], int | None]:
     """Scores in percent on the development examples, and the number of distinct labels predicted (None: of a kind
     without labels); of several tasks the scores of each by `task.metric`, the mean of what each is selected by, and the
     smallest number."""
@@ -32,7 +31,7 @@ def development_scores(job: Job, model: Any, data: TrainingData) -> tuple[dict[s
     return {**every, job.task.selection_metric: float(np.mean(selected))}, labels
 
 
-def _part_scores(job: Job, model: Any, part: TrainingPart) -> tuple[dict[str, float], int | None]:
+def _part_scores(job: Job, model: Model, part: TrainingPart) -> tuple[dict[str, float], int | None]:
     kind, metrics = part.task.kind, part.task.metrics
     if part.use.kind.draw is not None:
         return score(kind, metrics, *_drawn_answers(job, model, part)), None
@@ -44,7 +43,7 @@ def _part_scores(job: Job, model: Any, part: TrainingPart) -> tuple[dict[str, fl
     return score(kind, metrics, answers, gold), distinct_labels(kind, answers)
 
 
-def _drawn_answers(job: Job, model: Any, part: TrainingPart) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _drawn_answers(job: Job, model: Model, part: TrainingPart) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Decoded labels and drawn targets of each batch of the development data; always the same ones."""
     assert part.development is not None
     device = next(model.parameters()).device
