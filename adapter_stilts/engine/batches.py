@@ -163,10 +163,10 @@ def divide_evenly(batch: Batch, parts: int) -> Iterator[Batch]:
 
 def _part(batch: Batch, first: int, last: int, begin: int, end: int) -> Batch:
     """Groups `first` to `last` of a batch, which have its tokens `begin` to `end`."""
-    inside = slice(*(int(torch.searchsorted(batch.pieces, border)) for border in (begin, end)))
-    units, unit_of_piece, pieces_of_unit = inside, None, None
+    pieces = slice(*(int(torch.searchsorted(batch.pieces, border)) for border in (begin, end)))
+    units, unit_of_piece, pieces_of_unit = pieces, None, None
     if batch.unit_of_piece is not None and batch.pieces_of_unit is not None:
-        unit_of_piece = batch.unit_of_piece[inside]
+        unit_of_piece = batch.unit_of_piece[pieces]
         units = slice(int(unit_of_piece[0]), int(unit_of_piece[-1]) + 1) if len(unit_of_piece) else slice(0, 0)
         unit_of_piece, pieces_of_unit = unit_of_piece - units.start, batch.pieces_of_unit[units]
     ends = np.cumsum(batch.groups)
@@ -177,7 +177,7 @@ def _part(batch: Batch, first: int, last: int, begin: int, end: int) -> Batch:
         batch.input_ids[begin:end],
         batch.position_ids[begin:end],
         PackedLayout.from_lengths(batch.layout.lengths[sequences], batch.input_ids.device),
-        batch.pieces[inside] - begin,
+        batch.pieces[pieces] - begin,
         unit_of_piece,
         pieces_of_unit,
         {name: values[units] for name, values in batch.targets.items()},
@@ -207,13 +207,13 @@ def cut_batches(
     batches: list[list[int]] = []
     filled = room = 0
     for example in examples:
-        own = sequences[int(example)]
-        tokens = int(lengths[own].sum())
+        of_example = sequences[int(example)]
+        tokens = int(lengths[of_example].sum())
         full = filled == batch_examples if batch_tokens is None else room + tokens > batch_tokens
         if not batches or full:
             batches.append([])
             filled = room = 0
-        batches[-1].extend(own)
+        batches[-1].extend(of_example)
         filled, room = filled + 1, room + tokens
     return [np.array(batch) for batch in batches]
 

@@ -29,8 +29,8 @@ TRANSFERS = 4
 
 
 class Buffers:
-    """Device tensors for so many pieces under a head, which every replay reads: `batch` has them as its own; `terms` ()
-    is what the step's loss is divided by. `averaged` units read several pieces each."""
+    """Device tensors for so many pieces under a head, which every replay reads: `batch` is made of them; `terms` () is
+    what the step's loss is divided by. `averaged` units read several pieces each."""
 
     def __init__(self, use: HeadUse, capacity: int, averaged: bool, device: torch.device) -> None:
         self.capacity, self.averaged = capacity, averaged
@@ -40,19 +40,19 @@ class Buffers:
         units = capacity + 1 if averaged else capacity
         self.most_units = units
         targets = {name: f"{_TARGET}{name}" for name in use.kind.targets}
-        sections = {"terms": 1, **dict.fromkeys(targets.values(), units)}
-        sections |= dict.fromkeys(("input_ids", "position_ids", "starts", "ends", "pieces"), capacity)
+        sizes = {"terms": 1, **dict.fromkeys(targets.values(), units)}
+        sizes |= dict.fromkeys(("input_ids", "position_ids", "starts", "ends", "pieces"), capacity)
         if averaged:
-            sections |= {"unit_of_piece": capacity, "pieces_of_unit": units}
+            sizes |= {"unit_of_piece": capacity, "pieces_of_unit": units}
         if self.compete:
-            sections |= {"segment": units}
-        ends = np.cumsum(list(sections.values())).tolist()
-        self.places = {name: slice(end - own, end) for (name, own), end in zip(sections.items(), ends, strict=True)}
+            sizes |= {"segment": units}
+        ends = np.cumsum(list(sizes.values())).tolist()
+        self.sections = {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
         self.flat = torch.zeros(ends[-1], dtype=torch.long, device=device)
         self.host = [_Transfer(self.flat) for _ in range(TRANSFERS if device.type == "cuda" else 1)]
         self.filled = 0
 
-        parts = {name: self.flat[own] for name, own in self.places.items()}
+        parts = {name: self.flat[section] for name, section in self.sections.items()}
         self.terms = parts["terms"].squeeze(0)
         self.batch = Batch(
             use,
@@ -77,9 +77,9 @@ class Buffers:
         self.filled += 1
         lengths = (*batch.layout.lengths, *filling(self.capacity - batch.tokens))
         row = transfer.row()
-        for name, (values, rest) in self._contents(batch, lengths, first, terms).items():
-            section = row[self.places[name]]
-            section[:] = rest
+        for name, (values, filler) in self._contents(batch, lengths, first, terms).items():
+            section = row[self.sections[name]]
+            section[:] = filler
             section[: len(values)] = values
         transfer.send(self.flat)
         if self.flat.is_cuda:
@@ -89,11 +89,11 @@ class Buffers:
     def _contents(
         self, batch: Batch, lengths: Sequence[int], first: int, terms: int
     ) -> dict[str, tuple[np.ndarray, int | np.ndarray]]:
-        """What each section begins with, and what fills it up: one value, or one for each place."""
+        """What each section begins with, and what fills it up: one value, or one for each position."""
         units, unread = batch.units, self.capacity
         starts, ends = sentence_spans(lengths)
         filled = [np.arange(first, first + length) for length in lengths[len(batch.layout.lengths) :]]
-        # Unread units read a place each: the gradients of many for one place would wait for each other.
+        # Unread units read a piece each: the gradients of many for one piece would wait for each other.
         contents: dict[str, tuple[np.ndarray, int | np.ndarray]] = {
             "terms": (np.array([terms]), 0),
             "input_ids": (batch.input_ids.numpy(), int(batch.input_ids[0])),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import torch
 
@@ -18,11 +17,12 @@ from adapter_stilts.model.parts import activate, quiet_adapters, set_dropout, se
 from adapter_stilts.model.peft_adapters import add_peft_adapter, bake_peft_adapters
 from adapter_stilts.model.peft_merge import merge_peft_adapters
 from adapter_stilts.model.pretrained import load_model
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.runs.store import bundle_of, checked_bundle
 from adapter_stilts.tasks.kinds import HeadSpec
 
 
-def build_model(job: Job, data: TrainingData, device: torch.device | str = "cpu") -> Any:
+def build_model(job: Job, data: TrainingData, device: torch.device | str = "cpu") -> Model:
     """The job's model, packing in place, only the arrangement's parts trainable (`set_trainable` checks that).
 
     The seed decides the fresh weights: a task's adapter, head and fusion start alike under every composition. Raises
@@ -58,14 +58,14 @@ def _seed(job: Job, what: str) -> None:
     torch.manual_seed(int.from_bytes(digest) >> 1)
 
 
-def _load_underneath(job: Job, model: Any) -> None:
+def _load_underneath(job: Job, model: Model) -> None:
     """Load the intermediates' adapters; merge or bake them where the composition says so."""
-    placed = job.underneath
-    for intermediate, adapter, name in placed:
+    loaded = job.underneath
+    for intermediate, adapter, name in loaded:
         continued = job.adapter if job.composition == "continue" else name
         load_adapter(model, bundle_of(intermediate.run) / adapter, job.method, continued)
-    names, recipe = [name for _, _, name in placed], job.recipe
-    weights = recipe.merge_weights and tuple(own / sum(recipe.merge_weights) for own in recipe.merge_weights)
+    names, recipe = [name for _, _, name in loaded], job.recipe
+    weights = recipe.merge_weights and tuple(weight / sum(recipe.merge_weights) for weight in recipe.merge_weights)
     if job.composition == "bake":
         bake_peft_adapters(model, names)
     elif job.composition == "merge":
@@ -77,7 +77,7 @@ def _load_underneath(job: Job, model: Any) -> None:
             average_bottlenecks(model, names, merged, weights)
 
 
-def _add_adapters(job: Job, model: Any) -> None:
+def _add_adapters(job: Job, model: Model) -> None:
     """The fresh adapters of the arrangement: null, fusion, target."""
     arrangement, recipe = job.arrangement, job.recipe
     null = NULL if NULL in arrangement.adapters else None
@@ -96,13 +96,13 @@ def _add_adapters(job: Job, model: Any) -> None:
         add_bottleneck(model, job.adapter, recipe)
 
 
-def _add_head(job: Job, model: Any, part: TrainingPart) -> None:
+def _add_head(job: Job, model: Model, part: TrainingPart) -> None:
     kind = part.use.kind
     weights = None if kind.pretrained is None else kind.pretrained(job.backbone)
     kind.add_head(model, part.head, HeadSpec(part.labels, job.recipe.dropout, part.prepared, weights))
 
 
-def _add_mixed_in_head(job: Job, model: Any, part: TrainingPart) -> None:
+def _add_mixed_in_head(job: Job, model: Model, part: TrainingPart) -> None:
     """The checkpoint's own head, or the one that was trained on text for a backbone without one."""
     assert job.mixed_in is not None
     run = job.mixed_in.head_run

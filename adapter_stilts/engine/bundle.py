@@ -14,9 +14,9 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from adapter_stilts.backbone_names import portable_name
 from adapter_stilts.files import open_to_readers
@@ -28,6 +28,7 @@ from adapter_stilts.model.parts import activate, adapter_setup, quiet_adapters, 
 from adapter_stilts.model.peft_adapters import bake_peft_adapters
 from adapter_stilts.model.peft_files import load_peft_adapter, save_peft_adapter
 from adapter_stilts.model.pretrained import load_model
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.model.tensors import fill, read_tensors
 from adapter_stilts.paths import sha256_file
 from adapter_stilts.runs.manifest import (
@@ -49,7 +50,7 @@ from adapter_stilts.tasks.kinds import HeadSpec, find_kind, kind_of_head
 from adapter_stilts.trust import check_tree, copy_tree, read_json, refuse
 
 
-def save_bundle(folder: Path, model: Any, manifest: Manifest, baked: Mapping[str, Path] | None = None) -> Manifest:
+def save_bundle(folder: Path, model: Model, manifest: Manifest, baked: Mapping[str, Path] | None = None) -> Manifest:
     """Write the model's trained parts, and the frozen adapters under them, into the (new) folder; returns the manifest
     with its files. `baked` says where the adapters are saved that the backbone took up.
 
@@ -78,7 +79,7 @@ def save_bundle(folder: Path, model: Any, manifest: Manifest, baked: Mapping[str
     return write_sealed(folder / MANIFEST, manifest.model_copy(update={"files": files, "backbone": named}))
 
 
-def save_head(model: Any, folder: Path, name: str, kind: str) -> None:
+def save_head(model: Model, folder: Path, name: str, kind: str) -> None:
     """Write one head of a task of that kind into a folder, beside the adapter of its name if there is one."""
     folder.mkdir(exist_ok=True)
     if (file := own_head_file(kind)) is not None:
@@ -87,12 +88,12 @@ def save_head(model: Any, folder: Path, name: str, kind: str) -> None:
         model.save_head(str(folder), name, use_safetensors=True)
 
 
-def encoder_weights(model: Any) -> dict[str, Any]:
+def encoder_weights(model: Model) -> dict[str, Tensor]:
     """Weights of the encoder by their names in `XLMRobertaModel`, without what `adapters` adds to it."""
     return {name: tensor.contiguous() for name, tensor in _encoder_tensors(model).items()}
 
 
-def _encoder_tensors(model: Any) -> dict[str, Any]:
+def _encoder_tensors(model: Model) -> dict[str, Tensor]:
     return {
         name: tensor
         for name, tensor in model.roberta.state_dict().items()
@@ -100,7 +101,7 @@ def _encoder_tensors(model: Any) -> dict[str, Any]:
     }
 
 
-def load_bundle(folder: Path, backbone: Backbone) -> tuple[Any, Manifest]:
+def load_bundle(folder: Path, backbone: Backbone) -> tuple[Model, Manifest]:
     """The model of a bundle on its backbone, in evaluation mode, its adapters and head active, packing in place.
 
     Raises StiltsError for a damaged bundle, UsageError for another backbone.
@@ -125,7 +126,7 @@ def load_bundle(folder: Path, backbone: Backbone) -> tuple[Any, Manifest]:
     return install(model).eval(), manifest
 
 
-def _load_setup(model: Any, folder: Path, manifest: Manifest) -> None:
+def _load_setup(model: Model, folder: Path, manifest: Manifest) -> None:
     """Adapters and fusion, without the library's own loading: that takes a pickle where safetensors are missing, and
     leaves weights as they were drawn."""
     arrangement = manifest.arrangement
@@ -137,7 +138,7 @@ def _load_setup(model: Any, folder: Path, manifest: Manifest) -> None:
         load_fusion(model, folder / arrangement.fusion, list(manifest.adapters[: manifest.fused]))
 
 
-def load_head(model: Any, folder: Path, manifest: Manifest) -> None:
+def load_head(model: Model, folder: Path, manifest: Manifest) -> None:
     """Put the bundle's head on a model: built from the manifest's labels, filled with the saved weights."""
     path = folder / HEAD_CONFIG
     config = read_json(path).get("config")
@@ -151,16 +152,16 @@ def load_head(model: Any, folder: Path, manifest: Manifest) -> None:
     if json.loads(json.dumps(model.heads[manifest.head].config)) != config:
         refuse(path, "a head of other labels or layers", f"one of {len(manifest.labels)} labels, as the manifest says")
     part = f"heads.{manifest.head}."
-    fill(folder / HEAD_WEIGHTS, {key: own for key, own in model.state_dict().items() if key.startswith(part)})
+    fill(folder / HEAD_WEIGHTS, {key: weight for key, weight in model.state_dict().items() if key.startswith(part)})
 
 
-def load_encoder(model: Any, folder: Path) -> None:
+def load_encoder(model: Model, folder: Path) -> None:
     """Replace the encoder's weights by a `full` bundle's, every one of them."""
     check_model_config(folder / ENCODER_CONFIG)
     fill(folder / ENCODER, _encoder_tensors(model))
 
 
-def load_adapter(model: Any, folder: Path, method: str, name: str) -> None:
+def load_adapter(model: Model, folder: Path, method: str, name: str) -> None:
     """Put the adapter in a folder of a bundle on a model, without its head, under a name of our choice."""
     if method in PEFT_METHODS:
         load_peft_adapter(model, folder, name)
@@ -168,8 +169,8 @@ def load_adapter(model: Any, folder: Path, method: str, name: str) -> None:
         load_bottleneck(model, folder, name)
 
 
-def head_weights(folder: Path) -> dict[str, Any]:
-    """Weights of a bundle's head of our own. Raises StiltsError for damaged files."""
+def head_weights(folder: Path) -> dict[str, Tensor]:
+    """Weights of a bundle's head that has a file of its own. Raises StiltsError for damaged files."""
     manifest = check_bundle(folder)
     file = own_head_file(manifest.kind)
     assert file is not None

@@ -22,6 +22,7 @@ from adapter_stilts.engine.buffers import CAPACITIES, Buffers, capacity_for
 from adapter_stilts.engine.step import Regularisation, Update, Updated, parameter_groups, training_logits
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.half import HalfPrecision
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.schema import Recipe
 
 # Runs before recording, on a stream of their own, as PyTorch asks for: kernels are chosen, workspaces allocated.
@@ -69,7 +70,7 @@ class CapturedStep(Updated):
 
     def __init__(
         self,
-        model: Any,
+        model: Model,
         recipe: Recipe,
         steps: int,
         precision: str,
@@ -91,7 +92,7 @@ class CapturedStep(Updated):
         self.half = HalfPrecision(model) if precision == "bf16" else None
         if self.half is not None:
             groups = [{**group, "params": self.half.masters_of(group["params"])} for group in groups]
-        self.trained = [own for own in model.parameters() if own.requires_grad]
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.update = Update(groups, recipe, steps)
         self.total = torch.zeros((), device=self.device)
         self.pool = torch.cuda.graph_pool_handle() if self.capture else None
@@ -107,7 +108,7 @@ class CapturedStep(Updated):
         for batch in batches:
             for part in divide(batch, max(self.capacities)):
                 self._backward(part, whole)
-        self.update.taken += 1
+        self.update.steps_taken += 1
         self._update(frozenset(batch.head for batch in batches))()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -130,11 +131,11 @@ class CapturedStep(Updated):
         """The smallest capacity that holds the batch, or the next larger one that is there already."""
         capacity = capacity_for(batch.tokens, self.capacities)
         if capacity is None:
-            found = f"an example of {batch.tokens:,} pieces, whose parts compete"
-            raise StiltsError(f"{found}: a captured step holds {max(self.capacities):,}, accepted with --step eager")
+            example = f"an example of {batch.tokens:,} pieces, whose parts compete"
+            raise StiltsError(f"{example}: a captured step holds {max(self.capacities):,}, accepted with --step eager")
         if (batch.head, capacity) not in self.buffers:
             self.needed[batch.head, capacity] += 1
-            larger = [own for head, own in self.buffers if head == batch.head and own > capacity]
+            larger = [other for head, other in self.buffers if head == batch.head and other > capacity]
             if larger and self.needed[batch.head, capacity] < RECORD_FROM:
                 return min(larger)
         return capacity
@@ -149,13 +150,13 @@ class CapturedStep(Updated):
             self._forward_backward(filled, buffers.terms)
             return
         if key not in self.passes:
-            kept = [own.grad.clone() for own in self.trained if own.grad is not None]
+            gradients = [parameter.grad.clone() for parameter in self.trained if parameter.grad is not None]
             total = self.total.clone()
 
             def undo() -> None:
-                for own, before in zip(self.trained, kept, strict=True):
-                    if own.grad is not None:
-                        own.grad.copy_(before)
+                for parameter, gradient in zip(self.trained, gradients, strict=True):
+                    if parameter.grad is not None:
+                        parameter.grad.copy_(gradient)
                 self.total.copy_(total)
 
             graph = Graph(lambda: self._forward_backward(filled, buffers.terms), self.pool)
@@ -175,7 +176,7 @@ class CapturedStep(Updated):
             if self.capture:
                 broken, step = self.update.broken.clone(), self.update.step.clone()
                 history = self.update.history.clone()
-                gradients = [own.grad.clone() for own in self.trained if own.grad is not None]
+                gradients = [parameter.grad.clone() for parameter in self.trained if parameter.grad is not None]
                 total = self.total.clone()
 
                 def prepare() -> None:
@@ -186,9 +187,9 @@ class CapturedStep(Updated):
                     self.update.broken.copy_(broken)
                     self.update.step.copy_(step)
                     self.update.history.copy_(history)
-                    for own, before in zip(self.trained, gradients, strict=True):
-                        if own.grad is not None:
-                            own.grad.copy_(before)
+                    for parameter, gradient in zip(self.trained, gradients, strict=True):
+                        if parameter.grad is not None:
+                            parameter.grad.copy_(gradient)
                     self.total.copy_(total)
 
                 graph.record(prepare, undo)
@@ -204,20 +205,20 @@ class CapturedStep(Updated):
             self.update.run(self.total)
             if self.half is not None:
                 self.half.publish()
-        torch._foreach_zero_([own.grad for own in self.trained if own.grad is not None])
+        torch._foreach_zero_([parameter.grad for parameter in self.trained if parameter.grad is not None])
         self.total.zero_()
 
 
 @contextmanager
-def _without_gradients(model: Any, heads: frozenset[str]) -> Iterator[None]:
+def _without_gradients(model: Model, heads: frozenset[str]) -> Iterator[None]:
     """Within the block the heads that are not given have no gradient, so that the optimizer passes over them."""
     names = [name for name in model.heads if name not in heads]
-    aside = [own for name in names for own in model.heads[name].parameters() if own.requires_grad]
-    gradients = [own.grad for own in aside]
-    for own in aside:
-        own.grad = None
+    parameters = [weight for name in names for weight in model.heads[name].parameters() if weight.requires_grad]
+    gradients = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
     try:
         yield
     finally:
-        for own, gradient in zip(aside, gradients, strict=True):
-            own.grad = gradient
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -11,6 +9,7 @@ from adapter_stilts.engine.batches import Batch, first_position, pack
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import TrainingData, TrainingPart
 from adapter_stilts.tasks.encode import EncodedSplit
+from adapter_stilts.tasks.tokenizer import Tokenizer
 
 
 def make_batch(
@@ -32,7 +31,7 @@ def make_batch(
 def reachable_ids(job: Job, data: TrainingData) -> np.ndarray:
     """Every piece id that training or development scoring can look up."""
     ids = np.unique(np.concatenate([part.ids for part in data.parts]))
-    tokenizer: Any = job.backbone.tokenizer
+    tokenizer: Tokenizer = job.backbone.tokenizer
     drawn = any(part.use.kind.draw is not None for part in data.parts)
     return np.union1d(ids, [tokenizer.mask_token_id]) if drawn else ids
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
+
+from adapter_stilts.model.protocols import Model
 
 
 class ReachableRows(nn.Module):
@@ -36,7 +37,7 @@ class ReachableRows(nn.Module):
 
 
 @contextmanager
-def reachable_rows(model: Any, ids: np.ndarray) -> Iterator[None]:
+def reachable_rows(model: Model, ids: np.ndarray) -> Iterator[None]:
     """Within the block the model's word embedding holds only the rows of `ids`; afterwards it is whole again, with the
     trained rows in place."""
     embeddings = model.roberta.embeddings

@@ -16,6 +16,7 @@ from adapter_stilts.engine.step import batch_logits
 from adapter_stilts.engine.streams import Streams
 from adapter_stilts.model.compiled import plain_layers
 from adapter_stilts.model.half import rounded_to
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.progress import say
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds.contract import HeadUse
@@ -30,7 +31,7 @@ SCORING_PRECISION = {"cpu": "float32", "cuda": "fp16"}
 
 
 @contextmanager
-def predicting(model: Any, precision: str = "float32") -> Iterator[None]:
+def predicting(model: Model, precision: str = "float32") -> Iterator[None]:
     """Evaluation mode without gradients for the time of the block, and without compiled layers."""
     # Not by `eval` and `train`, which set every module, right or not: 9 ms each for XLM-R Large with adapters.
     training = [module for module in model.modules() if module.training]
@@ -54,7 +55,7 @@ class Predicted:
 
 
 def predict_answers(
-    model: Any,
+    model: Model,
     use: HeadUse,
     split: EncodedSplit,
     examples: np.ndarray,
@@ -73,9 +74,9 @@ def predict_answers(
     sequences = split.sequences_of(examples)
     batches = inference_batches(split, sequences, use.kind, INFERENCE_TOKENS[device.type])
 
-    def decoded_of(chosen: np.ndarray) -> tuple[Batch, Mapping[str, Tensor], Tensor]:
-        batch = pack(split, chosen, use, first, device)
-        with torch.no_grad():  # each thread has its own
+    def decoded_of(sequences: np.ndarray) -> tuple[Batch, Mapping[str, Tensor], Tensor]:
+        batch = pack(split, sequences, use, first, device)
+        with torch.no_grad():  # set for each thread apart
             scores = batch_logits(model, batch)
             return batch, use.kind.decode(scores, batch), scores.isfinite().all()
 
@@ -83,10 +84,10 @@ def predict_answers(
     parts: list[Mapping[str, Tensor]] = []
     finite: list[Tensor] = []
     with predicting(model, precision), closing(Streams(device)) as streams:
-        for batch, decoded, whole in streams.map(decoded_of, batches):
+        for batch, decoded, all_finite in streams.map(decoded_of, batches):
             order.append(batch.sequences)
             parts.append(decoded)  # left where they are: fetching them would wait for the device
-            finite.append(whole)
+            finite.append(all_finite)
             if on_batch:
                 on_batch(batch.tokens)
     if precision == "fp16" and finite and not torch.stack(finite).all():

@@ -18,24 +18,25 @@ from adapter_stilts.model.dropout import draws_from
 from adapter_stilts.model.heads import head_logits, unit_states
 from adapter_stilts.model.packing import encode_packed
 from adapter_stilts.model.parts import part_of
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.model.tensors import check_alike
 from adapter_stilts.runs.record import Executed, StepKind
 from adapter_stilts.schema import Recipe
 
-Regularisation = Callable[[Any], Tensor | None]
+Regularisation = Callable[[Model], Tensor | None]
 _ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
 # What AdamW counts the steps of a parameter with.
 _NO_STEP = torch.zeros(())
 
 
-def batch_logits(model: Any, batch: Batch, checkpointing: bool = False) -> Tensor:
+def batch_logits(model: Model, batch: Batch, checkpointing: bool = False) -> Tensor:
     """Logits (U, labels) of a batch's units under the model's active adapters and the batch's head."""
     row = batch.input_ids, batch.position_ids, batch.layout
     pieces = encode_packed(model, *row, read=batch.pieces, checkpointing=checkpointing)
     return head_logits(model, batch.head, unit_states(pieces, batch))
 
 
-def training_logits(model: Any, batch: Batch, checkpointing: bool = False) -> Tensor:
+def training_logits(model: Model, batch: Batch, checkpointing: bool = False) -> Tensor:
     """`batch_logits`; where compiled layers fail, which is noticed at their first call, the model goes on without."""
     try:
         return batch_logits(model, batch, checkpointing)
@@ -80,8 +81,8 @@ class Step(Protocol):
         """The trained weights in float32, which the optimizer holds."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that decides the steps to come, by name: weights, optimizer, place in the schedule, losses so far.
-        The tensors are the step's own: write them down before the next step."""
+        """Everything that decides the steps to come, by name: weights, optimizer, position in the schedule, losses so
+        far. The next step changes these very tensors: write them down before it."""
 
     def check_state(self, state: Mapping[str, Tensor]) -> None:
         """Raise StiltsError, and change nothing, for the state of another model."""
@@ -103,7 +104,7 @@ class Updated:
     """What a step tells of its update, and of itself."""
 
     update: Update
-    model: Any
+    model: Model
     checkpointing: bool
     kind: StepKind
 
@@ -135,7 +136,7 @@ class EagerStep(Updated):
 
     def __init__(
         self,
-        model: Any,
+        model: Model,
         recipe: Recipe,
         steps: int,
         precision: str,
@@ -158,7 +159,7 @@ class EagerStep(Updated):
         seeds = torch.randint(2**62, (len(parts),)).tolist() if self.device.type == "cpu" else [None] * len(parts)
         work = zip(parts, seeds, [terms] * len(parts), strict=True)
         # In the order of the parts, so that sums do not depend on which was ready first.
-        for loss, gradients in self.streams.map(lambda own: self._forward_backward(*own), work):
+        for loss, gradients in self.streams.map(lambda arguments: self._forward_backward(*arguments), work):
             self.total += loss
             add_gradients(self.update.parameters, gradients)
         if self.regularisation is not None and (penalty := self.regularisation(self.model)) is not None:
@@ -189,9 +190,9 @@ class EagerStep(Updated):
 def add_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
     """Add to what the parameters have, in new tensors: autograd may give one tensor to two parameters, and clipping
     works in place."""
-    for own, gradient in zip(parameters, gradients, strict=True):
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
-            own.grad = gradient.clone() if own.grad is None else own.grad + gradient
+            parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
 
 
 class Update:
@@ -202,7 +203,7 @@ class Update:
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         device = self.parameters[0].device
         self.clip = recipe.clip
-        # The schedule as a tensor: the step's place in it is on the device too.
+        # The schedule as a tensor: the step's position in it is on the device too.
         shares = [learning_rate_share(step, steps, recipe.warmup) for step in range(steps)]
         self.shares = torch.tensor([*shares, 0.0], device=device)
         self.peaks = [group["lr"] for group in groups]
@@ -215,11 +216,12 @@ class Update:
         self.optimizer.found_inf = self.broken  # type: ignore[attr-defined]
         self.step = torch.zeros((), dtype=torch.long, device=device)
         self.history = torch.zeros(steps + 1, 2, device=device)
-        self.told = self.taken = 0
+        # Steps whose losses have been asked for, and all of them.
+        self.steps_reported = self.steps_taken = 0
 
     def __call__(self, loss: Tensor) -> None:
         """Take the step on the parameters' gradients; what has none stays as it is. `loss` () is the step's."""
-        self.taken += 1
+        self.steps_taken += 1
         self.run(loss)
 
     def run(self, loss: Tensor) -> None:
@@ -235,51 +237,51 @@ class Update:
 
     def losses(self) -> list[float]:
         """As `Step.losses`."""
-        rows = self.history[self.told : self.taken].tolist()
-        for place, (loss, norm) in enumerate(rows, self.told):
+        rows = self.history[self.steps_reported : self.steps_taken].tolist()
+        for step, (loss, norm) in enumerate(rows, self.steps_reported):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise NotFinite(place, loss, norm)
-        self.told = self.taken
+                raise NotFinite(step, loss, norm)
+        self.steps_reported = self.steps_taken
         return [loss for loss, _ in rows]
 
     def state(self) -> dict[str, Tensor]:
         """As `Step.state`; the number of steps taken is that of the losses."""
-        state = {"history": self.history[: self.taken], "broken": self.broken}
-        for place, parameter in enumerate(self.parameters):
-            state[f"weight.{place}"] = parameter.detach()
-            own = self.optimizer.state.get(parameter, {})
-            state |= {f"{key}.{place}": value for key, value in own.items()}
+        state = {"history": self.history[: self.steps_taken], "broken": self.broken}
+        for index, parameter in enumerate(self.parameters):
+            state[f"weight.{index}"] = parameter.detach()
+            adamw_state = self.optimizer.state.get(parameter, {})
+            state |= {f"{key}.{index}": value for key, value in adamw_state.items()}
         return state
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """As `Step.load_state`; losses up to then count as told."""
         self.check_state(state)
-        for place, parameter in enumerate(self.parameters):
-            parameter.copy_(state[f"weight.{place}"])
+        for index, parameter in enumerate(self.parameters):
+            parameter.copy_(state[f"weight.{index}"])
             # Copies: fused AdamW changes them in place. What had no gradient yet has no state.
-            if f"step.{place}" in state:
+            if f"step.{index}" in state:
                 self.optimizer.state[parameter] = {
-                    key: state[f"{key}.{place}"].to(parameter.device, copy=True) for key in _ADAMW_STATE
+                    key: state[f"{key}.{index}"].to(parameter.device, copy=True) for key in _ADAMW_STATE
                 }
-        self.taken = self.told = len(state["history"])
-        self.history[: self.taken] = state["history"].to(self.history.device)
-        self.step.fill_(self.taken)
+        self.steps_taken = self.steps_reported = len(state["history"])
+        self.history[: self.steps_taken] = state["history"].to(self.history.device)
+        self.step.fill_(self.steps_taken)
         self.broken.copy_(state["broken"])
 
     def check_state(self, state: Mapping[str, Tensor]) -> None:
         """As `Step.check_state`."""
         accepted = {"history": self.history[: len(state.get("history", ()))], "broken": self.broken}
-        for place, parameter in enumerate(self.parameters):
-            accepted[f"weight.{place}"] = parameter
-            if any(f"{key}.{place}" in state for key in _ADAMW_STATE):
-                accepted |= {f"step.{place}": _NO_STEP, f"exp_avg.{place}": parameter, f"exp_avg_sq.{place}": parameter}
+        for index, parameter in enumerate(self.parameters):
+            accepted[f"weight.{index}"] = parameter
+            if any(f"{key}.{index}" in state for key in _ADAMW_STATE):
+                accepted |= {f"step.{index}": _NO_STEP, f"exp_avg.{index}": parameter, f"exp_avg_sq.{index}": parameter}
         check_alike(accepted, state)
         if len(state["history"]) >= len(self.history):
             raise StiltsError(f"history: found {len(state['history'])} steps, accepted up to {len(self.history) - 1}")
 
 
-def parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(model: Model, recipe: Recipe) -> list[dict[str, Any]]:
     """AdamW's groups of the trainable parameters: fusion has a learning rate of its own; biases and layer norms are not
     decayed, as in BERT's recipe."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
@@ -289,7 +291,7 @@ def parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
             rate = (recipe.fusion_learning_rate if fusion else None) or recipe.learning_rate
             decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
 
 class NotFinite(StiltsError):

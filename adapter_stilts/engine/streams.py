@@ -25,7 +25,7 @@ PART_TOKENS = 256
 MOST_PARTS = 8
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def parts_of_batch(tokens: int) -> int:
@@ -45,8 +45,8 @@ class Streams:
         self.pool: ThreadPoolExecutor | None = None
         self.watcher: Watcher | None = None
 
-    def map(self, function: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
-        """What the function finds of each item, in order."""
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """The function's result for each item, in order."""
         items = list(items)
         if self.threads > 1 and self.watcher is None:
             self.watcher = Watcher()
@@ -57,15 +57,15 @@ class Streams:
             return
         if self.pool is None:
             self.pool = ThreadPoolExecutor(min(self.threads, MOST_PARTS), "stream")
-        inside = max(1, self.threads // workers)
-        with computing_with(inside):
-            futures = deque(self.pool.submit(_with_threads, inside, function, own) for own in items)
+        threads = max(1, self.threads // workers)
+        with computing_with(threads):
+            futures = deque(self.pool.submit(_with_threads, threads, function, item) for item in items)
             try:
                 while futures:
                     yield futures.popleft().result()  # not kept: gradients are large
             finally:
-                for own in futures:
-                    own.cancel()
+                for future in futures:
+                    future.cancel()
                 # One that still ran would set the number of threads after it has been set back.
                 wait(futures)
 
@@ -79,7 +79,7 @@ class Streams:
             self.watcher = None
 
 
-def _with_threads(count: int, function: Callable[[Item], Found], item: Item) -> Found:
+def _with_threads(count: int, function: Callable[[Item], Result], item: Item) -> Result:
     """The function in a thread whose operations use so many threads: PyTorch keeps the number for each."""
     torch.set_num_threads(count)
     return function(item)

@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -91,7 +90,7 @@ class Surplus:
     for about a microsecond only (gomp_throttled_spin_count_var in libgomp's config/linux/wait.h). Unlike its
     environment variables, which are read when PyTorch is loaded, this can be changed at any time."""
 
-    def __init__(self, runtime: Any) -> None:
+    def __init__(self, runtime: ctypes.CDLL) -> None:
         self.runtime = runtime
         self.over: threading.Event | None = None
 
@@ -111,16 +110,16 @@ class Surplus:
 
 
 @cache
-def gnu_openmp() -> Any:
+def gnu_openmp() -> ctypes.CDLL | None:
     """The GNU OpenMP that PyTorch computes with; None where it is another, or is not known."""
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     try:
         # Looked up through PyTorch's own library: other packages bring other copies.
-        found = ctypes.CDLL(str(library), os.RTLD_NOLOAD | os.RTLD_LAZY)
+        openmp = ctypes.CDLL(str(library), os.RTLD_NOLOAD | os.RTLD_LAZY)
     except (OSError, AttributeError):
         return None
     # Intel's and LLVM's have GNU's entry points too, and count other things.
-    return found if hasattr(found, "GOMP_parallel") and not hasattr(found, "kmp_set_blocktime") else None
+    return openmp if hasattr(openmp, "GOMP_parallel") and not hasattr(openmp, "kmp_set_blocktime") else None
 
 
 class Watcher:

@@ -14,6 +14,7 @@ from adapter_stilts.errors import StiltsError
 from adapter_stilts.evaluation.scored_task import require_labels
 from adapter_stilts.evaluation.zero_shot import load_run
 from adapter_stilts.memory import memory_given_back
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.paths import mirror_dir
 from adapter_stilts.progress import Reporter, progress
 from adapter_stilts.runs.manifest import Manifest, read_manifest
@@ -22,6 +23,7 @@ from adapter_stilts.tasks.documents.document import Reading
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.kinds.contract import Answer, HeadUse
+from adapter_stilts.tasks.tokenizer import Tokenizer
 from adapter_stilts.threads import computing_with, thread_count
 
 # Examples that are encoded and predicted at a time: a large file never stands encoded in memory as a whole.
@@ -73,7 +75,7 @@ def predict_file(
     return document.render(answers)
 
 
-def _predict(model: Any, manifest: Manifest, split: EncodedSplit, reporter: Reporter) -> list[Answer]:
+def _predict(model: Model, manifest: Manifest, split: EncodedSplit, reporter: Reporter) -> list[Answer]:
     use, examples = HeadUse(manifest.head, find_kind(manifest.kind)), np.arange(split.examples)
     predicted = predict_answers(model, use, split, examples, lambda tokens: reporter.advance(0, tokens=tokens))
     reporter.advance(split.examples)
@@ -102,7 +104,7 @@ def reading_of_run(run: Run) -> Reading:
     )
 
 
-def encode_texts(columns: dict[str, list[Any]], manifest: Manifest, tokenizer: Any) -> EncodedSplit:
+def encode_texts(columns: dict[str, list[Any]], manifest: Manifest, tokenizer: Tokenizer) -> EncodedSplit:
     """Texts without gold labels, encoded in memory as the run's training data were."""
     sequences = list(find_kind(manifest.kind).encode(columns, tokenizer, manifest.kind_options(), None))
     return EncodedSplit(

@@ -35,6 +35,7 @@ from adapter_stilts.files import atomic_file
 from adapter_stilts.jobs.leaks import leaks_of_run, refuse_scored_leaks
 from adapter_stilts.memory import memory_given_back
 from adapter_stilts.model.backbone import Backbone, load_backbone
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.paths import mirror_dir, user_path
 from adapter_stilts.progress import Reporter, progress, say
 from adapter_stilts.runs.claims import weights_in_use
@@ -58,6 +59,7 @@ from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.kinds.contract import HeadUse
 from adapter_stilts.tasks.scoring import distinct_labels, has_floor, majority_score, score, unseen_labels
+from adapter_stilts.tasks.tokenizer import Tokenizer
 from adapter_stilts.threads import computing_with, thread_count
 from adapter_stilts.trust import regular_file
 
@@ -119,7 +121,7 @@ def load_run(
     mirror: Path | str | None = None,
     device: str = "cpu",
     runs: RunStore | Path | str | None = None,
-) -> tuple[Any, Manifest, Backbone]:
+) -> tuple[Model, Manifest, Backbone]:
     """The model of a run (itself, its name, a unique beginning of it, its folder) in evaluation mode with its adapters
     and head active, its manifest, and its backbone.
 
@@ -148,7 +150,7 @@ class _Asked:
     missing: Mapping[str, str]
     mirror: Path | None
 
-    def encoded(self, tokenizer: Any, labels: Sequence[str]) -> list[EncodedSplit]:
+    def encoded(self, tokenizer: Tokenizer, labels: Sequence[str]) -> list[EncodedSplit]:
         """The data of every language."""
         return [encode_split(self.task, code, self.split, tokenizer, labels, self.mirror) for code in self.test_data]
 
@@ -175,7 +177,7 @@ def _score_run(run: Run, asked: _Asked, name: str, store: RunStore, device: str)
 
 
 def _predict(
-    model: Any,
+    model: Model,
     manifest: Manifest,
     splits: list[EncodedSplit],
     samples: list[np.ndarray],

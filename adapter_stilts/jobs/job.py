@@ -177,16 +177,16 @@ class Job:
         """
         if self.method in ("full", "head"):
             return []
-        taken = {self.adapter, MERGED, NULL}
-        placed = []
+        names = {self.adapter, MERGED, NULL}
+        loaded = []
         for intermediate in self.intermediates:
             for adapter in intermediate.adapters:
                 name, number = adapter, 2
-                while name in taken:
+                while name in names:
                     name, number = f"{adapter}_{number}", number + 1
-                taken.add(name)
-                placed.append((intermediate, adapter, name))
-        return placed
+                names.add(name)
+                loaded.append((intermediate, adapter, name))
+        return loaded
 
     @property
     def arrangement(self) -> Arrangement:

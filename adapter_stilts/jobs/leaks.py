@@ -26,14 +26,15 @@ from adapter_stilts.tasks.overlap import (
     remembered_signatures,
     text_signatures,
 )
+from adapter_stilts.tasks.tokenizer import Tokenizer
 
 
 def trained_on(job: Job, data: TrainingData) -> np.ndarray:
     """Signatures of the texts that the job trains on, and of those that the runs under it did."""
     tokenizer = job.backbone.tokenizer
-    ours = [text_signatures(part.train, part.train_examples, tokenizer) for part in data.parts]
+    parts = [text_signatures(part.train, part.train_examples, tokenizer) for part in data.parts]
     below = [_signatures_of(run) for run in job.runs]
-    return np.unique(np.concatenate([*ours, *below]))
+    return np.unique(np.concatenate([*parts, *below]))
 
 
 # --- intermediates: refused -------------------------------------------------------------------------------------------
@@ -56,7 +57,9 @@ def refuse_leaks(job: Job) -> None:
                 refuse_overlap(f"--over {run.name}", signatures, task.name, test, job.backbone.tokenizer)
 
 
-def refuse_scored_leaks(run: Run, task: Task, splits: Sequence[EncodedSplit], tokenizer: Any, store: RunStore) -> None:
+def refuse_scored_leaks(
+    run: Run, task: Task, splits: Sequence[EncodedSplit], tokenizer: Tokenizer, store: RunStore
+) -> None:
     """Raise UsageError where an intermediate under a run trained on the test sentences that are to be scored, which may
     be others than when the run was trained. Intermediates are looked up beside the run, and in the store; of one that
     is gone `leaks_of_run` still tells, since the run's signatures hold those of all runs under it."""
@@ -105,21 +108,26 @@ def leaks_of_job(job: Job, data: TrainingData, signatures: np.ndarray) -> tuple[
 
 
 def leaks_of_run(
-    run: Run, task: Task, splits: Sequence[EncodedSplit], tokenizer: Any, mirror: Path | None
+    run: Run, task: Task, splits: Sequence[EncodedSplit], tokenizer: Tokenizer, mirror: Path | None
 ) -> tuple[Leak, ...] | None:
     """What a run trained on of splits that are to be scored; None where it was not written down. That training data
     hold training data is no leak."""
     if not _has_signatures(run):
         return None
     signatures, trained = _signatures_of(run), _trained_rows(run.record.identity)
-    found = (
+    leaks = (
         _leak(task, encoded, signatures, trained, tokenizer, mirror) for encoded in splits if encoded.split != "train"
     )
-    return tuple(leak for leak in found if leak is not None)
+    return tuple(leak for leak in leaks if leak is not None)
 
 
 def _leak(
-    task: Task, split: EncodedSplit, signatures: np.ndarray, trained: set[str], tokenizer: Any, mirror: Path | None
+    task: Task,
+    split: EncodedSplit,
+    signatures: np.ndarray,
+    trained: set[str],
+    tokenizer: Tokenizer,
+    mirror: Path | None,
 ) -> Leak | None:
     """The leak of one split, where it is one: more than OWN_LEAK_SHARE of its texts, or the training data themselves,
     however short their texts are."""
@@ -148,6 +156,5 @@ def _trained_rows(identity: Mapping[str, Any]) -> set[str]:
 def _rows(content: str, reading: Mapping[str, Any]) -> str:
     """Which rows of which files: one file may hold all languages, told apart by a filter."""
     rules = ((key, reading["language"].get(key) or reading["data"].get(key) or {}) for key in ("filter", "exclude"))
-    return repr(
-        (content, [(key, sorted((name, list(map(str, own))) for name, own in rule.items())) for key, rule in rules])
-    )
+    filters = [(key, sorted((name, list(map(str, values))) for name, values in rule.items())) for key, rule in rules]
+    return repr((content, filters))

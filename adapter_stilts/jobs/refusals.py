@@ -89,17 +89,17 @@ def check_intermediate(
     if composition == "fuse":
         # AdapterFusion sits where all fused adapters do, and the target's adapter on top of it.
         for field in ("adapter", "layers"):
-            theirs, ours = getattr(intermediate.recipe, field), getattr(recipe, field)
-            if theirs != ours:
+            value, accepted = getattr(intermediate.recipe, field), getattr(recipe, field)
+            if value != accepted:
                 raise UsageError(
-                    f"{option}: found {field} {theirs or 'all'}, accepted to fuse: {ours or 'all'}, as the target"
+                    f"{option}: found {field} {value or 'all'}, accepted to fuse: {accepted or 'all'}, as the target"
                 )
     if composition == "continue" and method in SHAPE:
         for field in SHAPE[method]:
-            theirs, ours = getattr(intermediate.recipe, field), getattr(recipe, field)
-            if theirs != ours and not (intermediate.composition == "merge" and field in ("rank", "alpha")):
+            value, accepted = getattr(recipe, field), getattr(intermediate.recipe, field)
+            if value != accepted and not (intermediate.composition == "merge" and field in ("rank", "alpha")):
                 raise UsageError(
-                    f"--set {field}: found {ours}, accepted {theirs}, the shape of {intermediate.name}, to continue"
+                    f"--set {field}: found {value}, accepted {accepted}, the shape of {intermediate.name}, to continue"
                 )
 
 
@@ -108,8 +108,8 @@ def check_equal_shapes(intermediates: Sequence[Intermediate], method: str) -> No
     first = intermediates[0]
     for other in intermediates[1:]:
         for field in SHAPE[method]:
-            theirs, ours = getattr(other.recipe, field), getattr(first.recipe, field)
-            if theirs != ours:
+            value, accepted = getattr(other.recipe, field), getattr(first.recipe, field)
+            if value != accepted:
                 raise UsageError(
-                    f"--over {other.name}: {field} {theirs}, accepted {ours}, as of {first.name}, to merge"
+                    f"--over {other.name}: {field} {value}, accepted {accepted}, as of {first.name}, to merge"
                 )

@@ -17,22 +17,22 @@ class Remembered:
 
     def __init__(self) -> None:
         self._results: dict[Hashable, Any] = {}
-        self._kept: dict[int, Any] = {}
+        self._objects: dict[int, object] = {}
 
     def __call__(self, function: Callable[..., Any], *arguments: Any, by_content: bool = True) -> Any:
         """The function's result; with `by_content` False a mapping is known by which object it is, not by its items."""
-        key = (function, *[own if type(own) in _PLAIN else self._key(own, by_content) for own in arguments])
+        key = (function, *[value if type(value) in _PLAIN else self._key(value, by_content) for value in arguments])
         if key not in self._results:
             self._results[key] = function(*arguments)
         return self._results[key]
 
-    def _key(self, value: Any, by_content: bool) -> Hashable:
+    def _key(self, value: object, by_content: bool) -> Hashable:
         if type(value) in _PLAIN:
             return value
         if isinstance(value, (list, tuple)):
-            return tuple(self._key(own, by_content) for own in value)
+            return tuple(self._key(item, by_content) for item in value)
         if by_content and isinstance(value, Mapping):
             return tuple(sorted(value.items()))
         # Kept alive, so that no other object gets its number.
-        self._kept[id(value)] = value
+        self._objects[id(value)] = value
         return id(value)

@@ -48,7 +48,7 @@ class Request:
 
     def __hash__(self) -> int:
         # Tasks, settings and records hold mappings, which have no hash: equal requests agree in this much.
-        over = tuple(own if isinstance(own, Request) else own.name for own in self.over)
+        over = tuple(below if isinstance(below, Request) else below.name for below in self.over)
         names = tuple(task.name for task in self.tasks)
         return hash((names, self.method, self.compose, self.control, self.seed, self.limit, self.match_tokens, over))
 
@@ -73,13 +73,13 @@ class Request:
         return replace(alone, tasks=tuple(tasks), control=control, limit=limit)
 
     def standing_on(self, over: Sequence[Underneath], store: RunStore) -> Request:
-        """The request over intermediates as a user names them. `match_tokens` is then theirs.
+        """The request over intermediates as a user names them, which then have its `match_tokens`.
 
         Raises UsageError for what is neither a run, of this store or in a folder, nor a task.
         """
         if not over:
             return self
-        return replace(self, over=tuple(self._intermediate(own, store) for own in over), match_tokens=None)
+        return replace(self, over=tuple(self._intermediate(below, store) for below in over), match_tokens=None)
 
     def _intermediate(self, named: Underneath, store: RunStore) -> Run | Request:
         """One of `over`: tasks (a text with + between, and @ and a control behind), else a run of the store."""

@@ -86,8 +86,8 @@ def resolve(
     """
     request, known = request.normalised(), remembered or Remembered()
     composition, recipe = check_request(request, known)
-    below = below or (lambda own: Intermediate.of_job(resolve(own, mirror, remembered=known)))
-    over = tuple(Intermediate.of_run(own) if isinstance(own, Run) else below(own) for own in request.over)
+    below = below or (lambda source: Intermediate.of_job(resolve(source, mirror, remembered=known)))
+    over = tuple(Intermediate.of_run(source) if isinstance(source, Run) else below(source) for source in request.over)
     for intermediate in over:
         check_intermediate(intermediate, request.method, composition, recipe, request.backbone)
     if composition == "merge":
@@ -189,7 +189,7 @@ def resolve_recipe(
     recipe, tuning = override(default, settings), default.tuning
     changed = [key for key in settings if key not in _NOT_TUNED and getattr(recipe, key) != getattr(default, key)]
     if tuning and changed and recipe.tuning == tuning:
-        # What was found for other values is no word on these.
+        # What was tuned for other values is no word on these.
         recipe = recipe.model_copy(update={"tuning": f"{', '.join(changed)} set otherwise than tuned: {tuning}"})
     unused = unused_fields(method, composition) | set(_mixed(tasks))
     for key in settings:

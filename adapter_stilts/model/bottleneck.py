@@ -28,6 +28,7 @@ from adapters.utils import (
 from torch import Tensor, nn
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.model.tensors import fill
 from adapter_stilts.schema import MOST_LAYERS, Recipe, layer_numbers
 from adapter_stilts.trust import read_json, refuse
@@ -50,7 +51,7 @@ def bottleneck_config(recipe: Recipe, layers: int) -> AdapterConfig:
     return AdapterConfig.load(recipe.adapter, reduction_factor=recipe.reduction, leave_out=left_out)
 
 
-def add_bottleneck(model: Any, name: str, recipe: Recipe) -> None:
+def add_bottleneck(model: Model, name: str, recipe: Recipe) -> None:
     """A fresh adapter, drawn with PyTorch's seed."""
     config = bottleneck_config(recipe, model.config.num_hidden_layers)
     try:
@@ -62,7 +63,7 @@ def add_bottleneck(model: Any, name: str, recipe: Recipe) -> None:
         ) from None
 
 
-def add_null(model: Any, name: str, fused: list[str]) -> None:
+def add_null(model: Model, name: str, fused: list[str]) -> None:
     """An adapter in the places of the fused ones that does next to nothing: what fusion weighs to ignore the others.
 
     Its output is everywhere the same short vector, in a direction that none of the fused adapters' outputs has (their
@@ -89,7 +90,7 @@ def _free_direction(adapters: list[Any]) -> Tensor:
     return torch.linalg.svd(span.double())[0][:, -1].to(span.dtype)
 
 
-def load_bottleneck(model: Any, folder: Path, name: str) -> None:
+def load_bottleneck(model: Model, folder: Path, name: str) -> None:
     """Put a saved adapter on a model, without its head, under a name of our choice.
 
     Raises StiltsError with the file for a configuration of anything but a bottleneck adapter, and where its weights are
@@ -105,7 +106,7 @@ def load_bottleneck(model: Any, folder: Path, name: str) -> None:
     _fill_part(model, folder / SAFE_WEIGHTS_NAME, AdapterLoader(model), saved, name)
 
 
-def load_fusion(model: Any, folder: Path, names: list[str]) -> None:
+def load_fusion(model: Model, folder: Path, names: list[str]) -> None:
     """Put the saved fusion of these adapters on a model. Raises StiltsError as `load_bottleneck`."""
     path = folder / ADAPTERFUSION_CONFIG_NAME
     name, config = _saved_config(path, DynamicAdapterFusionConfig().to_dict())
@@ -146,14 +147,14 @@ def _check_sizes(path: Path, config: dict[str, Any], model_config: Any) -> None:
         refuse(path, f"config.phm_dim: {str(dimension)[:80]}", f"1 to {model_config.hidden_size}")
 
 
-def _fill_part(model: Any, path: Path, loader: Any, saved: str, name: str) -> None:
+def _fill_part(model: Model, path: Path, loader: Any, saved: str, name: str) -> None:
     """Put the weights in a file into what was just added to the model; `saved` is its name there."""
     wanted = loader.filter_func(name)
     back = loader.rename_func(name, saved)
     fill(path, {back(key): tensor for key, tensor in model.state_dict().items() if wanted(key)})
 
 
-def average_bottlenecks(model: Any, names: list[str], merged: str, weights: tuple[float, ...] | None) -> None:
+def average_bottlenecks(model: Model, names: list[str], merged: str, weights: tuple[float, ...] | None) -> None:
     """A new adapter whose parameters are the weighted mean (weights sum to one) of the given ones, which go.
 
     Raises UsageError where they have different architectures or sizes.
@@ -243,7 +244,7 @@ class Fusion(BertFusion):
         return _WeightedMean.apply(shares, given) + residual
 
 
-def add_fusion(model: Any, names: list[str], recipe: Recipe, null: str | None = None) -> None:
+def add_fusion(model: Model, names: list[str], recipe: Recipe, null: str | None = None) -> None:
     """A fresh fusion of the given adapters: `full` as `adapters` has it, or `light`. With a `null` adapter among them,
     the others together begin with 1 - NULL_SHARE of the weight."""
     light = recipe.fusion == "light"
@@ -280,7 +281,7 @@ def _prefer(fusion: Any, output: Tensor, others: int) -> None:
     fusion.query.bias.copy_(score / length * direction)
 
 
-def fusion_regularisation(model: Any) -> Tensor | None:
+def fusion_regularisation(model: Model) -> Tensor | None:
     """0.01 x squared distance of every value matrix to the identity (Pfeiffer et al., 2021, section 3.2.2), or None."""
     squares = [
         (fusion.value.weight - torch.eye(fusion.dense_size, device=fusion.value.weight.device)).pow(2).sum()
@@ -290,16 +291,16 @@ def fusion_regularisation(model: Any) -> Tensor | None:
     return 0.01 * torch.stack(squares).sum() if squares else None
 
 
-def whole_fusions(model: Any) -> None:
+def whole_fusions(model: Model) -> None:
     """Light fusions become plain ones, which `adapters` can save and load."""
     for fusion in _fusions(model):
         if isinstance(getattr(fusion, "query", None), FactorisedLinear):
             fusion.query = fusion.query.whole().to(next(fusion.parameters()).device)
 
 
-def _layers(model: Any) -> list[Any]:
+def _layers(model: Model) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, BottleneckLayer)]
 
 
-def _fusions(model: Any) -> list[Any]:
+def _fusions(model: Model) -> list[Any]:
     return [fusion for layer in _layers(model) for fusion in layer.adapter_fusion_layer.values()]

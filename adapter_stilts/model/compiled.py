@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.progress import say
 
 # Compiling takes some twenty seconds; on one H100 it then saves 0.6 microseconds a token (4,096 pieces a step of XLM-R
@@ -21,14 +22,14 @@ from adapter_stilts.progress import say
 PAYS_FROM_TOKENS = 30_000_000
 
 
-def compile_layers(model: Any, backend: str = "inductor") -> None:
+def compile_layers(model: Model, backend: str = "inductor") -> None:
     """Compile the encoder layers of a packed model around attention, each module at its first call."""
     torch._dynamo.config.allow_unspec_int_on_nn_module = True  # type: ignore[attr-defined]
     for module in _modules(model):
         module.compile(backend=backend, dynamic=False)
 
 
-def forget_compiled(model: Any, error: Exception) -> None:
+def forget_compiled(model: Model, error: Exception) -> None:
     """Go on without: the layers run as they are, and the log says why."""
     for module in _modules(model):
         module._compiled_call_impl = None
@@ -37,7 +38,7 @@ def forget_compiled(model: Any, error: Exception) -> None:
 
 
 @contextmanager
-def plain_layers(model: Any) -> Iterator[None]:
+def plain_layers(model: Model) -> Iterator[None]:
     """The layers as they are for the time of the block: batches of every length would each be compiled for."""
     modules = _modules(model)
     compiled = [module._compiled_call_impl for module in modules]
@@ -50,12 +51,12 @@ def plain_layers(model: Any) -> Iterator[None]:
             module._compiled_call_impl = call
 
 
-def is_compiled(model: Any) -> bool:
+def is_compiled(model: Model) -> bool:
     """Whether the layers will run, or have been, compiled."""
     return any(module._compiled_call_impl is not None for module in _modules(model))
 
 
-def _modules(model: Any) -> list[Any]:
+def _modules(model: Model) -> list[Any]:
     """What is compiled of each layer: everything that has no need to know where sentences begin."""
     layers = model.roberta.encoder.layer
     return [module for layer in layers for module in (layer.attention.output, layer.intermediate, layer.output)]

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from adapter_stilts.model.protocols import Model
+
 
 @contextmanager
-def rounded_to(model: Any, dtype: torch.dtype) -> Iterator[None]:
+def rounded_to(model: Model, dtype: torch.dtype) -> Iterator[None]:
     """The model in half precision for the time of the block, to predict with; the float32 tensors stay as they are."""
     tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dtype == torch.float32]
     before = [tensor.data for tensor in tensors]
@@ -32,11 +33,11 @@ def rounded_to(model: Any, dtype: torch.dtype) -> Iterator[None]:
 class HalfPrecision:
     """A model in bf16, the masters of its trained parameters, and its frozen tensors as they were (on the CPU)."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.masters = [torch.nn.Parameter(parameter.detach().clone()) for parameter in self.trained]
-        frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        frozen: list[Tensor] = [parameter for parameter in model.parameters() if not parameter.requires_grad]
         frozen += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         self.frozen = [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in frozen]
         # What a recorded graph reads: kept, so that it stays where it is.

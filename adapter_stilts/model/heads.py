@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from adapter_stilts.model.protocols import Model
 
 if TYPE_CHECKING:
     from adapter_stilts.engine.batches import Batch
@@ -20,7 +22,7 @@ def unit_states(pieces: Tensor, batch: Batch) -> Tensor:
     return sums.index_add(0, batch.unit_of_piece, pieces) / batch.pieces_of_unit[:, None].to(pieces.dtype)
 
 
-def head_logits(model: Any, name: str, states: Tensor) -> Tensor:
+def head_logits(model: Model, name: str, states: Tensor) -> Tensor:
     """Logits (U, labels) of the head `name` for unit states (U, H), in the form of its kind.
 
     `adapters` heads are `nn.Sequential`s whose own forward first looks for the states in a padded batch; here they are

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch.nn.functional import gelu, linear
 from adapter_stilts.errors import DataError
 from adapter_stilts.model.backbone import Backbone, has_masked_lm_head
 from adapter_stilts.model.backbone_files import weight_places
+from adapter_stilts.model.protocols import Model
 
 # Names of the head's weights, and where a checkpoint has them. Saved with an untied copy, the bias is the decoder's.
 CHECKPOINT_NAMES: dict[str, tuple[str, ...]] = {
@@ -56,7 +56,7 @@ class MaskedLMHead(nn.Module):
         self.register_buffer("decoder", decoder, persistent=False)
 
     @classmethod
-    def build(cls, model: Any, candidates: np.ndarray, weights: Mapping[str, Tensor] | None) -> MaskedLMHead:
+    def build(cls, model: Model, candidates: np.ndarray, weights: Mapping[str, Tensor] | None) -> MaskedLMHead:
         """The head of `weights` (as `pretrained_head` or `head_weights` give them), or a fresh one where they are None.
 
         `model` is an `adapters` XLM-R whose word embedding is whole, and as it was when `weights` were trained.

@@ -27,16 +27,17 @@ from torch.utils.checkpoint import checkpoint
 from adapter_stilts.model.attention import packed_attention
 from adapter_stilts.model.dropout import draws_from, repeatable
 from adapter_stilts.model.layout import PackedLayout
+from adapter_stilts.model.protocols import Model
 
 
-class _Borders(threading.local):
+class Borders(threading.local):
     """Holds the layout that the attention modules of one model read, each thread its own; None means padded input."""
 
     layout: PackedLayout | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Borders:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Borders:
         """A copied model has borders of its own; what a thread knows cannot be copied."""
-        return _Borders()
+        return Borders()
 
     @contextmanager
     def within(self, layout: PackedLayout) -> Iterator[None]:
@@ -51,7 +52,7 @@ class _Borders(threading.local):
 class PackedSelfAttention(XLMRobertaSdpaSelfAttentionWithAdapters):
     """`adapters`' attention that stays within the sentences of a packed row while a layout is set."""
 
-    borders: _Borders
+    borders: Borders
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         layout = self.borders.layout
@@ -65,12 +66,12 @@ class PackedSelfAttention(XLMRobertaSdpaSelfAttentionWithAdapters):
         return attended.reshape(1, shape[0], self.all_head_size), None
 
 
-def install(model: Any) -> Any:
+def install(model: Model) -> Model:
     """Give every attention module of a loaded `adapters` XLM-R model the packed form; returns the model.
 
     Weights, names of parameters and padded behaviour stay as they are.
     """
-    borders = _Borders()
+    borders = Borders()
     for module in model.modules():
         if isinstance(module, (XLMRobertaSdpaSelfAttentionWithAdapters, XLMRobertaSelfAttentionWithAdapters)):
             module.__class__ = PackedSelfAttention
@@ -80,7 +81,7 @@ def install(model: Any) -> Any:
 
 
 def encode_packed(
-    model: Any,
+    model: Model,
     input_ids: Tensor,
     position_ids: Tensor,
     layout: PackedLayout,

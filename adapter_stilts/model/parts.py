@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from adapters.composition import Fuse, Stack
@@ -20,6 +19,7 @@ from adapter_stilts.errors import StiltsError
 from adapter_stilts.model.arrangement import BACKBONE, Arrangement
 from adapter_stilts.model.composition import PEFT_METHODS
 from adapter_stilts.model.peft_adapters import activate_peft
+from adapter_stilts.model.protocols import Model
 
 _PART_NAMES = (
     (re.compile(r"^heads\.([^.]+)\."), "head {}"),
@@ -48,7 +48,7 @@ def part_of(parameter: str) -> str:
     return BACKBONE
 
 
-def parts_of(model: Any) -> list[Part]:
+def parts_of(model: Model) -> list[Part]:
     """The parts of a built model, in the order in which its parameters come; a part with a frozen tensor is frozen."""
     tensors: dict[str, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -59,7 +59,7 @@ def parts_of(model: Any) -> list[Part]:
     ]
 
 
-def set_trainable(model: Any, arrangement: Arrangement) -> None:
+def set_trainable(model: Model, arrangement: Arrangement) -> None:
     """Let train what the arrangement says, freeze the rest, and check that the model is what the arrangement says.
 
     Raises StiltsError for a part that the model lacks, or that it has and the arrangement does not (an intermediate's
@@ -81,10 +81,10 @@ _BITS = {4: torch.int32, 2: torch.int16}
 class FrozenWeights:
     """Remembers a checksum of every frozen tensor, so that training can prove that it changed none of them."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Model) -> None:
         self.sums = self._sums(model)
 
-    def check(self, model: Any) -> None:
+    def check(self, model: Model) -> None:
         """Raise StiltsError for the first frozen tensor that has changed."""
         for name, total in self._sums(model).items():
             if self.sums.get(name) != total:
@@ -92,7 +92,7 @@ class FrozenWeights:
 
     @staticmethod
     @torch.no_grad()
-    def _sums(model: Any) -> dict[str, int]:
+    def _sums(model: Model) -> dict[str, int]:
         """A sum of each tensor's bits, which no change of a single value leaves as it was."""
         return {
             name: int(parameter.detach().view(_BITS[parameter.element_size()]).sum(dtype=torch.int64))
@@ -107,7 +107,7 @@ def adapter_setup(arrangement: Arrangement) -> Stack:
     return Stack(Fuse(*names[:fused]), *names[fused:]) if fused else Stack(*names)
 
 
-def activate(model: Any, arrangement: Arrangement) -> None:
+def activate(model: Model, arrangement: Arrangement) -> None:
     """Make the arrangement's adapters and head the active ones of a built model."""
     if arrangement.method in PEFT_METHODS:
         activate_peft(model, arrangement.adapters)
@@ -130,7 +130,7 @@ def quiet_adapters() -> Iterator[None]:
         log.setLevel(before)
 
 
-def set_dropout(model: Any, dropout: float) -> None:
+def set_dropout(model: Model, dropout: float) -> None:
     """The same dropout in the encoder for every method; attention probabilities have none (packed attention)."""
     model.roberta.embeddings.dropout.p = dropout
     for layer in model.roberta.encoder.layer:
@@ -139,7 +139,7 @@ def set_dropout(model: Any, dropout: float) -> None:
         layer.attention.self.dropout_prob = 0.0
 
 
-def count_parameters(model: Any) -> tuple[int, int]:
+def count_parameters(model: Model) -> tuple[int, int]:
     """Numbers of trainable and of all parameters; the prediction heads count."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)

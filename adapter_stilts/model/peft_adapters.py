@@ -25,6 +25,7 @@ from peft.utils import (
 from torch import nn
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.schema import Recipe, layer_numbers
 
 # peft's own defaults; it lists none of IA3 for XLM-R, whose modules are RoBERTa's.
@@ -41,7 +42,7 @@ class PeftHolder:
     tuner: Any
 
 
-def add_peft_adapter(model: Any, name: str, method: Literal["lora", "dora", "ia3"], recipe: Recipe) -> None:
+def add_peft_adapter(model: Model, name: str, method: Literal["lora", "dora", "ia3"], recipe: Recipe) -> None:
     """Put a fresh, trainable adapter on the model, drawn from the global torch seed; what is active stays active.
 
     Of the recipe: targets and layers, and for `lora` and `dora` rank and alpha. LoRA's B is zero, DoRA's magnitudes are
@@ -56,7 +57,7 @@ def add_peft_adapter(model: Any, name: str, method: Literal["lora", "dora", "ia3
     set_training(model, name, True)
 
 
-def activate_peft(model: Any, names: Sequence[str]) -> None:
+def activate_peft(model: Model, names: Sequence[str]) -> None:
     """Make exactly these adapters active, all at once, in this order; what trains stays as it is."""
     if not names and not hasattr(model, "peft"):
         return
@@ -70,7 +71,7 @@ def peft_parameters(name: str) -> re.Pattern[str]:
     return re.compile(rf"^(.+\.(?:lora_A|lora_B|lora_magnitude_vector|ia3_l))\.{re.escape(name)}(?:\.weight)?$")
 
 
-def bake_peft_adapters(model: Any, names: Sequence[str]) -> None:
+def bake_peft_adapters(model: Model, names: Sequence[str]) -> None:
     """Take adapters up into the backbone's weights, in this order: plain linear modules stay behind.
 
     Raises UsageError where the model has other adapters besides, and StiltsError where a weight would not be finite.
@@ -87,7 +88,7 @@ def bake_peft_adapters(model: Any, names: Sequence[str]) -> None:
     del model.peft
 
 
-def remove_peft_adapter(model: Any, name: str) -> None:
+def remove_peft_adapter(model: Model, name: str) -> None:
     """Take one adapter off the model; the others stay as active as they were. The last leaves plain linear modules."""
     require_adapters(model, [name])
     tuner = tuner_of(model)
@@ -100,7 +101,7 @@ def remove_peft_adapter(model: Any, name: str) -> None:
             del model.peft
 
 
-def _lora_config(model: Any, method: str, recipe: Recipe, targets: Sequence[str], layers: list[int] | None) -> Any:
+def _lora_config(model: Model, method: str, recipe: Recipe, targets: Sequence[str], layers: list[int] | None) -> Any:
     alpha: Any = 2 * recipe.rank if recipe.alpha is None else recipe.alpha
     return LoraConfig(
         r=recipe.rank,
@@ -114,7 +115,7 @@ def _lora_config(model: Any, method: str, recipe: Recipe, targets: Sequence[str]
     )
 
 
-def _ia3_config(model: Any, method: str, recipe: Recipe, targets: Sequence[str], layers: list[int] | None) -> Any:
+def _ia3_config(model: Model, method: str, recipe: Recipe, targets: Sequence[str], layers: list[int] | None) -> Any:
     """peft's IA3 has no layers of its own: where they are chosen, each module is named in full."""
     names = list(targets)
     if layers is not None:
@@ -130,13 +131,13 @@ def _is_at(module: str, targets: Sequence[str]) -> bool:
     return any(module == target or module.endswith(f".{target}") for target in targets)
 
 
-def _linear_names(model: Any) -> list[str]:
+def _linear_names(model: Model) -> list[str]:
     """Linear modules of the backbone within one layer, such as `attention.self.query`."""
     names = [name for name, module in model.roberta.encoder.layer[0].named_modules() if isinstance(module, nn.Linear)]
     return [name.removesuffix(".base_layer") for name in names if ".lora_" not in name and ".adapters." not in name]
 
 
-def _check_targets(model: Any, targets: Sequence[str]) -> None:
+def _check_targets(model: Model, targets: Sequence[str]) -> None:
     """Bare `dense` is not accepted: plain XLM-R has a pooler of that name, which is no part of this backbone."""
     names = _linear_names(model)
     accepted = [name if name.endswith("dense") else name.rpartition(".")[2] for name in names]
@@ -147,7 +148,7 @@ def _check_targets(model: Any, targets: Sequence[str]) -> None:
             )
 
 
-def _checked_layers(model: Any, text: str | None) -> list[int] | None:
+def _checked_layers(model: Model, text: str | None) -> list[int] | None:
     if text is None:
         return None
     layers, count = layer_numbers(text), len(model.roberta.encoder.layer)
@@ -156,12 +157,12 @@ def _checked_layers(model: Any, text: str | None) -> list[int] | None:
     return list(layers)
 
 
-def tuner_of(model: Any) -> Any:
+def tuner_of(model: Model) -> Any:
     """peft's tuner of a model that has adapters of it."""
     return model.peft.tuner
 
 
-def require_adapters(model: Any, names: Sequence[str]) -> None:
+def require_adapters(model: Model, names: Sequence[str]) -> None:
     """Raise UsageError for an adapter that is not on the model."""
     present = list(tuner_of(model).peft_config) if hasattr(model, "peft") else []
     for name in names:
@@ -169,7 +170,7 @@ def require_adapters(model: Any, names: Sequence[str]) -> None:
             raise UsageError(f"adapter {name!r}: not on the model, which has {', '.join(present) or 'none of peft'}")
 
 
-def check_new_name(model: Any, name: str) -> None:
+def check_new_name(model: Model, name: str) -> None:
     """A name becomes a part of parameters' names, and a key beside the methods of `nn.ModuleDict`."""
     if not name or "." in name or hasattr(nn.ModuleDict, name):
         raise UsageError(f"adapter {name!r}: accepted names without a dot that are no method of a torch module")
@@ -177,7 +178,7 @@ def check_new_name(model: Any, name: str) -> None:
         raise UsageError(f"adapter {name!r}: is on the model already, accepted another name")
 
 
-def inject_adapter(model: Any, name: str, config: Any) -> None:
+def inject_adapter(model: Model, name: str, config: Any) -> None:
     """Put an adapter of a peft configuration on the model, inactive.
 
     Raises UsageError for a name or method that the model cannot take, and peft's ValueError for modules it lacks.
@@ -208,7 +209,7 @@ def _add_to(tuner: Any, name: str, config: Any) -> None:
 
 
 @contextmanager
-def undisturbed(model: Any) -> Iterator[None]:
+def undisturbed(model: Model) -> Iterator[None]:
     """Keep back peft's warnings, and let what trains among the parameters there are stay as it is."""
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -220,13 +221,13 @@ def undisturbed(model: Any) -> Iterator[None]:
             parameter.requires_grad_(trains)
 
 
-def set_training(model: Any, name: str, trains: bool) -> None:
+def set_training(model: Model, name: str, trains: bool) -> None:
     """Let an adapter's parameters train, or not."""
     for parameter in saved_parameters(model, name).values():
         parameter.requires_grad_(trains)
 
 
-def saved_parameters(model: Any, name: str) -> dict[str, nn.Parameter]:
+def saved_parameters(model: Model, name: str) -> dict[str, nn.Parameter]:
     """An adapter's parameters by the names that a `PeftModel` around an `XLMRobertaModel` saves them under."""
     matches = [(peft_parameters(name).match(key), parameter) for key, parameter in model.roberta.named_parameters()]
     names = {match[1]: parameter for match, parameter in matches if match}

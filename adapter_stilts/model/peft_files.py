@@ -26,6 +26,7 @@ from adapter_stilts.model.peft_adapters import (
     set_training,
     tuner_of,
 )
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.model.tensors import fill
 from adapter_stilts.trust import read_json, tensor_shapes
 
@@ -42,7 +43,7 @@ _MODEL_CLASS = {
 }
 
 
-def load_peft_adapter(model: Any, folder: Path, name: str) -> None:
+def load_peft_adapter(model: Model, folder: Path, name: str) -> None:
     """Put a saved adapter on the model under the given name, frozen; what is active stays active.
 
     Draws nothing from the global torch seed. Raises StiltsError with the file and the first such tensor where a tensor
@@ -65,7 +66,7 @@ def load_peft_adapter(model: Any, folder: Path, name: str) -> None:
     set_training(model, name, False)
 
 
-def save_peft_adapter(model: Any, folder: Path, name: str, backbone: str, revision: str | None) -> None:
+def save_peft_adapter(model: Model, folder: Path, name: str, backbone: str, revision: str | None) -> None:
     """Write an adapter as `PeftModel.from_pretrained` reads it on an XLMRobertaModel: a configuration and safetensors.
 
     backbone: the Hub id that the configuration names; of a folder, only its own name is written.

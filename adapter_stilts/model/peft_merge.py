@@ -18,6 +18,7 @@ from adapter_stilts.model.peft_adapters import (
     tuner_of,
     undisturbed,
 )
+from adapter_stilts.model.protocols import Model
 
 # The share of a delta's values that TIES and DARE keep.
 MERGE_DENSITY = 0.5
@@ -26,7 +27,7 @@ _LORA_MERGES = {"svd": "svd", "cat": "cat", "ties": "ties_svd", "dare": "dare_li
 
 
 def merge_peft_adapters(
-    model: Any, names: Sequence[str], merged: str, how: str, weights: Sequence[float] | None, seed: int = 0
+    model: Model, names: Sequence[str], merged: str, how: str, weights: Sequence[float] | None, seed: int = 0
 ) -> None:
     """Make a new, frozen, inactive adapter from several of one method, targets and layers, and remove those.
 
@@ -54,7 +55,7 @@ def merge_peft_adapters(
         remove_peft_adapter(model, name)
 
 
-def _merge_options(model: Any, names: Sequence[str], how: str) -> dict[str, Any]:
+def _merge_options(model: Model, names: Sequence[str], how: str) -> dict[str, Any]:
     if how not in _LORA_MERGES:
         return {}
     rank = min(max(tuner_of(model).peft_config[name].r for name in names), model.config.hidden_size)
@@ -66,7 +67,7 @@ def _merge_options(model: Any, names: Sequence[str], how: str) -> dict[str, Any]
     }
 
 
-def _check_mergeable(model: Any, names: Sequence[str], how: str) -> None:
+def _check_mergeable(model: Model, names: Sequence[str], how: str) -> None:
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise UsageError(f"--set merge: found adapters {', '.join(names)}, accepted two different ones or more")
     configs = [tuner_of(model).peft_config[name] for name in names]

@@ -1,24 +1,31 @@
-"""What this package asks of a model of `adapters` and of a tokenizer: neither library has types for it."""
+"""What this package asks of a model of `adapters`, which has no types."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from adapter_stilts.model.packing import Borders
+    from adapter_stilts.model.peft_adapters import PeftHolder
 
 
 class Model(Protocol):
     """`XLMRobertaAdapterModel` of `adapters`, as far as it is used: an encoder with adapters and heads by name.
 
     `roberta` is the encoder, `heads` the heads, `config` the encoder's configuration, `adapters_config` which adapters
-    there are, `active_head` the head that a plain forward uses.
+    there are, `active_head` the head that a plain forward uses. This package adds `packing` (by `packing.install`) and,
+    for as long as there are adapters of `peft`, `peft`.
     """
 
     roberta: Any
     config: Any
     adapters_config: Any
     active_head: Any
+    packing: Borders
+    peft: PeftHolder
     training: bool
 
     @property
@@ -38,11 +45,11 @@ class Model(Protocol):
 
     def state_dict(self) -> Mapping[str, Tensor]: ...
 
-    def train(self, mode: bool = True) -> Any: ...
+    def train(self, mode: bool = True) -> Self: ...
 
-    def eval(self) -> Any: ...
+    def eval(self) -> Self: ...
 
-    def to(self, *target: Any, **options: Any) -> Any: ...
+    def to(self, *target: Any, **options: Any) -> Self: ...
 
     def add_adapter(self, adapter_name: str, config: Any = None, **options: Any) -> None: ...
 
@@ -63,23 +70,3 @@ class Model(Protocol):
     def save_head(self, save_directory: str, head_name: str, use_safetensors: bool = False) -> None: ...
 
     def save_adapter_setup(self, save_directory: str, adapter_setup: Any, **options: Any) -> None: ...
-
-
-class Tokenizer(Protocol):
-    """A fast tokenizer of `transformers`, as far as it is used. Ids are those of its control pieces."""
-
-    bos_token_id: int
-    eos_token_id: int
-    pad_token_id: int
-    unk_token_id: int
-    mask_token_id: int
-    unk_token: str
-    all_special_ids: Sequence[int]
-    all_special_tokens: Sequence[str]
-    backend_tokenizer: Any
-
-    def __call__(self, text: Any, text_pair: Any = None, **options: Any) -> Any: ...
-
-    def get_vocab(self) -> Mapping[str, int]: ...
-
-    def convert_ids_to_tokens(self, ids: Any) -> Any: ...

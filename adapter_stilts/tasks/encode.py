@@ -24,6 +24,7 @@ from adapter_stilts.tasks.inventory import refuse_strange_labels
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.kinds.contract import LABEL, Inventory
 from adapter_stilts.tasks.table_cache import cached_table, write_table
+from adapter_stilts.tasks.tokenizer import Tokenizer
 from adapter_stilts.tasks.tokenizing import tokenizer_hash
 
 # Raise it when the encoding changes what a model sees: cached files and run names change with it.
@@ -89,7 +90,7 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def encode_split(
-    task: Task, language: str, split: str, tokenizer: Any, labels: Sequence[str], mirror: Path | None = None
+    task: Task, language: str, split: str, tokenizer: Tokenizer, labels: Sequence[str], mirror: Path | None = None
 ) -> EncodedSplit:
     """The encoded split, from the cache where it has been encoded before.
 
@@ -156,7 +157,7 @@ def _renamed(split: EncodedSplit, target: str, names: Sequence[str]) -> np.ndarr
     return np.array([names.index(name) for name in split.label_names], dtype=values.dtype)[values]
 
 
-def encode_columns(task: Task, loaded: Split, tokenizer: Any, labels: Sequence[str]) -> pa.Table:
+def encode_columns(task: Task, loaded: Split, tokenizer: Tokenizer, labels: Sequence[str]) -> pa.Table:
     """Arrow table of a loaded split, one row a sequence, with what decides its meaning in the schema's metadata."""
     kind = find_kind(task.kind)
     inventory = Inventory(labels, task.labels == "open", loaded.locations.of)
@@ -184,7 +185,9 @@ def encode_columns(task: Task, loaded: Split, tokenizer: Any, labels: Sequence[s
     return pa.table(rows, schema=schema)
 
 
-def _encoding_key(task: Task, language: str, split: str, identity: str, tokenizer: Any, labels: Sequence[str]) -> str:
+def _encoding_key(
+    task: Task, language: str, split: str, identity: str, tokenizer: Tokenizer, labels: Sequence[str]
+) -> str:
     parts = {
         "encoding": ENCODING_VERSION,
         "cache": CACHE_VERSION,

@@ -6,7 +6,6 @@ import hashlib
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ from adapter_stilts.files import atomic_file, open_to_readers
 from adapter_stilts.paths import cache_dir, sha256_file
 from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.table_cache import cached_table, write_table
+from adapter_stilts.tasks.tokenizer import Tokenizer
 from adapter_stilts.tasks.tokenizing import tokenizer_hash
 from adapter_stilts.trust import regular_file
 
@@ -40,7 +40,7 @@ _BORDER = "▁"
 _TENSOR = "signatures"
 
 
-def text_signatures(split: EncodedSplit, examples: np.ndarray, tokenizer: Any) -> np.ndarray:
+def text_signatures(split: EncodedSplit, examples: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     """Sorted distinct 64-bit signatures (uint64, BLAKE2b) of the texts of the given examples.
 
     A text is what stands between special tokens: a premise and a hypothesis are two, the windows of a long sentence
@@ -52,7 +52,7 @@ def text_signatures(split: EncodedSplit, examples: np.ndarray, tokenizer: Any) -
     return np.unique(np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64))
 
 
-def remembered_signatures(split: EncodedSplit, tokenizer: Any) -> np.ndarray:
+def remembered_signatures(split: EncodedSplit, tokenizer: Tokenizer) -> np.ndarray:
     """`text_signatures` of all examples of a split, computed once for the same pieces; kept in the cache. A file there
     that is damaged is made anew."""
     digest = hashlib.blake2b(f"{_SIGNATURES_VERSION} {MINIMUM_CHARACTERS} {tokenizer_hash(tokenizer)}".encode())
@@ -79,7 +79,9 @@ def leaking_texts(trained_on: np.ndarray, test: np.ndarray, share: float) -> int
     return shared if shared > share * min(len(trained_on), len(test)) else 0
 
 
-def refuse_overlap(name: str, trained_on: np.ndarray, target: str, test_split: EncodedSplit, tokenizer: Any) -> None:
+def refuse_overlap(
+    name: str, trained_on: np.ndarray, target: str, test_split: EncodedSplit, tokenizer: Tokenizer
+) -> None:
     """Raise UsageError where an intermediate trained on more than LEAK_SHARE of a target's distinct test texts
     (`leaking_texts`). name: what the line begins with, such as `--over RUN`; trained_on: signatures of what the
     intermediate trained on; target: the name of the task of `test_split`.
@@ -126,7 +128,7 @@ def read_signatures(path: Path, sha256: str | None = None) -> np.ndarray:
     return signatures
 
 
-def _texts(split: EncodedSplit, examples: np.ndarray, tokenizer: Any) -> Iterator[str]:
+def _texts(split: EncodedSplit, examples: np.ndarray, tokenizer: Tokenizer) -> Iterator[str]:
     """The normalised texts of the examples that are long enough."""
     windows: dict[int, list[str]] = {}
     for example, texts in _texts_of_sequences(split, examples, tokenizer):
@@ -137,7 +139,9 @@ def _texts(split: EncodedSplit, examples: np.ndarray, tokenizer: Any) -> Iterato
     yield from filter(_long_enough, map("".join, windows.values()))
 
 
-def _texts_of_sequences(split: EncodedSplit, examples: np.ndarray, tokenizer: Any) -> Iterator[tuple[int, list[str]]]:
+def _texts_of_sequences(
+    split: EncodedSplit, examples: np.ndarray, tokenizer: Tokenizer
+) -> Iterator[tuple[int, list[str]]]:
     """Example and texts of each sequence, in order."""
     string_of = _piece_strings(split.ids, tokenizer)
     for sequence in split.sequences_of(examples):
@@ -146,7 +150,7 @@ def _texts_of_sequences(split: EncodedSplit, examples: np.ndarray, tokenizer: An
         yield int(split.example[sequence]), [text for text in texts if text]
 
 
-def _piece_strings(ids: np.ndarray, tokenizer: Any) -> dict[int, str]:
+def _piece_strings(ids: np.ndarray, tokenizer: Tokenizer) -> dict[int, str]:
     """What each piece adds to a text; a border for the special tokens around texts.
 
     <unk> adds nothing: how many of them unknown characters become depends on the segmentation into words.

@@ -11,15 +11,16 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
-from tokenizers import Tokenizer
+import tokenizers
+
+from adapter_stilts.tasks.tokenizer import Tokenizer
 
 # With this in front, the name of a control piece matches no text: noncharacters, and a blank, which no piece holds.
 _HIDDEN = "\ufdd5\ufdd6 "
 
 
-def tokenize_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[list[int]]:
+def tokenize_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
     """The pieces of each text, without control pieces around them."""
     encodings = tokenizer(list(texts), add_special_tokens=False, verbose=False)
     for text, ids in zip(texts, encodings.input_ids, strict=True):
@@ -28,7 +29,7 @@ def tokenize_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[list[int]]:
         yield ids
 
 
-def tokenize_words(tokenizer: Any, sentences: Sequence[list[str]]) -> Iterator[tuple[list[int], list[int]]]:
+def tokenize_words(tokenizer: Tokenizer, sentences: Sequence[list[str]]) -> Iterator[tuple[list[int], list[int]]]:
     """The pieces of each sentence, and the number of the word that each belongs to."""
     encodings = tokenizer(list(sentences), is_split_into_words=True, add_special_tokens=False)
     for index, words in enumerate(sentences):
@@ -40,7 +41,7 @@ def tokenize_words(tokenizer: Any, sentences: Sequence[list[str]]) -> Iterator[t
 
 
 def tokenize_examples(
-    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, longest: int
+    tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, longest: int
 ) -> Iterator[list[int]]:
     """The pieces of each text or pair of texts with control pieces around them, `longest` at most: the longer text is
     cut where both are too long."""
@@ -58,7 +59,7 @@ def tokenize_examples(
         yield ids
 
 
-def _holds_control(tokenizer: Any, ids: Sequence[int], texts: Sequence[str]) -> bool:
+def _holds_control(tokenizer: Tokenizer, ids: Sequence[int], texts: Sequence[str]) -> bool:
     """Whether control pieces stand in the ids of texts, or would had nothing been cut off. `<unk>` alone is one where
     the text says so: else it is a character that the tokenizer does not know."""
     names = _controls(tokenizer)
@@ -71,12 +72,12 @@ def _holds_control(tokenizer: Any, ids: Sequence[int], texts: Sequence[str]) -> 
 
 
 @lru_cache(maxsize=4)
-def _controls(tokenizer: Any) -> dict[int, str]:
+def _controls(tokenizer: Tokenizer) -> dict[int, str]:
     return dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 
 
 @lru_cache(maxsize=2)
-def _plain(tokenizer: Any) -> Tokenizer:
+def _plain(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     """A copy of the tokenizer, of the same ids, whose control pieces have names that no text matches."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     hidden = {name: _HIDDEN + name for name in _controls(tokenizer).values()}
@@ -90,14 +91,14 @@ def _plain(tokenizer: Any) -> Tokenizer:
         model["vocab"] = {hidden.get(piece, piece): id_ for piece, id_ in model["vocab"].items()}
         if model.get("unk_token") in hidden:
             model["unk_token"] = hidden[model["unk_token"]]
-    plain = Tokenizer.from_str(json.dumps(content))
+    plain = tokenizers.Tokenizer.from_str(json.dumps(content))
     plain.no_truncation()
     plain.no_padding()
     return plain
 
 
 @lru_cache(maxsize=2)
-def tokenizer_hash(tokenizer: Any) -> str:
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """Hash of a fast tokenizer: vocabulary, normaliser and all, but not the truncation and padding of its last call."""
     backend = tokenizer.backend_tokenizer
     truncation, padding = backend.truncation, backend.padding

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 TENSORS, STATE = "state.safetensors", "state.json"
 FORMAT = 2
-KEPT = 2
+NEWEST_KEPT = 2
 # Writing takes no more than this share of the time, however large the state and slow the disk.
 LARGEST_SHARE = 0.05
 
@@ -88,11 +88,11 @@ class Checkpoints(Observer):
 
     def restore(self, state: TrainingState) -> None:
         """Go on from the newest whole checkpoint, if there is one; one that does not fit is dropped."""
-        found = self.load()
-        if found is None:
+        stored = self.load()
+        if stored is None:
             return
         try:
-            state.load_state(found)
+            state.load_state(stored)
         except (StiltsError, KeyError, RuntimeError, TypeError, ValueError) as error:
             say(f"{self.folder}: {error}; the checkpoint is of another training, which starts anew")
             self.remove()
@@ -109,15 +109,15 @@ class Checkpoints(Observer):
         # The last step of an epoch has two: before the epoch is scored, and after.
         target = self.folder / f"step-{steps:09d}-{epochs:04d}"
         shutil.rmtree(target, ignore_errors=True)
-        # Without claims two processes may train one run. The other's checkpoint of a step is as good as ours. When it
-        # is done it removes the folder of them all, in which we may just be writing: then none is written this time.
+        # Without claims two processes may train one run. Either's checkpoint of a step will do. The one that is done
+        # removes the folder of them all, in which the other may just be writing: then none is written this time.
         with suppress(FileExistsError, FileNotFoundError), atomic_folder(target) as beside, _still_there(beside):
             save_file(tensors, beside / TENSORS)
             sha256 = sha256_file(beside / TENSORS)
             content = {"format": FORMAT, "seconds": seconds, "tensors": sha256, "values": values}
             atomic_write_text(beside / STATE, json.dumps({**content, "sha256": _content_sha256(content)}))
             open_to_readers(beside)
-        for old in self._folders()[:-KEPT]:
+        for old in self._folders()[:-NEWEST_KEPT]:
             _drop(old)
         self.last = time.perf_counter()
         self.wrote = self.last - begun
@@ -158,7 +158,7 @@ class Checkpoints(Observer):
         for folder in self._folders():
             _drop(folder)
         shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):  # other runs have theirs there
+        with suppress(OSError):  # other runs have checkpoints there
             self.folder.parent.rmdir()
 
     def _folders(self) -> list[Path]:
@@ -168,7 +168,7 @@ class Checkpoints(Observer):
 
 @contextmanager
 def _still_there(folder: Path) -> Iterator[None]:
-    """Whatever fails because the folder is gone (safetensors has words of its own for it) is a FileNotFoundError."""
+    """Whatever fails because the folder is gone (safetensors calls it otherwise) is a FileNotFoundError."""
     try:
         yield
     except (OSError, SafetensorError, StiltsError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 
 from adapter_stilts.engine.device import device_name
@@ -111,14 +112,14 @@ def record_of(
 def development_majority(data: TrainingData) -> float | None:
     """What the majority class would score on the development examples in percent, of several tasks the mean; None
     where a task's kind has no constant answer."""
-    found = []
+    scores = []
     for part in data.tasks:
         kind = part.use.kind
         if part.development is None or kind.gold is None or kind.floor is None:
             return None
         gold = kind.gold(part.development, part.development_examples)
-        found.append(majority_score(part.task.kind, part.task.metrics, gold)[part.task.selection_metric])
-    return fmean(found)
+        scores.append(majority_score(part.task.kind, part.task.metrics, gold)[part.task.selection_metric])
+    return fmean(scores)
 
 
 def asked_with(run: Run, tasks: Sequence[Task]) -> Run:
@@ -165,15 +166,15 @@ def stored_task(tasks: Sequence[Task]) -> StoredTask:
 
 def _underneath(run: Run) -> Underneath:
     record = run.record
-    about = ", ".join(own for own in (record.control, record.variant) if own)
+    about = ", ".join(text for text in (record.control, record.variant) if text)
     if record.composition != "none":
-        over = " + ".join(own.label for own in record.over)
-        about = ", ".join(own for own in (f"{record.composition} over {over}", about) if own)
+        over = " + ".join(below.label for below in record.over)
+        about = ", ".join(text for text in (f"{record.composition} over {over}", about) if text)
     return Underneath(
         run=run.name,
         task=record.task.name,
         label=record.task.name + (f" ({about})" if about else ""),
-        control=record.control or next((own.control for own in record.over if own.control), None),
+        control=record.control or next((below.control for below in record.over if below.control), None),
         knowledge=record.task.knowledge,
         granularity=record.task.granularity,
         development=record.development,
@@ -186,7 +187,7 @@ def _stored_part(part: TrainingPart) -> list[StoredData]:
     return [_stored_data(part.task, split, examples) for split, examples in used]
 
 
-def _stored_data(task: Task, split: EncodedSplit, examples: Any) -> StoredData:
+def _stored_data(task: Task, split: EncodedSplit, examples: np.ndarray) -> StoredData:
     sequences = split.sequences_of(examples)
     return StoredData(
         task=task.name,

@@ -13,6 +13,7 @@ from adapter_stilts.jobs.job import Job
 from adapter_stilts.model.attention import HAS_KERNELS
 from adapter_stilts.model.bottleneck import fusion_regularisation
 from adapter_stilts.model.compiled import PAYS_FROM_TOKENS, compile_layers
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.paths import check_folder, user_path
 from adapter_stilts.training.curves import check_tensorboard
 
@@ -43,7 +44,7 @@ class Execution:
             check_folder(self.tensorboard, "--tensorboard")
 
 
-def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Execution, averaged: bool = False) -> Step:
+def make_step(job: Job, model: Model, steps: int, tokens: int, execution: Execution, averaged: bool = False) -> Step:
     """The step of a job that will take so many steps over about so many tokens.
 
     Raises UsageError for a captured step without CUDA, and on CUDA for a captured or unrecorded one without Triton or
@@ -70,5 +71,5 @@ def make_step(job: Job, model: Any, steps: int, tokens: int, execution: Executio
     return CapturedStep(model, job.recipe, steps, job.precision, averaged=averaged, capture=capture, **shared)
 
 
-def _refused(execution: Execution, found: str, accepted: str) -> UsageError:
-    return UsageError(f"--step {execution.step}: found {found}, accepted: {accepted} (else --step auto or eager)")
+def _refused(execution: Execution, given: str, accepted: str) -> UsageError:
+    return UsageError(f"--step {execution.step}: found {given}, accepted: {accepted} (else --step auto or eager)")

@@ -29,7 +29,7 @@ class Stateful(Protocol):
     """What can be written down and put back. A state is tensors, and values that JSON can hold, by name."""
 
     def state(self) -> dict[str, Any]:
-        """All of it; tensors may be its own, and change with the next step."""
+        """All of it; tensors may be those that it works with, and change with the next step."""
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Raise StiltsError, and change nothing, where `load_state` could not take this state."""
@@ -163,7 +163,7 @@ class RandomState:
 
 @dataclass
 class TrainingState:
-    """A training between two steps: `step` has the trained weights, the optimizer and the place in the schedule;
+    """A training between two steps: `step` has the trained weights, the optimizer and the position in the schedule;
     `best` the best weights so far (None: the last epoch's stay); which examples come next follows from the number of
     steps. Every field is a `Stateful` or None."""
 
@@ -198,7 +198,7 @@ class TrainingState:
         self.fitted.development_labels = self.fitted.history[self.fitted.selected_epoch - 1].labels
 
     def state(self) -> dict[str, Any]:
-        """Tensors, and values that JSON can hold, each under the field's name, a dot and its own."""
+        """Tensors, and values that JSON can hold, each under the field's name, a dot and its name there."""
         return {f"{name}.{key}": value for name, part in self._parts().items() for key, value in part.state().items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -206,10 +206,10 @@ class TrainingState:
         parts = self._parts()
         states: dict[str, dict[str, Any]] = {name: {} for name in parts}
         for key, value in state.items():
-            name, _, rest = key.partition(".")
+            name, _, part_key = key.partition(".")
             if name not in states:
                 raise StiltsError(f"{key}: found a state of what this training does not have")
-            states[name][rest] = value
+            states[name][part_key] = value
         for name, part in parts.items():
             try:
                 part.check_state(states[name])

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from adapter_stilts.errors import StiltsError
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import TrainingData
 from adapter_stilts.model.parts import FrozenWeights, count_parameters, parts_of
+from adapter_stilts.model.protocols import Model
 from adapter_stilts.runs.record import EpochScore
 from adapter_stilts.training.checkpoint import Checkpoints
 from adapter_stilts.training.curves import Curves
@@ -38,7 +38,7 @@ ASK_EVERY = {"cpu": 1, "cuda": 50}
 
 def train_epochs(
     job: Job,
-    model: Any,
+    model: Model,
     data: TrainingData,
     epochs: Sequence[Sequence[Draw]],
     state: TrainingState,
@@ -94,7 +94,7 @@ def packed(job: Job, draws: Sequence[Draw], state: TrainingState) -> list[Batch]
 
 def fit(
     job: Job,
-    model: Any,
+    model: Model,
     data: TrainingData,
     execution: Execution | None = None,
     checkpoints: Checkpoints | None = None,
@@ -119,10 +119,10 @@ def fit(
     return fitted
 
 
-def _train(job: Job, model: Any, data: TrainingData, execution: Execution, checkpoints: Checkpoints | None) -> Fitted:
+def _train(job: Job, model: Model, data: TrainingData, execution: Execution, checkpoints: Checkpoints | None) -> Fitted:
     """Set the loop up, with those who look on, and run it; returns what it has come to."""
     epochs = draw_epochs(data, job.recipe, job.seed)
-    # Of its own, so that dropout does not depend on how many weights were drawn before.
+    # Seeded anew, so that dropout does not depend on how many weights were drawn before.
     torch.manual_seed(job.seed)
     model.train()
     with ExitStack() as stack:

@@ -57,9 +57,9 @@ class Space:
         """The values as a reader is told of them."""
         return ", ".join(self.choices) if self.choices else f"{self.low:.2g} to {self.high:.2g}"
 
-    def spread(self, place: int, places: int) -> str | float:
-        """Value number `place` of so many that lie evenly over the space."""
-        share = place / (places - 1) if places > 1 else 0.5
+    def spread(self, index: int, count: int) -> str | float:
+        """Value number `index` (from 0) of so many that lie evenly over the space."""
+        share = index / (count - 1) if count > 1 else 0.5
         if self.choices:
             return self.choices[round(share * (len(self.choices) - 1))]
         value = math.exp((1 - share) * math.log(self.low) + share * math.log(self.high))
@@ -96,7 +96,7 @@ class Trial:
     @property
     def finite(self) -> bool:
         """Whether a seed kept its loss finite."""
-        return any(own.run for own in self.attempts)
+        return any(attempt.run for attempt in self.attempts)
 
     @property
     def stored(self) -> StoredTrial:
@@ -207,8 +207,8 @@ def _search(
 
     def objective(trial: optuna.trial.Trial) -> float:
         chosen = {space.key: space.suggest(trial) for space in spaces}
-        found = attempts(chosen)
-        done.append(Trial(chosen, fmean(own.development for own in found), found))
+        tried = attempts(chosen)
+        done.append(Trial(chosen, fmean(attempt.development for attempt in tried), tried))
         shown = ", ".join(f"{key} {value}" for key, value in chosen.items())
         say(f"trial {len(done)} of {trials}: {shown}: development {done[-1].development:.2f}")
         return done[-1].development
@@ -223,13 +223,13 @@ def _search(
 
 
 def _spread(spaces: Sequence[Space], trials: int, seed: int) -> list[dict[str, str | float]]:
-    """So many trials that lie evenly over the spaces: several fields in orders of their own, so that they do not all
+    """So many trials that lie evenly over the spaces: several fields in different orders, so that they do not all
     rise together."""
     orders = [random.Random(f"{seed} {space.key}").sample(range(trials), trials) for space in spaces]
     orders[0].sort()
     return [
-        {space.key: space.spread(order[place], trials) for space, order in zip(spaces, orders, strict=True)}
-        for place in range(trials)
+        {space.key: space.spread(order[index], trials) for space, order in zip(spaces, orders, strict=True)}
+        for index in range(trials)
     ]
 
 

@@ -20,9 +20,11 @@ from adapter_stilts.tasks.kinds.contract import (
 )
 from adapter_stilts.tasks.metrics import LABEL_METRICS
 from adapter_stilts.tasks.sequences import MAX_PIECES
+from adapter_stilts.tasks.tokenizer import Tokenizer
 from adapter_stilts.tasks.tokenizing import tokenize_examples
 
 if TYPE_CHECKING:
+    from adapter_stilts.model.protocols import Model
     from adapter_stilts.tasks.documents.document import Document
 
 
@@ -39,7 +41,7 @@ def check(columns: Columns, place_of: PlaceOf) -> None:
 
 
 def encode(
-    columns: Columns, tokenizer: Any, options: WordPieceOptions, inventory: Inventory | None = None
+    columns: Columns, tokenizer: Tokenizer, options: WordPieceOptions, inventory: Inventory | None = None
 ) -> Iterator[EncodedSequence]:
     """Sequences `<s> A </s>` or `<s> A </s> </s> B </s>`, in order; the longer text is cut where both exceed 512.
 
@@ -51,7 +53,7 @@ def encode(
         yield EncodedSequence(example, ids, [0], [1], targets)
 
 
-def add_head(model: Any, name: str, spec: HeadSpec) -> None:
+def add_head(model: Model, name: str, spec: HeadSpec) -> None:
     """Dense, tanh and a linear layer over the state of `<s>`, as RoBERTa's own classification head."""
     id2label = dict(enumerate(spec.labels))
     model.add_classification_head(name, num_labels=len(spec.labels), layers=2, id2label=id2label)

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     from adapter_stilts.engine.batches import Batch
     from adapter_stilts.model.backbone import Backbone
+    from adapter_stilts.model.protocols import Model
     from adapter_stilts.tasks.documents.document import Document
     from adapter_stilts.tasks.encode import EncodedSplit
+    from adapter_stilts.tasks.tokenizer import Tokenizer
 
 # What a column holds in each row: a text (a number counts as one), a list of texts, or either.
 ColumnType = Literal["text", "texts"]
@@ -114,7 +116,7 @@ class HeadSpec:
     labels: Sequence[str]
     dropout: float
     prepared: Any = None
-    weights: Mapping[str, Any] | None = None
+    weights: Mapping[str, Tensor] | None = None
 
 
 def take_rows(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf) -> list[int]:
@@ -170,8 +172,8 @@ class Kind:
     name: str
     options: type[Options]
     columns: Mapping[str, ColumnType]
-    encode: Callable[[Columns, Any, Any, Inventory | None], Iterator[EncodedSequence]]
-    add_head: Callable[[Any, str, HeadSpec], None]
+    encode: Callable[[Columns, Tokenizer, Any, Inventory | None], Iterator[EncodedSequence]]
+    add_head: Callable[[Model, str, HeadSpec], None]
     metrics: Mapping[str, Metric]
     decode: Callable[[Tensor, Batch], Mapping[str, Tensor]]
     loss: Callable[[Tensor, Batch], Tensor] | None
@@ -188,9 +190,9 @@ class Kind:
     targets: tuple[str, ...] = (LABEL,)
     together: Together = "unit"
     head_type: str | None = None
-    prepare: Callable[[EncodedSplit, Any, np.ndarray], Any] | None = None
-    draw: Callable[[Batch, Any, Any, np.random.Generator], Batch] | None = None
-    pretrained: Callable[[Backbone], Mapping[str, Any] | None] | None = None
+    prepare: Callable[[EncodedSplit, Tokenizer, np.ndarray], Any] | None = None
+    draw: Callable[[Batch, Any, Tokenizer, np.random.Generator], Batch] | None = None
+    pretrained: Callable[[Backbone], Mapping[str, Tensor] | None] | None = None
     has_pretrained: Callable[[Backbone], bool] | None = None
     shuffle: Callable[[EncodedSplit, int], Mapping[str, np.ndarray]] = permuted_targets
     with_others: bool = True

@@ -26,6 +26,7 @@ from adapter_stilts.tasks.kinds.contract import (
 )
 from adapter_stilts.tasks.metrics import Array, Metric, percent_right
 from adapter_stilts.tasks.sequences import MAX_PIECES, PORTION
+from adapter_stilts.tasks.tokenizer import Tokenizer
 from adapter_stilts.tasks.tokenizing import tokenize_texts
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from adapter_stilts.engine.batches import Batch
     from adapter_stilts.model.backbone import Backbone
+    from adapter_stilts.model.protocols import Model
     from adapter_stilts.tasks.encode import EncodedSplit
 
 MASKED_SHARE = 0.15
@@ -57,7 +59,7 @@ def check(columns: Columns, place_of: PlaceOf) -> None:
 
 
 def encode(
-    columns: Columns, tokenizer: Any, options: WordPieceOptions, inventory: Inventory | None = None
+    columns: Columns, tokenizer: Tokenizer, options: WordPieceOptions, inventory: Inventory | None = None
 ) -> Iterator[EncodedSequence]:
     """Sequences `<s> text </s>` of all texts, in order; a text over 510 pieces becomes the fewest windows, of about
     equal length, that hold all its pieces.
@@ -83,7 +85,7 @@ def _windows(pieces: Sequence[int]) -> Iterator[Sequence[int]]:
 # --- drawing --------------------------------------------------------------------------------------------------------
 
 
-def candidate_ids(split: EncodedSplit, tokenizer: Any, examples: np.ndarray | None = None) -> np.ndarray:
+def candidate_ids(split: EncodedSplit, tokenizer: Tokenizer, examples: np.ndarray | None = None) -> np.ndarray:
     """Sorted ids (C,) of all pieces of the split's examples (None: all) but the tokenizer's special ones (`<unk>`
     too)."""
     ids = split.ids
@@ -93,7 +95,7 @@ def candidate_ids(split: EncodedSplit, tokenizer: Any, examples: np.ndarray | No
     return np.setdiff1d(ids, tokenizer.all_special_ids).astype(np.int64)
 
 
-def prepare(split: EncodedSplit, tokenizer: Any, examples: np.ndarray) -> np.ndarray:
+def prepare(split: EncodedSplit, tokenizer: Tokenizer, examples: np.ndarray) -> np.ndarray:
     """`candidate_ids` of the training examples: what is hidden, and what the head chooses among.
 
     Raises DataError where there are none."""
@@ -103,7 +105,7 @@ def prepare(split: EncodedSplit, tokenizer: Any, examples: np.ndarray) -> np.nda
     return candidates
 
 
-def draw(batch: Batch, prepared: np.ndarray, tokenizer: Any, rng: np.random.Generator) -> Batch:
+def draw(batch: Batch, prepared: np.ndarray, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
     """The batch with 15% of its pieces asked for, each drawn on its own and at least one: of these 80% become `<mask>`,
     10% a random candidate, 10% stay.
 
@@ -150,7 +152,7 @@ def _draw_positions(eligible: np.ndarray, rng: np.random.Generator) -> np.ndarra
 # --- head and answers -----------------------------------------------------------------------------------------------
 
 
-def pretrained(backbone: Backbone) -> Mapping[str, Any] | None:
+def pretrained(backbone: Backbone) -> Mapping[str, Tensor] | None:
     """The checkpoint's own head; None where it has none."""
     from adapter_stilts.model.masked_lm_head import pretrained_head
 
@@ -164,7 +166,7 @@ def has_pretrained(backbone: Backbone) -> bool:
     return has_masked_lm_head(backbone)
 
 
-def add_head(model: Any, name: str, spec: HeadSpec) -> None:
+def add_head(model: Model, name: str, spec: HeadSpec) -> None:
     """RoBERTa's head over the candidates, of the given weights or a fresh one."""
     from adapter_stilts.model.masked_lm_head import MaskedLMHead
 

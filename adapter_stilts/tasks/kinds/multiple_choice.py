@@ -27,12 +27,14 @@ from adapter_stilts.tasks.kinds.contract import (
 )
 from adapter_stilts.tasks.metrics import Array, Metric, paired_numbers, percent_right
 from adapter_stilts.tasks.sequences import MAX_PIECES, PORTION
+from adapter_stilts.tasks.tokenizer import Tokenizer
 from adapter_stilts.tasks.tokenizing import tokenize_examples
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from adapter_stilts.engine.batches import Batch
+    from adapter_stilts.model.protocols import Model
     from adapter_stilts.tasks.documents.document import Document
     from adapter_stilts.tasks.encode import EncodedSplit
 
@@ -134,7 +136,7 @@ def inventory(columns: Columns) -> tuple[str, ...]:
 
 
 def encode(
-    columns: Columns, tokenizer: Any, options: MultipleChoiceOptions, numbers: Inventory | None = None
+    columns: Columns, tokenizer: Tokenizer, options: MultipleChoiceOptions, numbers: Inventory | None = None
 ) -> Iterator[EncodedSequence]:
     """A sequence for each choice of each example, in order, its unit `<s>`, its target 1 for the right choice, else 0.
 
@@ -168,7 +170,7 @@ def shuffle(split: EncodedSplit, seed: int) -> dict[str, np.ndarray]:
 # --- head and answers -----------------------------------------------------------------------------------------------
 
 
-def add_head(model: Any, name: str, spec: HeadSpec) -> None:
+def add_head(model: Model, name: str, spec: HeadSpec) -> None:
     """Dense, tanh and a linear layer to one number over the state of `<s>`; `adapters` has it as multiple choice."""
     id2label = dict(enumerate(spec.labels))
     model.add_multiple_choice_head(name, num_choices=len(spec.labels), layers=2, id2label=id2label)

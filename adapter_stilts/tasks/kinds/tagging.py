@@ -19,9 +19,11 @@ from adapter_stilts.tasks.kinds.contract import (
 )
 from adapter_stilts.tasks.metrics import TAG_METRICS
 from adapter_stilts.tasks.sequences import MAX_PIECES, PORTION
+from adapter_stilts.tasks.tokenizer import Tokenizer
 from adapter_stilts.tasks.tokenizing import tokenize_words
 
 if TYPE_CHECKING:
+    from adapter_stilts.model.protocols import Model
     from adapter_stilts.tasks.documents.document import Document
 
 # What XLM-R's tokenizer puts in front of a word. Alone it is a piece without a character of the word: the usual first
@@ -56,7 +58,7 @@ def check(columns: Columns, place_of: PlaceOf) -> None:
 
 
 def encode(
-    columns: Columns, tokenizer: Any, options: WordPieceOptions, inventory: Inventory | None = None
+    columns: Columns, tokenizer: Tokenizer, options: WordPieceOptions, inventory: Inventory | None = None
 ) -> Iterator[EncodedSequence]:
     """Sequences of all sentences, in order; a sentence over 510 pieces becomes several windows of whole words.
 
@@ -82,7 +84,7 @@ def encode(
                 done += len(window)
 
 
-def _pieces_of_words(ids: Sequence[int], word_ids: Sequence[int], words: int, tokenizer: Any) -> list[list[int]]:
+def _pieces_of_words(ids: Sequence[int], word_ids: Sequence[int], words: int, tokenizer: Tokenizer) -> list[list[int]]:
     pieces: list[list[int]] = [[] for _ in range(words)]
     for id_, word in zip(ids, word_ids, strict=True):
         pieces[word].append(id_)
@@ -105,7 +107,7 @@ def _windows(pieces: list[list[int]]) -> Iterator[list[list[int]]]:
 
 
 def _sequence(
-    example: int, pieces: list[list[int]], bare: set[int], tokenizer: Any, word_piece: str
+    example: int, pieces: list[list[int]], bare: set[int], tokenizer: Tokenizer, word_piece: str
 ) -> EncodedSequence:
     ids, starts, ends = [tokenizer.bos_token_id], [], []
     for of_word in pieces:
@@ -120,7 +122,7 @@ def _sequence(
 # --- head and answers -----------------------------------------------------------------------------------------------
 
 
-def add_head(model: Any, name: str, spec: HeadSpec) -> None:
+def add_head(model: Model, name: str, spec: HeadSpec) -> None:
     """One linear layer over the span's state, as in the XTREME baseline."""
     model.add_tagging_head(name, num_labels=len(spec.labels), id2label=dict(enumerate(spec.labels)))
     model.heads[name][0].p = spec.dropout
