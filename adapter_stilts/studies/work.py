@@ -115,8 +115,8 @@ def _failed(order: Order, store: RunStore, error: Exception) -> Outcome:
     if isinstance(error, StiltsError):
         _write_failure(store, order.name, _one_line(error))
         return Outcome(order.name, "failed", _one_line(error))
-    place = _write_failure(store, order.name, "".join(traceback.format_exception(error)))
-    return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{place}")
+    pointer = _write_failure(store, order.name, "".join(traceback.format_exception(error)))
+    return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{pointer}")
 
 
 def _gone(order: Order, store: RunStore) -> tuple[str, ...]:
