@@ -192,23 +192,23 @@ def compare(what: str, sentences: int, options: argparse.Namespace) -> dict[str,
     }
 
 
-def rotated(names: Sequence[str], places: int) -> list[str]:
-    """The names, those of the first places last."""
-    places %= len(names)
-    return [*names[places:], *names[:places]]
+def rotated(names: Sequence[str], count: int) -> list[str]:
+    """The names, the first `count` of them last."""
+    count %= len(names)
+    return [*names[count:], *names[:count]]
 
 
 def start(contender: Contender, what: str, sentences: int, options: argparse.Namespace, stack: ExitStack) -> Any:
     """The connection to a contender's process, which ends with the stack."""
     steps = max(1, (options.peer_sentences if contender.what == PEER else options.sentences) // sentences)
     asked = Asked(contender, sentences, steps, 2 * options.rounds, options.backbone, mirror_dir(options.hub_mirror))
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, asked), daemon=True)
+    connection, contender_end = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(contender_end, asked), daemon=True)
     with environment(contender.awake):
         process.start()
-    theirs.close()  # so that its end is noticed here
+    contender_end.close()  # so that its end is noticed here
     stack.callback(process.join, 10)
-    return ours
+    return connection
 
 
 def summary(took: dict[str, list[Measured]]) -> dict[str, Any]:
@@ -227,9 +227,9 @@ def summary(took: dict[str, list[Measured]]) -> dict[str, Any]:
     }
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+def ratio(ours: Sequence[float], others: Sequence[float]) -> list[float]:
     """Median, least and most of the ratios within a round."""
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    ratios = [one / other for one, other in zip(ours, others, strict=True)]
     return [round(value, 3) for value in (statistics.median(ratios), min(ratios), max(ratios))]
 
 

@@ -117,16 +117,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ADAPTER_STILTS_CACHE"] = f"{folder}/cache"
-        found = planning(Path(folder))
-    for what, own in found.items():
-        print(f"{what}: {own['runs']} runs in {own['seconds']:.2f} s ({own['processor_seconds']:.2f} of the processor)")
+        measured = planning(Path(folder))
+    for what, row in measured.items():
+        print(f"{what}: {row['runs']} runs in {row['seconds']:.2f} s ({row['processor_seconds']:.2f} of the processor)")
     if options.out is not None:
         result = {
             "benchmark": "planning",
             "command": f"python -m benchmarks.planning --out benchmarks/results/{options.out.name}",
             "date": datetime.date.today().isoformat(),
             "machine": describe_machine(),
-            **found,
+            **measured,
         }
         atomic_write_text(options.out, json.dumps(result, indent=1) + "\n")
 
