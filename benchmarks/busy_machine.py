@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def contenders(what: str) -> list[Contender]:
 # --- a contender's process --------------------------------------------------------------------------------------------
 
 
-def serve(connection: Any, asked: Asked) -> None:
+def serve(connection: Connection, asked: Asked) -> None:
     """Build the contender, then time an epoch for each number that comes, until None does."""
     transformers_logging.set_verbosity_error()
     with quiet_libraries(), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -198,7 +199,7 @@ def rotated(names: Sequence[str], count: int) -> list[str]:
     return [*names[count:], *names[:count]]
 
 
-def start(contender: Contender, what: str, sentences: int, options: argparse.Namespace, stack: ExitStack) -> Any:
+def start(contender: Contender, what: str, sentences: int, options: argparse.Namespace, stack: ExitStack) -> Connection:
     """The connection to a contender's process, which ends with the stack."""
     steps = max(1, (options.peer_sentences if contender.what == PEER else options.sentences) // sentences)
     asked = Asked(contender, sentences, steps, 2 * options.rounds, options.backbone, mirror_dir(options.hub_mirror))

@@ -39,7 +39,7 @@ from adapter_stilts.report.content import make_report
 from adapter_stilts.report.write import write_report
 from adapter_stilts.runs.manifest import MANIFEST, read_manifest
 from adapter_stilts.runs.store import BUNDLE, EVALUATIONS, Run, RunStore
-from adapter_stilts.studies.plan import make_plan, runs_of, states
+from adapter_stilts.studies.plan import Plan, make_plan, runs_of, states
 from adapter_stilts.studies.reading import read_study
 from adapter_stilts.studies.scheduler import run_plan
 from adapter_stilts.tasks.catalog import find_task
@@ -70,7 +70,7 @@ class Workspace:
     def runs(self) -> Path:
         return self.folder / "runs"
 
-    def plan(self) -> Any:
+    def plan(self) -> Plan:
         return make_plan(read_study(self.study), self.runs, backbone=self.backbone, device="cpu")
 
 

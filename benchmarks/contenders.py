@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ from benchmarks.peers import ORDERS, BatchedAdapterTrainer, Peer
 
 SEED = 0
 FUSED = 3
+
+Build = Callable[[ExitStack], Variant]
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,13 @@ def training_contenders(
     """Ours in every execution, then the peers in every setting, of one variant in one precision."""
     shape, device, labels = SHAPES[name], options.device, data.tasks[0].labels
 
-    def our_builder(execution: str) -> Any:
+    def our_builder(execution: str) -> Build:
         def build(stack: ExitStack) -> Variant:
             return our_training(job, data, timed, options.repeats, EXECUTIONS[execution], device, stack)
 
         return build
 
-    def peer(grouped: bool) -> Any:
+    def peer(grouped: bool) -> Build:
         def build(stack: ExitStack) -> Variant:
             given = {**arguments, "group_by_length": grouped}
             return Peer(shape.trainer, peer_model(job, labels), job.backbone.tokenizer, given).training()
@@ -164,7 +166,7 @@ def prediction_contenders(
     device = options.device
     labels = data.tasks[0].labels
 
-    def peer(order: str) -> Any:
+    def peer(order: str) -> Build:
         def build(stack: ExitStack) -> Variant:
             made = Peer(BatchedAdapterTrainer, peer_model(job, labels), job.backbone.tokenizer, arguments)
             return made.prediction(order, INFERENCE_TOKENS[device])

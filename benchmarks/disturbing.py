@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,13 @@ class Disturbance:
 class Running:
     """A process, and what is to befall it (None: nothing more)."""
 
-    process: Any
+    process: BaseProcess
     disturbance: Disturbance | None
     started: float
     stopped: float | None = None
 
 
-def start(command: Command, errors: Path, disturbance: Disturbance | None = None) -> Any:
+def start(command: Command, errors: Path, disturbance: Disturbance | None = None) -> BaseProcess:
     """The command in a process of its own, forked so that what Python imports is paid for once."""
     process = multiprocessing.get_context("fork").Process(target=_quietly, args=(command, errors, disturbance))
     process.start()
@@ -139,7 +140,7 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def _require_success(process: Any, errors: Path) -> None:
+def _require_success(process: BaseProcess, errors: Path) -> None:
     process.join()
     if process.exitcode:
         output = errors.read_text(encoding="utf-8")[-3000:] if errors.is_file() else ""

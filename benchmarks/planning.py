@@ -25,7 +25,7 @@ from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.files import atomic_write_text
 from adapter_stilts.jobs.job import Intermediate
 from adapter_stilts.jobs.training_data import TrainingData, load_training_data
-from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.runs.record import Cost, EpochScore, read_record, write_record
 from adapter_stilts.runs.store import EVALUATIONS, Run
 from adapter_stilts.studies.plan import Node, Plan, make_plan, states
@@ -62,7 +62,7 @@ def timed(function: Callable[[], Any], repeats: int = 5) -> tuple[Any, dict[str,
     return result, {"seconds": median(clock), "processor_seconds": median(processor), "all_seconds": clock}
 
 
-def plan_of(folder: Path, runs: int, backbone: Any) -> Callable[[], Plan]:
+def plan_of(folder: Path, runs: int, backbone: Backbone) -> Callable[[], Plan]:
     """Makes the plan of a study with about so many runs (its seeds are as many as it takes)."""
     path = folder / f"grid-{runs}.yaml"
     path.write_text(GRID.format(seeds=[0]), encoding="utf-8")

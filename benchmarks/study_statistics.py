@@ -24,7 +24,7 @@ import numpy as np
 from adapter_stilts.analysis.answer import answer
 from adapter_stilts.files import atomic_write_text
 from adapter_stilts.progress import say
-from adapter_stilts.statistics.effects import Effects, fit_effects
+from adapter_stilts.statistics.effects import Contrast, Effects, fit_effects
 from adapter_stilts.statistics.observations import CELLS, Observation
 from benchmarks.machine import describe_machine
 
@@ -117,7 +117,7 @@ def _share(hits: np.ndarray) -> float:
     return float(np.mean(hits))
 
 
-def _bootstrap_coverage(fitted: Sequence[Any], effect: float) -> float | None:
+def _bootstrap_coverage(fitted: Sequence[Contrast], effect: float) -> float | None:
     if fitted[0].bootstrap_low is None:
         return None
     return float(np.mean([one.bootstrap_low <= effect <= one.bootstrap_high for one in fitted]))

@@ -24,7 +24,7 @@ from adapter_stilts.threads import thread_count
 
 if TYPE_CHECKING:
     from adapter_stilts.studies.estimate import Estimate
-    from adapter_stilts.studies.plan import Plan
+    from adapter_stilts.studies.plan import Node, Plan
     from adapter_stilts.studies.scheduler import Result
 
 study = typer.Typer(no_args_is_help=True, help="Plan and run a grid of trainings that answers one question.")
@@ -174,8 +174,8 @@ def _table(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate]) -> T
     return table
 
 
-def _how(node: Any) -> str:
-    control = node.job.control or next((cell.control for cell in node.cells if cell.control), None)
+def _how(node: Node) -> str:
+    control: str | None = node.job.control or next((cell.control for cell in node.cells if cell.control), None)
     how = node.cells[0].how if node.cells else node.job.composition
     return f"{how} ({control})" if control else how
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from adapter_stilts.engine.device import default_device, default_precision
 from adapter_stilts.errors import StiltsError, UsageError
@@ -257,7 +257,7 @@ def as_dot(plan: Plan) -> str:
 
 
 def _dot_label(node: Node, title: str) -> str:
-    job: Any = node.job
+    job = node.job
     how = node.cells[0].how if node.cells else job.composition
     about = " ".join(part for part in (job.method, how, job.control or "") if part)
     return f"{title}\\n{about}\\nseed {job.seed}"

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import wait
-from typing import Any, Protocol
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Protocol
 
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.studies.work import Order, Outcome, Site, carry_out, serve
@@ -75,8 +76,8 @@ def _ctrl_c_ignored() -> Iterator[None]:
 class Worker:
     """A process, the connection to it, and what it is at."""
 
-    process: Any
-    connection: Any
+    process: BaseProcess
+    connection: Connection
     order: Order | None = None
 
 
@@ -136,6 +137,7 @@ class Processes:
             fresh = self._start()
             worker.connection.close()
             code, worker.process, worker.connection = worker.process.exitcode, fresh.process, fresh.connection
+            assert code is not None  # it was joined
             return _outcome_of_dead(order.name, code)
 
 

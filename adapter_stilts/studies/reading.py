@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from adapter_stilts import backbone_names
 from adapter_stilts.errors import Complaint, ConfigError, UsageError
-from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS
+from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS, Composition, Rule
 from adapter_stilts.paths import is_file, shipped_configs, user_path
 from adapter_stilts.schema import Recipe, override, setting_text
 from adapter_stilts.strict_yaml import Complaints, complaint, line_of, load_yaml
@@ -22,7 +22,7 @@ from adapter_stilts.studies.grid import (
     selects_cell,
     tasks_of,
 )
-from adapter_stilts.study_schema import Arrangement, Intermediate, Study
+from adapter_stilts.study_schema import Arrangement, Exclusion, Intermediate, Override, Study
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.yaml_complaints import Location, did_you_mean, dotted
 
@@ -128,7 +128,7 @@ def _fields(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "mlm_task": _absolute_yaml(path, text)} if isinstance(text, str) else fields
 
 
-def _selector(path: Path, selector: Any) -> Any:
+def _selector(path: Path, selector: Exclusion | Override) -> Exclusion | Override:
     update: dict[str, Any] = {}
     for key in ("target", "intermediate"):
         if names := getattr(selector, key):
@@ -257,7 +257,9 @@ def _check_compositions(study: Study, complaints: Complaints) -> None:
         complaints.gather(_refuse_key, study, ("controls",), ", ".join(study.controls), accepted)
 
 
-def _check_composition(study: Study, rules: dict[Any, Any], number: int, composition: str) -> None:
+def _check_composition(
+    study: Study, rules: Mapping[str, Mapping[Composition, Rule]], number: int, composition: str
+) -> None:
     if not any(composition in allowed for allowed in rules.values()):
         accepted = ", ".join(dict.fromkeys(name for allowed in rules.values() for name in allowed))
         _refuse_key(study, ("compositions", number), composition, f"under {', '.join(rules)}: {accepted}")
@@ -265,7 +267,7 @@ def _check_composition(study: Study, rules: dict[Any, Any], number: int, composi
         _refuse_key(study, ("compositions", number), f"{composition} without intermediates", "none")
 
 
-def _check_selector(study: Study, location: Location, selector: Any, complaints: Complaints) -> None:
+def _check_selector(study: Study, location: Location, selector: Exclusion | Override, complaints: Complaints) -> None:
     """What a selector names is in the grid."""
     entries = study.arrangements
     axes = {

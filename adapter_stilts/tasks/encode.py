@@ -103,7 +103,7 @@ def encode_split(
         loaded = load_split(task, language, split, mirror)
         refuse_strange_labels(task, loaded, labels, mirror)
         table = write_table(path, encode_columns(task, loaded, tokenizer, labels))
-    # Equal files have one cache entry, wherever they are: this task's source and revision are not those of the entry.
+    # Equal files have one cache entry, wherever they are: this task's source and revision may be others.
     source, revision = data_source(task, language, split, mirror)
     return replace(_split_of(table), source=source, revision=revision)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from adapter_stilts.engine.batches import Batch
     from adapter_stilts.tasks.encode import EncodedSplit
+    from adapter_stilts.tasks.kinds.contract import LocationOf
 
 Names = list[str]
 
@@ -80,7 +81,7 @@ def only_labels(kind: str, answers: Sequence[Sequence[str]]) -> list[str]:
     return [label for (label,) in answers]
 
 
-def require_texts(columns: Mapping[str, Sequence[Any]], names: Mapping[str, Any], location_of: Any) -> None:
+def require_texts(columns: Mapping[str, Sequence[Any]], names: Mapping[str, Any], location_of: LocationOf) -> None:
     """Raise DataError for a row with a list where one text belongs."""
     from adapter_stilts.errors import DataError
 
