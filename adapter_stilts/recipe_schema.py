@@ -59,9 +59,9 @@ class Search(Strict):
     def _a_score_for_each_seed(self) -> Search:
         for trial in self.trials:
             if len(trial.development) != len(self.seeds):
-                found = f"a trial with {len(trial.development)} scores"
+                refused = f"a trial with {len(trial.development)} scores"
                 accepted = f"one for each of {len(self.seeds)} seeds"
-                raise PydanticCustomError("scores", accepted, {"found": found})  # type: ignore[arg-type]
+                raise PydanticCustomError("scores", accepted, {"found": refused})  # type: ignore[arg-type]
         return self
 
     @property
@@ -100,12 +100,12 @@ class StoredRecipe(Strict):
 
     def as_yaml(self) -> dict[str, Any]:
         """What the file holds: the learning rate, and whatever differs from the defaults."""
-        kept: dict[str, Any] = {"set": fields_said(self.set)}
+        content: dict[str, Any] = {"set": fields_said(self.set)}
         if isinstance(self.tuning, Search):
-            kept["tuning"] = self.tuning.model_dump(mode="json", exclude_none=True)
+            content["tuning"] = self.tuning.model_dump(mode="json", exclude_none=True)
         elif self.tuning is not None:
-            kept["tuning"] = self.tuning
-        return kept
+            content["tuning"] = self.tuning
+        return content
 
 
 StoredRecipes = dict[MethodName, dict[str, StoredRecipe]]
@@ -138,7 +138,7 @@ def whole(stored: Mapping[str, StoredRecipe]) -> dict[str, Recipe]:
 def fields_said(recipe: Recipe) -> dict[str, Any]:
     """The learning rate and whatever differs from the defaults, without `tuning`: what gives the recipe again."""
     default, values = Recipe().model_dump(mode="json"), recipe.model_dump(mode="json", exclude={"tuning"})
-    kept = {key: value for key, value in values.items() if key == "learning_rate" or value != default[key]}
-    if kept.get("batch_tokens") is not None:
-        kept.pop("batch_examples", None)  # null beside a number of tokens need not be said
-    return kept
+    fields = {key: value for key, value in values.items() if key == "learning_rate" or value != default[key]}
+    if fields.get("batch_tokens") is not None:
+        fields.pop("batch_examples", None)  # null beside a number of tokens need not be said
+    return fields

@@ -178,8 +178,8 @@ class Recipe(Strict):
         tokens = values.get("batch_tokens")
         examples = values.get("batch_examples", None if tokens is not None else 32)
         if (tokens is None) == (examples is None):
-            found = "neither" if tokens is None else "both"
-            raise PydanticCustomError("batch_size", "exactly one of batch_examples, batch_tokens", {"found": found})
+            given = "neither" if tokens is None else "both"
+            raise PydanticCustomError("batch_size", "exactly one of batch_examples, batch_tokens", {"found": given})
         return {**values, "batch_examples": examples}
 
 
@@ -220,11 +220,11 @@ class Task(Strict):
     @model_validator(mode="before")
     @classmethod
     def _options_of_kind(cls, values: Any) -> Any:
-        """Collect the keys that the kind has of its own; of an unknown kind, those of any."""
+        """Collect the keys that the kind adds; of an unknown kind, those of any."""
         if not isinstance(values, dict):
             return values
         kind = KINDS.get(values["kind"]) if isinstance(values.get("kind"), str) else None
-        keys = {key for own in ([kind] if kind else KINDS.values()) for key in own.options.model_fields}
+        keys = {key for entry in ([kind] if kind else KINDS.values()) for key in entry.options.model_fields}
         rest = {key: value for key, value in values.items() if key not in keys}
         return {**rest, _OPTIONS: {key: value for key, value in values.items() if key in keys}}
 
@@ -240,7 +240,7 @@ class Task(Strict):
     def accepted_keys(cls, kind: str | None = None) -> list[str]:
         """Keys of a task's YAML: those of all tasks, and those of the kind (None: of every kind)."""
         kinds = [KINDS[kind]] if kind in KINDS else list(KINDS.values())
-        options = dict.fromkeys(key for own in kinds for key in own.options.model_fields)
+        options = dict.fromkeys(key for entry in kinds for key in entry.options.model_fields)
         return [*(key for key in cls.model_fields if key != "options"), *options]
 
     @property
@@ -273,16 +273,16 @@ def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
     unknown = [(key, unknown_key(key, Recipe)) for key in assignments if key not in known]
     unknown += [(key, f"found {text!a}, accepted Unicode") for key, text in known.items() if not is_text(text)]
     values = {key: text if key == "tuning" else parse_value(text) for key, text in known.items()}
-    kept = {key: value for key, value in recipe.model_dump().items() if key not in values}
+    fields = {key: value for key, value in recipe.model_dump().items() if key not in values}
     for key, other in (("batch_examples", "batch_tokens"), ("batch_tokens", "batch_examples")):
         if values.get(key) is not None:
-            kept.pop(other, None)
+            fields.pop(other, None)
     wrong: list[tuple[str, str]] = []
     try:
-        changed = Recipe.model_validate({**kept, **values})
+        changed = Recipe.model_validate({**fields, **values})
     except ValidationError as error:
-        told = complaints_of(error, Recipe, values, typed=True)
-        wrong = [(dotted(location) or " ".join(assignments), what) for location, what in told]
+        complaints = complaints_of(error, Recipe, values, typed=True)
+        wrong = [(dotted(location) or " ".join(assignments), what) for location, what in complaints]
     if unknown or wrong:
         raise ConfigError(Complaint("", 0, f"--set {key}: {what}") for key, what in [*unknown, *wrong])
     return changed

@@ -100,7 +100,7 @@ def complaint(path: Path, location: Sequence[str | int], what: str) -> Complaint
     return Complaint(str(path), line_of(path, location), f"{dotted(location)}: {what}" if location else what)
 
 
-def place(path: Path, location: Sequence[str | int]) -> str:
+def location_text(path: Path, location: Sequence[str | int]) -> str:
     """'<file>:<line>: <key.path>' of the deepest part of `location` that the YAML file `path` holds."""
     line = line_of(path, location)
     return f"{path}:{line}: {dotted(location)}" if location else f"{path}:{line}"

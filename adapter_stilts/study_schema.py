@@ -163,7 +163,7 @@ class Study(Strict):
     overrides: Annotated[tuple[Override, ...], List] = ()
     keep: KeepName = "adapters"
     _path: Path = PrivateAttr(default=Path())
-    _places: dict[str, Path] = PrivateAttr(default_factory=dict)
+    _files: dict[str, Path] = PrivateAttr(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -172,7 +172,7 @@ class Study(Strict):
 
     def file_of(self, key: str) -> Path:
         """The file that a key's value stands in: the study's own, or one that it includes."""
-        return self._places.get(key, self._path)
+        return self._files.get(key, self._path)
 
     @property
     def by_label(self) -> Mapping[str, Intermediate]:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def contenders(what: str) -> list[Contender]:
 # --- a contender's process --------------------------------------------------------------------------------------------
 
 
-def serve(connection: Any, asked: Asked) -> None:
+def serve(connection: Connection, asked: Asked) -> None:
     """Build the contender, then time an epoch for each number that comes, until None does."""
     transformers_logging.set_verbosity_error()
     with quiet_libraries(), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -192,23 +193,23 @@ def compare(what: str, sentences: int, options: argparse.Namespace) -> dict[str,
     }
 
 
-def rotated(names: Sequence[str], places: int) -> list[str]:
-    """The names, those of the first places last."""
-    places %= len(names)
-    return [*names[places:], *names[:places]]
+def rotated(names: Sequence[str], count: int) -> list[str]:
+    """The names, the first `count` of them last."""
+    count %= len(names)
+    return [*names[count:], *names[:count]]
 
 
-def start(contender: Contender, what: str, sentences: int, options: argparse.Namespace, stack: ExitStack) -> Any:
+def start(contender: Contender, what: str, sentences: int, options: argparse.Namespace, stack: ExitStack) -> Connection:
     """The connection to a contender's process, which ends with the stack."""
     steps = max(1, (options.peer_sentences if contender.what == PEER else options.sentences) // sentences)
     asked = Asked(contender, sentences, steps, 2 * options.rounds, options.backbone, mirror_dir(options.hub_mirror))
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, asked), daemon=True)
+    connection, contender_end = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(contender_end, asked), daemon=True)
     with environment(contender.awake):
         process.start()
-    theirs.close()  # so that its end is noticed here
+    contender_end.close()  # so that its end is noticed here
     stack.callback(process.join, 10)
-    return ours
+    return connection
 
 
 def summary(took: dict[str, list[Measured]]) -> dict[str, Any]:
@@ -227,9 +228,9 @@ def summary(took: dict[str, list[Measured]]) -> dict[str, Any]:
     }
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+def ratio(ours: Sequence[float], others: Sequence[float]) -> list[float]:
     """Median, least and most of the ratios within a round."""
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    ratios = [one / other for one, other in zip(ours, others, strict=True)]
     return [round(value, 3) for value in (statistics.median(ratios), min(ratios), max(ratios))]
 
 

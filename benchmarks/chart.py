@@ -25,16 +25,16 @@ INK, PAPER, FILL = "#1a1a1a", "#ffffff", "#3b6ea5"
 def chart(result: Mapping[str, Any]) -> str:
     """The SVG of what `benchmarks.throughput` stored."""
     machine = result["machine"]
-    place = (
+    hardware = (
         machine["gpu"] if result["device"] == "cuda" else f"{machine['processor']}, {machine['torch_threads']} threads"
     )
-    body = [text(16, 28, f"{result['backbone']['id']} on {place}", size=17)]
+    body = [text(16, 28, f"{result['backbone']['id']} on {hardware}", size=17)]
     body.append(
         text(16, 48, "real tokens a second: median (range), and the median by that of the fastest peer beside it")
     )
     top = 62
-    for size, own in result["results"].items():
-        top = _panel(size, own["variants"], body, top)
+    for size, comparison in result["results"].items():
+        top = _panel(size, comparison["variants"], body, top)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top + 8}" '
@@ -48,14 +48,16 @@ def chart(result: Mapping[str, Any]) -> str:
 
 def relative_speeds(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     """Median tokens a second of each contender that fitted, by the fastest peer of its group (None: it has none)."""
-    fit = {name: own for name, own in variants.items() if "failure" not in own}
+    fit = {name: variant for name, variant in variants.items() if "failure" not in variant}
     fastest: dict[str, float] = {}
-    for own in fit.values():
-        if not own["ours"]:
-            fastest[own["group"]] = max(fastest.get(own["group"], 0.0), own["tokens_per_second"]["median"])
+    for variant in fit.values():
+        if not variant["ours"]:
+            fastest[variant["group"]] = max(fastest.get(variant["group"], 0.0), variant["tokens_per_second"]["median"])
     return {
-        name: own["tokens_per_second"]["median"] / fastest[own["group"]] if own["group"] in fastest else None
-        for name, own in fit.items()
+        name: variant["tokens_per_second"]["median"] / fastest[variant["group"]]
+        if variant["group"] in fastest
+        else None
+        for name, variant in fit.items()
     }
 
 
@@ -66,12 +68,12 @@ def _panel(title: str, variants: Mapping[str, Mapping[str, Any]], body: list[str
     body.append(text(16, top + 22, title, size=14, weight="bold"))
     begin = y = top + HEADING
     group = ""
-    for name, own in variants.items():
-        if group and own["group"] != group:
+    for name, variant in variants.items():
+        if group and variant["group"] != group:
             y += ROW // 2
-        group = own["group"]
+        group = variant["group"]
         body.append(text(LEFT - 8, y + BAR - 2, name, anchor="end"))
-        body += _bar(own, relative.get(name), unit, y)
+        body += _bar(variant, relative.get(name), unit, y)
         y += ROW
     line = LEFT + unit
     body.append(
@@ -81,18 +83,18 @@ def _panel(title: str, variants: Mapping[str, Mapping[str, Any]], body: list[str
     return y + 12
 
 
-def _bar(own: Mapping[str, Any], relative: float | None, unit: float, y: int) -> list[str]:
-    if "failure" in own:
-        return [text(LEFT + 4, y + BAR - 2, own["failure"])]
+def _bar(variant: Mapping[str, Any], relative: float | None, unit: float, y: int) -> list[str]:
+    if "failure" in variant:
+        return [text(LEFT + 4, y + BAR - 2, variant["failure"])]
     length = 0.0 if relative is None else relative * unit
-    fill = FILL if own["ours"] else PAPER
+    fill = FILL if variant["ours"] else PAPER
     bar = f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" fill="{fill}" stroke="{INK}"/>'
-    return [bar, text(max(LEFT + length, LEFT + unit) + 6, y + BAR - 2, label(own, relative))]
+    return [bar, text(max(LEFT + length, LEFT + unit) + 6, y + BAR - 2, label(variant, relative))]
 
 
-def label(own: Mapping[str, Any], relative: float | None) -> str:
+def label(variant: Mapping[str, Any], relative: float | None) -> str:
     """What stands beside a bar."""
-    speed = own["tokens_per_second"]
+    speed = variant["tokens_per_second"]
     shown = f"{speed['median']:,.0f} ({speed['low']:,.0f}–{speed['high']:,.0f})"
     return shown if relative is None else f"{shown}, {relative:.2f} ×"
 
@@ -111,7 +113,7 @@ def write_chart(result: Mapping[str, Any], path: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the charts of the given files."""
-    paths = [Path(own) for own in (sys.argv[1:] if arguments is None else arguments)]
+    paths = [Path(name) for name in (sys.argv[1:] if arguments is None else arguments)]
     if not paths:
         print("error: found no file, accepted: python -m benchmarks.chart FILE.json ...", file=sys.stderr)
         return 2

@@ -92,15 +92,17 @@ class Comparison:
 
     def _arguments(self, precision: str, rows: int) -> dict[str, Any]:
         device = self.options.device
-        own = peer_arguments(precision, rows, self._mean_length, INFERENCE_TOKENS[device], device)
-        return {**own, "output_dir": self.folder}
+        arguments = peer_arguments(precision, rows, self._mean_length, INFERENCE_TOKENS[device], device)
+        return {**arguments, "output_dir": self.folder}
 
     def _compare(self, groups: Sequence[Sequence[Contender]], warm: Sample, timed: Sample) -> dict[str, Any]:
         variants: dict[str, Any] = {}
         for contenders in groups:
             measured = measure_group(contenders, warm, timed, self.options.repeats, self.options.device)
-            for name, own in measured.items():
-                variants[name] = summary(own, self._operations(own.contender), self._rate(own.contender.precision))
+            for name, result in measured.items():
+                variants[name] = summary(
+                    result, self._operations(result.contender), self._rate(result.contender.precision)
+                )
         return {
             "sentences": len(timed.lengths_sorted),
             "tokens": sum(timed.lengths_sorted),

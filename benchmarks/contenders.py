@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ from benchmarks.peers import ORDERS, BatchedAdapterTrainer, Peer
 
 SEED = 0
 FUSED = 3
+
+Build = Callable[[ExitStack], Variant]
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class Size:
 def check_task(task: Task) -> None:
     """Raise UsageError for a task whose units the peers' rows cannot hold."""
     if task.kind != "tagging" or task.options.labelling == "mean":
-        found = f"kind {task.kind}, word_piece {task.options.labelling}"
-        raise UsageError(f"{task.path}: found {found}, accepted: tagging, word_piece first or first_content")
+        refused = f"kind {task.kind}, word_piece {task.options.labelling}"
+        raise UsageError(f"{task.path}: found {refused}, accepted: tagging, word_piece first or first_content")
 
 
 def train_intermediates(
@@ -130,13 +132,13 @@ def training_contenders(
     """Ours in every execution, then the peers in every setting, of one variant in one precision."""
     shape, device, labels = SHAPES[name], options.device, data.tasks[0].labels
 
-    def ours(execution: str) -> Any:
+    def our_builder(execution: str) -> Build:
         def build(stack: ExitStack) -> Variant:
             return our_training(job, data, timed, options.repeats, EXECUTIONS[execution], device, stack)
 
         return build
 
-    def peer(grouped: bool) -> Any:
+    def peer(grouped: bool) -> Build:
         def build(stack: ExitStack) -> Variant:
             given = {**arguments, "group_by_length": grouped}
             return Peer(shape.trainer, peer_model(job, labels), job.backbone.tokenizer, given).training()
@@ -144,16 +146,16 @@ def training_contenders(
         return build
 
     mine = [
-        Contender(f"ours_{name}_{execution}_{job.precision}", name, True, job.precision, ours(execution))
+        Contender(f"ours_{name}_{execution}_{job.precision}", name, True, job.precision, our_builder(execution))
         for execution in options.executions
         if job.precision == "bf16" or EXECUTIONS[execution].step == "eager"  # what is recorded is bf16
     ]
-    theirs = [
+    peers = [
         Contender(f"{shape.peer}_{name}_{order}_{job.precision}", name, False, job.precision, peer(grouped))
         for order, grouped in TRAINING_ORDERS.items()
         if order in options.peer_orders
     ]
-    return [*mine, *theirs]
+    return [*mine, *peers]
 
 
 def prediction_contenders(
@@ -164,25 +166,25 @@ def prediction_contenders(
     device = options.device
     labels = data.tasks[0].labels
 
-    def peer(order: str) -> Any:
+    def peer(order: str) -> Build:
         def build(stack: ExitStack) -> Variant:
             made = Peer(BatchedAdapterTrainer, peer_model(job, labels), job.backbone.tokenizer, arguments)
             return made.prediction(order, INFERENCE_TOKENS[device])
 
         return build
 
-    def ours(precision: str, ordered: bool = False) -> Contender:
+    def our_contender(precision: str, ordered: bool = False) -> Contender:
         def build(stack: ExitStack) -> Variant:
             return our_inference(job, data, device, precision, ordered)
 
         order = "_default" if ordered else ""
         return Contender(f"ours_{name}{order}_{precision}", name, True, precision, build)
 
-    theirs = [
+    peers = [
         Contender(f"trainer_predict_{name}_{order}_float32", name, False, "float32", peer(order))
         for order in PREDICTIONS[name]
         if options.peer_orders != ["none"]
     ]
-    mine = [ours(precision) for precision in dict.fromkeys(("float32", SCORING_PRECISION[device]))]
-    mine += [ours("float32", ordered=True)] if "default" in PREDICTIONS[name] else []
-    return [*mine, *theirs]
+    mine = [our_contender(precision) for precision in dict.fromkeys(("float32", SCORING_PRECISION[device]))]
+    mine += [our_contender("float32", ordered=True)] if "default" in PREDICTIONS[name] else []
+    return [*mine, *peers]

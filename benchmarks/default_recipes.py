@@ -141,8 +141,10 @@ def standings(outcomes: Sequence[Outcome]) -> list[Standing]:
         if outcome.task in learnt:
             tried[outcome.candidate][outcome.task, outcome.seed] = outcome.score
             collapsed[outcome.candidate] += outcome.collapsed
-    fewest = min((collapsed[own] / len(scores) for own, scores in tried.items()), default=0.0)
-    shares = shares_of({own: scores for own, scores in tried.items() if collapsed[own] / len(scores) == fewest})
+    fewest = min((collapsed[candidate] / len(scores) for candidate, scores in tried.items()), default=0.0)
+    shares = shares_of(
+        {candidate: scores for candidate, scores in tried.items() if collapsed[candidate] / len(scores) == fewest}
+    )
     ranked = []
     for candidate, scores in tried.items():
         of_task = by_task(scores, scores)
@@ -150,7 +152,10 @@ def standings(outcomes: Sequence[Outcome]) -> list[Standing]:
         lowest = {task: min(values) for task, values in of_task.items()}
         share = shares.get(candidate)
         ranked.append(Standing(*astuple(candidate), collapsed[candidate], len(scores), share, means, lowest))
-    return sorted(ranked, key=lambda own: (own.collapsed / own.runs, -(own.share or 0.0), own.learning_rate))
+    return sorted(
+        ranked,
+        key=lambda standing: (standing.collapsed / standing.runs, -(standing.share or 0.0), standing.learning_rate),
+    )
 
 
 def shares_of(tried: Mapping[Candidate, Tried]) -> dict[Candidate, float]:
@@ -161,13 +166,19 @@ def shares_of(tried: Mapping[Candidate, Tried]) -> dict[Candidate, float]:
         candidate: {task: fmean(values) for task, values in by_task(scores, shared).items()}
         for candidate, scores in tried.items()
     }
-    best = {task: max(own[task] for own in means.values()) for task, _ in shared}
-    return {candidate: fmean(own[task] / best[task] for task in own) for candidate, own in means.items() if own}
+    best = {task: max(of_task[task] for of_task in means.values()) for task, _ in shared}
+    return {
+        candidate: fmean(of_task[task] / best[task] for task in of_task)
+        for candidate, of_task in means.items()
+        if of_task
+    }
 
 
 def by_task(scores: Tried, keys: Collection[tuple[str, int]]) -> dict[str, list[float]]:
     """The scores of these tasks and seeds by task."""
-    return {task: [scores[own, seed] for own, seed in keys if own == task] for task in sorted({own for own, _ in keys})}
+    return {
+        task: [scores[name, seed] for name, seed in keys if name == task] for task in sorted({name for name, _ in keys})
+    }
 
 
 def attempt(
@@ -211,7 +222,7 @@ def read_before(path: Path) -> tuple[list[str], list[Outcome]]:
     if not path.is_file():
         return [], []
     result = json.loads(path.read_text(encoding="utf-8"))
-    outcomes = [Outcome(**{**own, "by_epoch": tuple(own["by_epoch"])}) for own in result["outcomes"]]
+    outcomes = [Outcome(**{**stored, "by_epoch": tuple(stored["by_epoch"])}) for stored in result["outcomes"]]
     return result["commands"], outcomes
 
 
@@ -228,10 +239,10 @@ def write(path: Path, commands: Sequence[str], outcomes: Iterable[Outcome], back
         "backbone": backbone,
         "chosen_by": RULE,
         "standings": [
-            {"kind": kind, "method": method, "candidates": [asdict(own) for own in standings(group)]}
+            {"kind": kind, "method": method, "candidates": [asdict(standing) for standing in standings(group)]}
             for (kind, method), group in groups.items()
         ],
-        "outcomes": [asdict(own) for group in groups.values() for own in group],
+        "outcomes": [asdict(outcome) for group in groups.values() for outcome in group],
     }
     atomic_write_text(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
@@ -255,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--out", type=Path, required=True, help="the JSON file to write")
     options = parser.parse_args(argv)
     backbone = load_backbone(options.backbone, mirror=mirror_dir(options.hub_mirror))
-    samples = [own for own in SAMPLES[options.kind] if not options.tasks or own.name in options.tasks]
+    samples = [sample for sample in SAMPLES[options.kind] if not options.tasks or sample.name in options.tasks]
     commands, before = read_before(options.out)
     command = command_of(
         parser,
@@ -265,8 +276,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("tasks", "rates", "epochs", "warmups", "seeds"),
     )
     commands = [*commands, command] if command not in commands else commands
-    outcomes = {key(own): own for own in before}
-    candidates = [Candidate(*own) for own in itertools.product(options.rates, options.epochs, options.warmups)]
+    outcomes = {key(outcome): outcome for outcome in before}
+    candidates = [Candidate(*values) for values in itertools.product(options.rates, options.epochs, options.warmups)]
     for seed, sample, candidate in itertools.product(options.seeds, samples, candidates):
         outcome = attempt(sample, candidate, seed, options, backbone)
         outcomes[key(outcome)] = outcome

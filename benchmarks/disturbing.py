@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,13 @@ class Disturbance:
 class Running:
     """A process, and what is to befall it (None: nothing more)."""
 
-    process: Any
+    process: BaseProcess
     disturbance: Disturbance | None
     started: float
     stopped: float | None = None
 
 
-def start(command: Command, errors: Path, disturbance: Disturbance | None = None) -> Any:
+def start(command: Command, errors: Path, disturbance: Disturbance | None = None) -> BaseProcess:
     """The command in a process of its own, forked so that what Python imports is paid for once."""
     process = multiprocessing.get_context("fork").Process(target=_quietly, args=(command, errors, disturbance))
     process.start()
@@ -78,11 +79,11 @@ def disturb(
     or at one of its first `operations`), until so many were; each signal in turn. Between two pairs `again` says
     whether there is still something to do; `lasting` work can be made anew as often as it takes. Returns what
     `look` saw at each."""
-    told: list[dict[str, Any]] = []
+    moments: list[dict[str, Any]] = []
     running: list[Running] = []
     begun = 0
-    while running or (len(told) < count and again()):
-        while len(running) < TOGETHER and len(told) + len(running) < count:
+    while running or (len(moments) < count and again()):
+        while len(running) < TOGETHER and len(moments) + len(running) < count:
             one = _disturbance(begun, longest, operations, rng)
             running.append(Running(start(command, errors, one), one, time.monotonic()))
             begun += 1
@@ -90,16 +91,16 @@ def disturb(
             befell = _befell(one)
             if befell is not None:
                 # One that was stopped goes on to the end, or to another signal where the work would end too soon.
-                more = befell["signal"] == signal.SIGSTOP.name and len(told) + len(running) < count and not lasting
+                more = befell["signal"] == signal.SIGSTOP.name and len(moments) + len(running) < count and not lasting
                 one.disturbance = Disturbance(signal.SIGKILL, longest, None) if more else None
                 one.started, one.stopped = time.monotonic(), None
-                told.append({"number": len(told) + 1, **befell, **look()})
+                moments.append({"number": len(moments) + 1, **befell, **look()})
             if not one.process.is_alive():
                 running.remove(one)
                 if befell is None:
                     _require_success(one.process, errors)
         time.sleep(POLL)
-    return told
+    return moments
 
 
 def _disturbance(number: int, longest: float, operations: int, rng: random.Random) -> Disturbance:
@@ -139,11 +140,11 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def _require_success(process: Any, errors: Path) -> None:
+def _require_success(process: BaseProcess, errors: Path) -> None:
     process.join()
     if process.exitcode:
-        told = errors.read_text(encoding="utf-8")[-3000:] if errors.is_file() else ""
-        raise SystemExit(f"a process ended by itself with exit code {process.exitcode}\n{told}")
+        output = errors.read_text(encoding="utf-8")[-3000:] if errors.is_file() else ""
+        raise SystemExit(f"a process ended by itself with exit code {process.exitcode}\n{output}")
 
 
 def _quietly(command: Command, errors: Path, disturbance: Disturbance | None) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 
 from benchmarks.measuring import now
 
@@ -17,7 +17,7 @@ PASSES = {"inference": 1, "frozen": 2, "full": 3}
 _SECONDS, _ROUNDS = 0.2, 5
 
 
-def multiply_adds(config: Any) -> int:
+def multiply_adds(config: PretrainedConfig) -> int:
     """Multiply-adds a token of the backbone's linear layers: a layer has four H x H and two H x F.
 
     Attention's own products, adapters, heads and layer norms are left out, so that every variant counts alike.
@@ -26,19 +26,19 @@ def multiply_adds(config: Any) -> int:
     return config.num_hidden_layers * (4 * hidden * hidden + 2 * hidden * inner)
 
 
-def operations(config: Any, passes: str) -> int:
+def operations(config: PretrainedConfig, passes: str) -> int:
     """Floating-point operations a token (a multiply-add is two) of `inference`, training with the backbone `frozen`, or
     `full` fine-tuning."""
     return 2 * multiply_adds(config) * PASSES[passes]
 
 
-def product_operations(rows: int, config: Any) -> int:
+def product_operations(rows: int, config: PretrainedConfig) -> int:
     """Floating-point operations of the products of `matrix_rate` over so many rows."""
     hidden, inner = config.hidden_size, config.intermediate_size
     return 2 * rows * (hidden * hidden + 2 * hidden * inner)
 
 
-def matrix_rate(config: Any, device: str, precision: str, rows: int | None = None) -> float:
+def matrix_rate(config: PretrainedConfig, device: str, precision: str, rows: int | None = None) -> float:
     """Floating-point operations a second of `torch.matmul` on (rows, H) x (H, H), x (H, F) and back x (F, H): the
     median of several rounds, in the process's own settings (threads, TF32)."""
     rows, dtype = rows or ROWS[device], DTYPES[precision]

@@ -61,19 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--out", type=Path, required=True)
-    own = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        after = measure(own.runs, Path(folder))
+        after = measure(options.runs, Path(folder))
     settled = after[len(METHODS) - 1 :]
     content = {
-        "command": f"python -m benchmarks.long_process --runs {own.runs} --out {own.out}",
+        "command": f"python -m benchmarks.long_process --runs {options.runs} --out {options.out}",
         "date": datetime.date.today().isoformat(),
         "machine": describe_machine(),
         "methods": METHODS,
         "resident_mib": after,
         "growth_mib": max(settled) - settled[0],
     }
-    atomic_write_text(own.out, json.dumps(content, indent=2) + "\n")
+    atomic_write_text(options.out, json.dumps(content, indent=2) + "\n")
     say(f"grown by {content['growth_mib']} MiB over {len(settled)} runs")
 
 

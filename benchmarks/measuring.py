@@ -30,11 +30,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """One timed epoch or pass: real tokens, places in the tensors (tokens and padding), seconds; and of these, seconds
-    in which the step waited for its batch (None: not known)."""
+    """One timed epoch or pass: real tokens, positions in the tensors (tokens and padding), seconds; and of these,
+    seconds in which the step waited for its batch (None: not known)."""
 
     tokens: int
-    places: int
+    positions: int
     seconds: float
     waiting: float | None = None
 
@@ -96,14 +96,14 @@ def measure_group(
         if device == "cuda":
             # Several models in one process share PyTorch's count of compiled versions, which it gives up above 8.
             stack.enter_context(torch._dynamo.config.patch(recompile_limit=_VERSIONS))  # type: ignore[attr-defined]
-        for own in contenders:
-            say(f"warm-up: {own.name}")
-            results[own.name] = Result(own)
-            sample = timed if own.ours and device == "cuda" else warm
-            built = _prepare(own, sample, device, results[own.name])
+        for contender in contenders:
+            say(f"warm-up: {contender.name}")
+            results[contender.name] = Result(contender)
+            sample = timed if contender.ours and device == "cuda" else warm
+            built = _prepare(contender, sample, device, results[contender.name])
             if built is not None:
                 stack.callback(built.undo.close)
-                ready[own.name] = built
+                ready[contender.name] = built
         for repeat in range(1, repeats + 1):
             for name in list(ready):
                 if not _time(ready[name], timed, repeat, device, results[name]):

@@ -63,7 +63,7 @@ def build(variant: str, sizes: dict[str, Any]) -> Any:
     task = find_task("udpos")
     method = "full" if variant == "full" else "bottleneck"
     recipe = recipe_for(task, method, "FacebookAI/xlm-roberta-large")  # type: ignore[arg-type]
-    underneath = [f"intermediate{place}" for place in range(VARIANTS[variant])]
+    underneath = [f"intermediate{index}" for index in range(VARIANTS[variant])]
     composition: Any = variant if variant in ("stack", "fuse") else "none"
     arrangement = arrange(method, composition, "target", underneath)  # type: ignore[arg-type]
     with torch.device("meta"), quiet_adapters():
@@ -82,15 +82,15 @@ def build(variant: str, sizes: dict[str, Any]) -> Any:
 def count(variant: str, tokens: int, checkpointing: bool, sizes: dict[str, Any] | None = None) -> dict[str, Any]:
     """Bytes of weights, of what training adds to them, and of what is kept for the backward pass."""
     model = build(variant, sizes or LARGE)
-    weights = {own.untyped_storage()._cdata: own.numel() for own in model.parameters()}
-    trained = sum(own.numel() for own in model.parameters() if own.requires_grad)
-    kept: dict[int, int] = {}
+    weights = {parameter.untyped_storage()._cdata: parameter.numel() for parameter in model.parameters()}
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    saved: dict[int, int] = {}
     alive: list[Tensor] = []
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes()
+            saved[storage._cdata] = storage.nbytes()
             alive.append(tensor)  # else its place may be taken by another
         return tensor
 
@@ -105,14 +105,14 @@ def count(variant: str, tokens: int, checkpointing: bool, sizes: dict[str, Any] 
         encode_packed(model, row, row, layout, read=read, checkpointing=checkpointing)
     # Of one layer that is computed again, the largest: its inner states, their activation and their gradients.
     transient = 4 * tokens * model.config.intermediate_size * BF16
-    own = {
+    counted = {
         "weights_bytes": sum(weights.values()) * BF16,
         "trained_parameters": trained,
         "training_bytes": trained * (BF16 + 4 * FLOAT32),
-        "kept_bytes": sum(kept.values()),
+        "kept_bytes": sum(saved.values()),
         "transient_bytes": transient,
     }
-    return {**own, "total_bytes": sum(value for name, value in own.items() if name.endswith("_bytes"))}
+    return {**counted, "total_bytes": sum(value for name, value in counted.items() if name.endswith("_bytes"))}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -125,17 +125,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         for tokens in TOKENS:
             for checkpointing in (False, True):
                 counted = count(variant, tokens, checkpointing)
-                place = {"variant": variant, "tokens_a_step": tokens, "checkpointing": checkpointing}
-                results.append({**place, **counted})
+                setting = {"variant": variant, "tokens_a_step": tokens, "checkpointing": checkpointing}
+                results.append({**setting, **counted})
                 again = "checkpointing" if checkpointing else ""
                 print(f"{variant:6} {tokens:6,} {again:13} {counted['total_bytes'] / 2**30:6.2f} GiB")
-    found: dict[str, Any] = {
+    content: dict[str, Any] = {
         "benchmark": "memory",
         "command": f"python -m benchmarks.memory --out {options.out}",
         "backbone": LARGE,
     }
-    found |= {"notes": " ".join(__doc__.split("\n\n")[-1].split()), "torch": torch.__version__, "results": results}
-    atomic_write_text(options.out, json.dumps(found, indent=2) + "\n")
+    content |= {"notes": " ".join(__doc__.split("\n\n")[-1].split()), "torch": torch.__version__, "results": results}
+    atomic_write_text(options.out, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

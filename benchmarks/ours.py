@@ -63,9 +63,9 @@ class WatchedStep:
         self.left = time.perf_counter()
 
     def losses(self) -> list[float]:
-        found = self.step.losses()
+        losses = self.step.losses()
         self.left = time.perf_counter()
-        return found
+        return losses
 
     def weights(self) -> list[torch.nn.Parameter]:
         return self.step.weights()
@@ -92,7 +92,7 @@ class WatchedStep:
 def as_they_come(part: TrainingPart, tokens: int) -> list[np.ndarray]:
     """The part's examples in their order, in batches of at most so many pieces; one that alone has more is a batch."""
     batches = cut_batches(part.train, part.train_examples, None, tokens)
-    return [np.array(list(dict.fromkeys(part.train.example[own].tolist()))) for own in batches]
+    return [np.array(list(dict.fromkeys(part.train.example[batch].tolist()))) for batch in batches]
 
 
 def our_training(

@@ -37,9 +37,9 @@ def peer_backbone(job: Job) -> Backbone:
 
 def peer_arrangement(job: Job) -> Arrangement:
     """The job's arrangement without the adapter that does nothing, which `adapters` has not."""
-    own = job.arrangement
-    underneath = [name for name in own.adapters[:-1] if name != NULL]
-    return arrange(job.method, job.composition, own.adapters[-1], underneath, own.heads)
+    arrangement = job.arrangement
+    underneath = [name for name in arrangement.adapters[:-1] if name != NULL]
+    return arrange(job.method, job.composition, arrangement.adapters[-1], underneath, arrangement.heads)
 
 
 def peer_adapter_model(job: Job, labels: Sequence[str]) -> Any:

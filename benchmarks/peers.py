@@ -43,15 +43,15 @@ def peer_rows(split: EncodedSplit, sequences: np.ndarray) -> Dataset:
 
 @dataclass
 class CountingCollator(DataCollatorForTokenClassification):
-    """The peers' collator (pads to the longest of a batch), which notes tokens and places."""
+    """The peers' collator (pads to the longest of a batch), which notes tokens and positions."""
 
     tokens: int = 0
-    places: int = 0
+    positions: int = 0
 
     def __call__(self, features: list[dict[str, Any]], return_tensors: str | None = None) -> dict[str, Any]:
         self.tokens += sum(len(feature["input_ids"]) for feature in features)
         batch = super().__call__(features, return_tensors)
-        self.places += batch["input_ids"].numel()
+        self.positions += batch["input_ids"].numel()
         return batch
 
 
@@ -117,10 +117,10 @@ class Peer:
         """One epoch over the rows; the optimizer lives on from call to call."""
 
         def run(sample: Sample, repeat: int) -> Measured:
-            self.collator.tokens = self.collator.places = 0
+            self.collator.tokens = self.collator.positions = 0
             self.trainer.train_dataset = sample.rows
             self.trainer.train()
-            return Measured(self.collator.tokens, self.collator.places, self.stopwatch.seconds)
+            return Measured(self.collator.tokens, self.collator.positions, self.stopwatch.seconds)
 
         return Variant(run, count_parameters(self.trainer.model)[0], pads=True)
 
@@ -132,10 +132,10 @@ class Peer:
             rows = (sample.rows if order.startswith("default") else sample.rows_sorted).remove_columns("labels")
             lengths = [len(ids) for ids in rows["input_ids"]]
             self.trainer.batches = equal_batches(lengths, batch_tokens) if order.endswith("equal") else None
-            self.collator.tokens = self.collator.places = 0
+            self.collator.tokens = self.collator.positions = 0
             started = now(self.device)
             self.trainer.predict(rows)
-            return Measured(self.collator.tokens, self.collator.places, now(self.device) - started)
+            return Measured(self.collator.tokens, self.collator.positions, now(self.device) - started)
 
         return Variant(run, 0, pads=True)
 
@@ -163,7 +163,7 @@ def peer_arguments(
 def peer_settings(job: Job, arguments: Mapping[str, Any], steps: int) -> dict[str, Any]:
     """What a reader has to know of the peers to believe the comparison."""
     return {
-        "training_arguments": {name: own for name, own in arguments.items() if name not in ("output_dir", "bf16")},
+        "training_arguments": {name: value for name, value in arguments.items() if name not in ("output_dir", "bf16")},
         "bf16": "as the contender's precision says",
         "other_arguments": "the defaults of TrainingArguments; group_by_length is False (default) or True (grouped)",
         "optimizer": OptimizerNames(TrainingArguments(use_cpu=True, report_to="none").optim).value,

@@ -25,7 +25,7 @@ from adapter_stilts.evaluation.scores import SCORES
 from adapter_stilts.files import atomic_write_text
 from adapter_stilts.jobs.job import Intermediate
 from adapter_stilts.jobs.training_data import TrainingData, load_training_data
-from adapter_stilts.model.backbone import load_backbone
+from adapter_stilts.model.backbone import Backbone, load_backbone
 from adapter_stilts.runs.record import Cost, EpochScore, read_record, write_record
 from adapter_stilts.runs.store import EVALUATIONS, Run
 from adapter_stilts.studies.plan import Node, Plan, make_plan, states
@@ -62,7 +62,7 @@ def timed(function: Callable[[], Any], repeats: int = 5) -> tuple[Any, dict[str,
     return result, {"seconds": median(clock), "processor_seconds": median(processor), "all_seconds": clock}
 
 
-def plan_of(folder: Path, runs: int, backbone: Any) -> Callable[[], Plan]:
+def plan_of(folder: Path, runs: int, backbone: Backbone) -> Callable[[], Plan]:
     """Makes the plan of a study with about so many runs (its seeds are as many as it takes)."""
     path = folder / f"grid-{runs}.yaml"
     path.write_text(GRID.format(seeds=[0]), encoding="utf-8")
@@ -117,16 +117,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ADAPTER_STILTS_CACHE"] = f"{folder}/cache"
-        found = planning(Path(folder))
-    for what, own in found.items():
-        print(f"{what}: {own['runs']} runs in {own['seconds']:.2f} s ({own['processor_seconds']:.2f} of the processor)")
+        measured = planning(Path(folder))
+    for what, row in measured.items():
+        print(f"{what}: {row['runs']} runs in {row['seconds']:.2f} s ({row['processor_seconds']:.2f} of the processor)")
     if options.out is not None:
         result = {
             "benchmark": "planning",
             "command": f"python -m benchmarks.planning --out benchmarks/results/{options.out.name}",
             "date": datetime.date.today().isoformat(),
             "machine": describe_machine(),
-            **found,
+            **measured,
         }
         atomic_write_text(options.out, json.dumps(result, indent=1) + "\n")
 

@@ -40,9 +40,9 @@ def chart(scores: pandas.DataFrame, majority: Mapping[str, float], title: str) -
     gain = Axis([row["delta_none"] for row in rows if row["kind"] != "none"], 452, WIDTH - 16, zero=True)
     bottom = TOP + ROW * len(codes)
     body = [text(8, 18, title, size=14, weight="600"), *_legend(), *_grid(level, gain, bottom)]
-    for place, code in enumerate(codes):
-        own = [row for row in rows if row["language"] == code]
-        body += _language(own, majority[code], level, gain, TOP + ROW * (place + 0.5))
+    for index, code in enumerate(codes):
+        of_language = [row for row in rows if row["language"] == code]
+        body += _language(of_language, majority[code], level, gain, TOP + ROW * (index + 0.5))
     said = "; ".join(f"{row['name']}, {_words(row)}: {row['score']:.1f}" for row in rows)
     return figure(title, said, bottom + 40, [f'<rect width="{WIDTH}" height="100%" fill="#ffffff"/>', *body], WIDTH)
 
@@ -93,11 +93,11 @@ def _colour(method: str) -> str:
 
 def main(folder: Path, out: Path) -> None:
     scores = load_study(folder)
-    found = pandas.read_csv(folder / "data" / "majority.csv")
+    table = pandas.read_csv(folder / "data" / "majority.csv")
     (target,) = scores.target.unique()
-    majority = dict(zip(found.language, found.majority, strict=True))
+    majority = dict(zip(table.language, table.majority, strict=True))
     trained = " and ".join(scores.name[~scores.zero_shot].unique())
-    title = f"{target}: {found.metric[0]} in percent, trained in {trained} alone, by language"
+    title = f"{target}: {table.metric[0]} in percent, trained in {trained} alone, by language"
     atomic_write_text(out, chart(scores, majority, title))
 
 

@@ -16,7 +16,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 def speeds(measured: Sequence[Measured]) -> list[float]:
     """Real tokens a second of each round."""
-    return [own.tokens / own.seconds for own in measured]
+    return [timing.tokens / timing.seconds for timing in measured]
 
 
 def summary(result: Result, operations: int, matrix_rate: float) -> dict[str, Any]:
@@ -31,15 +31,15 @@ def summary(result: Result, operations: int, matrix_rate: float) -> dict[str, An
     if result.failure is not None:
         return {**contender, "failure": result.failure}
     measured = result.measured
-    places = sum(own.places for own in measured)
-    waits = [own.waiting / own.seconds for own in measured if own.waiting is not None]
+    positions = sum(timing.positions for timing in measured)
+    waits = [timing.waiting / timing.seconds for timing in measured if timing.waiting is not None]
     tokens_a_second = spread(speeds(measured))
     return {
         **contender,
         "tokens_per_second": {**tokens_a_second, "best": tokens_a_second["high"]},
-        "seconds": [own.seconds for own in measured],
-        "tokens": [own.tokens for own in measured],
-        **({"padding_share": 1 - sum(own.tokens for own in measured) / places} if result.pads else {}),
+        "seconds": [timing.seconds for timing in measured],
+        "tokens": [timing.tokens for timing in measured],
+        **({"padding_share": 1 - sum(timing.tokens for timing in measured) / positions} if result.pads else {}),
         **({"waiting_share": spread(waits)} if waits else {}),
         "matrix_share": tokens_a_second["median"] * operations / matrix_rate,
         "peak_memory_bytes": result.peak_memory,
@@ -50,23 +50,23 @@ def summary(result: Result, operations: int, matrix_rate: float) -> dict[str, An
 def ratios(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Our tokens a second by a peer's in the same round: for each pair of one group in one precision `OURS / PEER`, and
     for each group `best GROUP`, our fastest by their fastest whatever the precision."""
-    fit = {name: own for name, own in variants.items() if "failure" not in own}
-    found: dict[str, dict[str, Any]] = {}
-    for group in dict.fromkeys(own["group"] for own in fit.values()):
+    fit = {name: variant for name, variant in variants.items() if "failure" not in variant}
+    ratio_of: dict[str, dict[str, Any]] = {}
+    for group in dict.fromkeys(variant["group"] for variant in fit.values()):
         ours, peers = (
-            [name for name, own in fit.items() if own["group"] == group and own["ours"] is side]
+            [name for name, variant in fit.items() if variant["group"] == group and variant["ours"] is side]
             for side in (True, False)
         )
         for one in ours:
             for other in peers:
                 if fit[one]["precision"] == fit[other]["precision"]:
-                    found[f"{one} / {other}"] = _ratio(fit[one], fit[other])
+                    ratio_of[f"{one} / {other}"] = _ratio(fit[one], fit[other])
         if ours and peers:
             one, other = (
                 max(side, key=lambda name: fit[name]["tokens_per_second"]["median"]) for side in (ours, peers)
             )
-            found[f"best {group}"] = {"ours": one, "peer": other, **_ratio(fit[one], fit[other])}
-    return found
+            ratio_of[f"best {group}"] = {"ours": one, "peer": other, **_ratio(fit[one], fit[other])}
+    return ratio_of
 
 
 def _ratio(ours: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,14 +77,14 @@ def _ratio(ours: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, Any]:
 def table(result: Mapping[str, Any]) -> str:
     """The result as lines of text: of each size the contenders, then the ratios."""
     lines: list[str] = []
-    for size, own in result["results"].items():
-        width = max(map(len, [*own["variants"], *own["ratios"]]))
+    for size, comparison in result["results"].items():
+        width = max(map(len, [*comparison["variants"], *comparison["ratios"]]))
         heads = ("median", "low", "high", "padding", "waiting", "matrix", "memory")
         lines += ["", size, f"{'tokens/s':{width}}" + "".join(f" {head:>10}" for head in heads)]
-        for name, variant in own["variants"].items():
+        for name, variant in comparison["variants"].items():
             lines.append(f"{name:{width}}" + "".join(f" {cell:>10}" for cell in _cells(variant)))
         lines += ["", f"{'ratios in the same round':{width}}" + "".join(f" {head:>10}" for head in heads[:3])]
-        for name, ratio in own["ratios"].items():
+        for name, ratio in comparison["ratios"].items():
             lines.append(f"{name:{width}}" + "".join(f" {ratio[key]:10.2f}" for key in ("median", "low", "high")))
     return "\n".join(line.rstrip() for line in lines[1:])
 

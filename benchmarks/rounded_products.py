@@ -25,8 +25,8 @@ class RoundedProducts(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        own = kwargs or {}
+        keywords = kwargs or {}
         if func in _PRODUCTS and args[-1].dtype == torch.bfloat16:
             floats = [each.float() if isinstance(each, Tensor) else each for each in args]
-            return func(*floats, **own).to(torch.bfloat16)
-        return func(*args, **own)
+            return func(*floats, **keywords).to(torch.bfloat16)
+        return func(*args, **keywords)

@@ -55,7 +55,7 @@ UNRECORDED = {
     "unrecorded_compiled": Way(Execution(step="unrecorded", compile="on")),
     "unrecorded_bf16": Way(Execution(step="unrecorded", compile="off"), "bf16"),
 }
-WAYS = {**{name: Way(own) for name, own in EXECUTIONS.items()}, **UNRECORDED}
+WAYS = {**{name: Way(execution) for name, execution in EXECUTIONS.items()}, **UNRECORDED}
 BY_DEVICE = {"cuda": list(EXECUTIONS), "cpu": ["eager", *UNRECORDED]}
 PRECISIONS = ("float32", *HALF)
 
@@ -68,13 +68,13 @@ def mean_score(run: Run, mirror: Path | None, device: str, limit: int, precision
     for code in language_identities(task, list(task.data.languages), "test", mirror)[0]:
         split = encode_split(task, code, "test", backbone.tokenizer, manifest.labels, mirror)
         examples = split.sample(limit, TEST_SEED)
-        found = predict_answers(
+        prediction = predict_answers(
             model, HeadUse(manifest.head, find_kind(task.kind)), split, examples, precision=precision
         )
         kind = find_kind(task.kind)
         assert kind.gold is not None
         gold = kind.gold(split, examples)
-        scores.append(score(task.kind, task.metrics, found.answers, gold)[task.selection_metric])
+        scores.append(score(task.kind, task.metrics, prediction.answers, gold)[task.selection_metric])
     return float(np.mean(scores))
 
 
@@ -99,7 +99,7 @@ def share_of_deals(groups: Sequence[Sequence[float]], deals: int = 20_000) -> fl
 def compare(options: argparse.Namespace, mirror: Path | None, target: str) -> dict[str, Any]:
     """All executions, precisions and seeds of one target."""
     means: dict[str, dict[str, list[float]]] = {}
-    settings = dict(own.split("=", 1) for own in options.set)
+    settings = dict(setting.split("=", 1) for setting in options.set)
     for execution in options.executions:
         for seed in options.seeds:
             say(f"{target}, {execution}, seed {seed}")
@@ -120,25 +120,27 @@ def compare(options: argparse.Namespace, mirror: Path | None, target: str) -> di
                     execution=way.execution,
                 )
             for precision in options.precisions:
-                found = mean_score(run, mirror, options.device, options.test_limit, precision)
-                means.setdefault(execution, {}).setdefault(precision, []).append(found)
-    of_seeds = {name: float(np.mean(own["float32"])) for name, own in means.items()}
+                mean = mean_score(run, mirror, options.device, options.test_limit, precision)
+                means.setdefault(execution, {}).setdefault(precision, []).append(mean)
+    of_seeds = {name: float(np.mean(by_precision["float32"])) for name, by_precision in means.items()}
     scored = [
-        dict(zip(own, values, strict=True)) for own in means.values() for values in zip(*own.values(), strict=True)
+        dict(zip(by_precision, values, strict=True))
+        for by_precision in means.values()
+        for values in zip(*by_precision.values(), strict=True)
     ]
     return {
         "means": means,
         "mean_of_seeds": of_seeds,
-        "between_seeds": {name: spread(own["float32"]) for name, own in means.items()},
+        "between_seeds": {name: spread(by_precision["float32"]) for name, by_precision in means.items()},
         "between_executions": spread(list(of_seeds.values())),
-        "share_of_deals": share_of_deals([own["float32"] for own in means.values()]),
+        "share_of_deals": share_of_deals([by_precision["float32"] for by_precision in means.values()]),
         "most_by_precision": most_by_precision(scored),
     }
 
 
 def most_by_precision(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """How far each precision moves the mean of any run from that in float32."""
-    return {name: max(abs(own[name] - own["float32"]) for own in scored) for name in scored[0] if name != "float32"}
+    return {name: max(abs(row[name] - row["float32"]) for row in scored) for name in scored[0] if name != "float32"}
 
 
 def compare_precisions(options: argparse.Namespace, mirror: Path | None) -> dict[str, Any]:
@@ -147,9 +149,9 @@ def compare_precisions(options: argparse.Namespace, mirror: Path | None) -> dict
     for name in options.of:
         run = RunStore(options.runs).find(name)
         for precision in options.precisions:
-            found = mean_score(run, mirror, options.device, options.test_limit, precision)
-            means.setdefault(run.name, {})[precision] = found
-            say(f"{run.name}, {precision}: {found:.3f}")
+            mean = mean_score(run, mirror, options.device, options.test_limit, precision)
+            means.setdefault(run.name, {})[precision] = mean
+            say(f"{run.name}, {precision}: {mean:.3f}")
     return {"means": means, "most_by_precision": most_by_precision(list(means.values()))}
 
 
@@ -174,15 +176,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.precisions = list(dict.fromkeys(["float32", *options.precisions]))
     options.executions = options.executions or BY_DEVICE[options.device]
     mirror = mirror_dir(options.hub_mirror)
-    shown = {name: own for name, own in vars(options).items() if name not in ("out", "runs", "hub_mirror")}
+    shown = {name: value for name, value in vars(options).items() if name not in ("out", "runs", "hub_mirror")}
     if options.of:
-        found = {"runs": compare_precisions(options, mirror)}
+        compared = {"runs": compare_precisions(options, mirror)}
     else:
-        found = {"targets": {target: compare(options, mirror, target) for target in options.targets}}
+        compared = {"targets": {target: compare(options, mirror, target) for target in options.targets}}
     about = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
-    result: dict[str, Any] = {"benchmark": "same_scores", "options": shown, **found, **about}
+    result: dict[str, Any] = {"benchmark": "same_scores", "options": shown, **compared, **about}
     atomic_write_text(options.out, json.dumps(result, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    print(json.dumps(compared, indent=1))
 
 
 if __name__ == "__main__":

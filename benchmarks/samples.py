@@ -59,7 +59,7 @@ def language_sample(job: Job, data: TrainingData, limit: int | None) -> tuple[Sa
         codes.append(code)
     if not splits:
         raise StiltsError(f"{job.task.name}: found no test data in any language, accepted with --hub-mirror DIR")
-    firsts = np.cumsum([0, *(own.examples for own in splits[:-1])])
-    examples = [first + own.sample(limit, SEED) for first, own in zip(firsts, splits, strict=True)]
+    firsts = np.cumsum([0, *(split.examples for split in splits[:-1])])
+    examples = [first + split.sample(limit, SEED) for first, split in zip(firsts, splits, strict=True)]
     whole = TrainingData((replace(part, train=concatenate(splits)),))
     return make_sample(whole, np.concatenate(examples)), codes

@@ -52,9 +52,9 @@ def sample_of(data: TrainingData, examples: int, seed: int = 0) -> Sample:
     times = -(-examples // part.train.examples)
     train = concatenate([part.train] * times)
     chosen = np.random.default_rng(seed).permutation(train.examples)[:examples]
-    own = TrainingData((replace(part, train=train, train_examples=chosen),))
+    sampled = TrainingData((replace(part, train=train, train_examples=chosen),))
     none = peer_rows(part.train, np.arange(0))
-    return Sample(own, none, none, ())
+    return Sample(sampled, none, none, ())
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -71,20 +71,23 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rows = []
     with ExitStack() as stack:
         largest = sample_of(data, max(options.examples))
-        ours = our_training(job, data, largest, rounds, Execution(), options.device, stack)
-        ours.run(sample_of(data, WARM_UP), 0)
+        training = our_training(job, data, largest, rounds, Execution(), options.device, stack)
+        training.run(sample_of(data, WARM_UP), 0)
         for repeat, examples in enumerate(sorted(options.examples), 1):
-            own = ours.run(sample_of(data, examples), repeat)
+            timing = training.run(sample_of(data, examples), repeat)
             rows.append(
                 {
                     "examples": examples,
-                    "tokens": own.tokens,
-                    "seconds": own.seconds,
-                    "tokens_per_second": own.tokens / own.seconds,
-                    "waiting_share": (own.waiting or 0.0) / own.seconds,
+                    "tokens": timing.tokens,
+                    "seconds": timing.seconds,
+                    "tokens_per_second": timing.tokens / timing.seconds,
+                    "waiting_share": (timing.waiting or 0.0) / timing.seconds,
                 }
             )
-            print(f"{examples:7,} examples {own.seconds:8.1f} s {own.tokens / own.seconds:10,.0f} tokens/s", flush=True)
+            print(
+                f"{examples:7,} examples {timing.seconds:8.1f} s {timing.tokens / timing.seconds:10,.0f} tokens/s",
+                flush=True,
+            )
     return {
         "benchmark": "scaling",
         "command": command_of(options),
@@ -103,7 +106,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def command_of(options: argparse.Namespace) -> str:
-    """The command that repeats it, the mirror's own place left out."""
+    """The command that repeats it, the path of the mirror left out."""
     mirror = " --hub-mirror hub" if options.hub_mirror else ""
     given = f"--device {options.device} --backbone {options.backbone} --examples {' '.join(map(str, options.examples))}"
     return f"python -m benchmarks.scaling{mirror} {given} --out {options.out}"
@@ -111,15 +114,15 @@ def command_of(options: argparse.Namespace) -> str:
 
 def slope(rows: Sequence[Mapping[str, Any]]) -> float:
     """Of seconds against tokens, both as logarithms (least squares): 1 where cost is linear."""
-    tokens, seconds = (np.log([own[name] for own in rows]) for name in ("tokens", "seconds"))
+    tokens, seconds = (np.log([row[name] for row in rows]) for name in ("tokens", "seconds"))
     return float(np.polyfit(tokens, seconds, 1)[0])
 
 
-def figure(found: Mapping[str, Any]) -> str:
+def figure(result: Mapping[str, Any]) -> str:
     """The SVG: a point a size with its numbers beside it, and the line that the smallest size's cost would give."""
-    rows = found["rows"]
+    rows = result["rows"]
     width, height, left, bottom = 760, 420, 80, 360
-    examples, seconds = (np.log10([own[name] for own in rows]) for name in ("examples", "seconds"))
+    examples, seconds = (np.log10([row[name] for row in rows]) for name in ("examples", "seconds"))
     linear = seconds[0] + examples - examples[0]
     low, high = min(seconds.min(), linear.min()) - 0.1, max(seconds.max(), linear.max()) + 0.2
 
@@ -131,18 +134,20 @@ def figure(found: Mapping[str, Any]) -> str:
 
     line = " ".join(f"{x(one):.1f},{y(other):.1f}" for one, other in zip(examples, linear, strict=True))
     body = [
-        text(16, 28, f"One epoch, {found['backbone']['id']} on {found['device']}: slope {found['slope']:.3f}", size=17),
+        text(
+            16, 28, f"One epoch, {result['backbone']['id']} on {result['device']}: slope {result['slope']:.3f}", size=17
+        ),
         text(16, 48, "seconds by training examples, both in powers; dashed: linear from the smallest on"),
         f'<polyline points="{line}" fill="none" stroke="{INK}" stroke-dasharray="5 4"/>',
         f'<line x1="{left}" x2="{left}" y1="70" y2="{bottom + 10}" stroke="{INK}"/>',
         f'<line x1="{left}" x2="{width - 40}" y1="{bottom + 10}" y2="{bottom + 10}" stroke="{INK}"/>',
     ]
-    for own, one, other in zip(rows, examples, seconds, strict=True):
+    for row, one, other in zip(rows, examples, seconds, strict=True):
         body.append(f'<circle cx="{x(one):.1f}" cy="{y(other):.1f}" r="5" fill="{INK}"/>')
         body.append(
-            text(x(one) + 9, y(other) + 14, f"{own['seconds']:,.1f} s, {own['tokens_per_second']:,.0f} tokens/s")
+            text(x(one) + 9, y(other) + 14, f"{row['seconds']:,.1f} s, {row['tokens_per_second']:,.0f} tokens/s")
         )
-        body.append(text(x(one), bottom + 28, f"{own['examples']:,}", anchor="middle"))
+        body.append(text(x(one), bottom + 28, f"{row['examples']:,}", anchor="middle"))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     rest = f' font-family="sans-serif" fill="{INK}"><rect width="100%" height="100%" fill="{PAPER}"/>'
     return "\n".join([head + rest, *body, "</svg>\n"])
@@ -158,9 +163,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        found = measure(options, Path(folder))
-    atomic_write_text(options.out, json.dumps(found, indent=2) + "\n")
-    atomic_write_text(options.out.with_suffix(".svg"), figure(found))
+        result = measure(options, Path(folder))
+    atomic_write_text(options.out, json.dumps(result, indent=2) + "\n")
+    atomic_write_text(options.out.with_suffix(".svg"), figure(result))
 
 
 if __name__ == "__main__":

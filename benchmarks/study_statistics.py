@@ -24,7 +24,7 @@ import numpy as np
 from adapter_stilts.analysis.answer import answer
 from adapter_stilts.files import atomic_write_text
 from adapter_stilts.progress import say
-from adapter_stilts.statistics.effects import Effects, fit_effects
+from adapter_stilts.statistics.effects import Contrast, Effects, fit_effects
 from adapter_stilts.statistics.observations import CELLS, Observation
 from benchmarks.machine import describe_machine
 
@@ -55,8 +55,8 @@ def simulate(truth: Truth, generator: np.random.Generator) -> list[Observation]:
     """The differences of one study to its runs without an intermediate task."""
     count = len(truth.cells)
     shared = generator.normal(0, truth.intermediate, count)
-    found = []
-    for place, (languages, stretch) in enumerate(zip(truth.languages, truth.stretch, strict=True)):
+    observations = []
+    for target, (languages, stretch) in enumerate(zip(truth.languages, truth.stretch, strict=True)):
         of_task = shared + generator.normal(0, truth.intermediate_by_target, count)
         of_language = generator.normal(0, truth.language_by_intermediate, (count, languages))
         kinds = np.array([_mean(truth, *cell) for cell in truth.cells])
@@ -65,9 +65,9 @@ def simulate(truth: Truth, generator: np.random.Generator) -> list[Observation]:
         delta = noise[1:] - noise[0] + (kinds + stretch * of_task)[:, None, None] + of_language[:, None, :]
         for (task, seed, language), value in np.ndenumerate(delta):
             knowledge, granularity = truth.cells[task]
-            names = (f"target{place}", "bottleneck", "stack", f"task{task}", knowledge, granularity, f"l{language}")
-            found.append(Observation(*names, seed, float(value)))
-    return found
+            names = (f"target{target}", "bottleneck", "stack", f"task{task}", knowledge, granularity, f"l{language}")
+            observations.append(Observation(*names, seed, float(value)))
+    return observations
 
 
 def _mean(truth: Truth, knowledge: str, granularity: str) -> float:
@@ -78,16 +78,16 @@ def _mean(truth: Truth, knowledge: str, granularity: str) -> float:
 def analysed(truth: Truth, studies: int, seed: int, resamples: int) -> list[Effects]:
     """So many studies, each simulated from a seed of its own and fitted."""
     generators = (np.random.default_rng([seed, study]) for study in range(studies))
-    return [fit_effects(simulate(truth, own), resamples=resamples) for own in generators]
+    return [fit_effects(simulate(truth, generator), resamples=resamples) for generator in generators]
 
 
 def measured(truth: Truth, studies: Sequence[Effects]) -> dict[str, Any]:
     """Bias, coverage and chance of an alarm of every contrast, and of any alarm after Holm's correction."""
     contrasts = []
-    for place, first in enumerate(studies[0].contrasts):
-        own = [study.contrasts[place] for study in studies]
+    for index, first in enumerate(studies[0].contrasts):
+        fitted = [study.contrasts[index] for study in studies]
         table = np.array(
-            [(one.estimate, one.standard_error, one.df, one.low, one.high, one.p) for one in own], dtype=float
+            [(one.estimate, one.standard_error, one.df, one.low, one.high, one.p) for one in fitted], dtype=float
         )
         estimate, error, df, low, high, p = table.T
         effect = getattr(truth, first.name)
@@ -98,50 +98,54 @@ def measured(truth: Truth, studies: Sequence[Effects]) -> dict[str, Any]:
                 "truth": effect,
                 "mean_estimate": estimate.mean(),
                 "bias": estimate.mean() - effect,
-                "bias_standard_error": estimate.std(ddof=1) / len(own) ** 0.5,
+                "bias_standard_error": estimate.std(ddof=1) / len(fitted) ** 0.5,
                 "estimate_sd": estimate.std(ddof=1),
                 "root_mean_square_standard_error": float(np.sqrt((error**2).mean())),
                 "median_df": float(np.median(df)),
                 "coverage": _share((low <= effect) & (effect <= high)),
                 "wald_coverage": _share(np.abs(estimate - effect) <= Z * error),
-                "bootstrap_coverage": _bootstrap_coverage(own, effect),
+                "bootstrap_coverage": _bootstrap_coverage(fitted, effect),
                 "significant": _share(p < 0.05),
-                "median_smallest_difference": float(np.median([one.smallest_difference for one in own])),
+                "median_smallest_difference": float(np.median([one.smallest_difference for one in fitted])),
             }
         )
     alarms = [any(one.holm_p is not None and one.holm_p < 0.05 for one in study.contrasts) for study in studies]
     return {"studies": len(studies), "contrasts": contrasts, "any_significant_after_holm": float(np.mean(alarms))}
 
 
-def _share(own: np.ndarray) -> float:
-    return float(np.mean(own))
+def _share(hits: np.ndarray) -> float:
+    return float(np.mean(hits))
 
 
-def _bootstrap_coverage(own: Sequence[Any], effect: float) -> float | None:
-    if own[0].bootstrap_low is None:
+def _bootstrap_coverage(fitted: Sequence[Contrast], effect: float) -> float | None:
+    if fitted[0].bootstrap_low is None:
         return None
-    return float(np.mean([one.bootstrap_low <= effect <= one.bootstrap_high for one in own]))
+    return float(np.mean([one.bootstrap_low <= effect <= one.bootstrap_high for one in fitted]))
 
 
 def scenarios(studies: int, resamples: int) -> dict[str, Any]:
     """Every scenario's truth with what its studies came to."""
     planted = Truth(knowledge=1.5, granularity=-0.8, interaction=1.0)
     truths = {"planted": planted, "null": Truth(), "spreads": replace(planted, stretch=(0.5, 2.0))}
-    found = {}
+    results = {}
     for number, (name, truth) in enumerate(truths.items()):
         begin = time.process_time()
-        own = analysed(truth, studies, number, resamples if name == "planted" else 0)
-        found[name] = {"truth": asdict(truth), **measured(truth, own)}
-        found[name]["cpu_seconds"] = time.process_time() - begin
-        say(f"{name}: {studies} studies in {found[name]['cpu_seconds']:.0f} s")
-    return found
+        fitted = analysed(truth, studies, number, resamples if name == "planted" else 0)
+        results[name] = {"truth": asdict(truth), **measured(truth, fitted)}
+        results[name]["cpu_seconds"] = time.process_time() - begin
+        say(f"{name}: {studies} studies in {results[name]['cpu_seconds']:.0f} s")
+    return results
 
 
 def confounded() -> dict[str, Any]:
     """A study whose syntactic tasks are all token tasks, its semantic ones sentence tasks, and what is said of it."""
     cells = (("syntactic", "token"),) * 4 + (("semantic", "sentence"),) * 4
-    own = fit_effects(simulate(replace(Truth(knowledge=1.5), cells=cells), np.random.default_rng(0)), resamples=0)
-    return {"answer": str(answer(own)), "limits": own.limits, "knowledge": asdict(own.contrast("knowledge"))}
+    effects = fit_effects(simulate(replace(Truth(knowledge=1.5), cells=cells), np.random.default_rng(0)), resamples=0)
+    return {
+        "answer": str(answer(effects)),
+        "limits": effects.limits,
+        "knowledge": asdict(effects.contrast("knowledge")),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:

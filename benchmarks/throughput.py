@@ -70,8 +70,8 @@ NOTES = {
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """The whole benchmark; returns what FILE holds."""
     mirror, load = mirror_dir(options.hub_mirror), list(os.getloadavg())
-    place = str(random_large()) if options.backbone == RANDOM_LARGE else options.backbone
-    task, base = find_task(options.task), load_backbone(place, mirror=mirror)
+    backbone = str(random_large()) if options.backbone == RANDOM_LARGE else options.backbone
+    task, base = find_task(options.task), load_backbone(backbone, mirror=mirror)
     check_task(task)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         below = max(SHAPES[name].intermediates if name in SHAPES else 0 for name in options.variants)
@@ -110,7 +110,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def sizes(options: argparse.Namespace) -> list[Size]:
     """The sizes of a step that were asked for."""
     sentences = options.sentences_a_step or ([] if options.tokens_a_step else [SENTENCES_A_STEP])
-    return [Size(sentences=own) for own in sentences] + [Size(tokens=own) for own in options.tokens_a_step or ()]
+    return [Size(sentences=count) for count in sentences] + [
+        Size(tokens=count) for count in options.tokens_a_step or ()
+    ]
 
 
 def command(options: argparse.Namespace) -> str:
@@ -121,7 +123,7 @@ def command(options: argparse.Namespace) -> str:
     for name, value in vars(options).items():
         if value is not None:
             values = value if isinstance(value, list) else ["hub" if name == "hub_mirror" else value]
-            words += [f"--{name.replace('_', '-')}", *(shlex.quote(_shown(own)) for own in values)]
+            words += [f"--{name.replace('_', '-')}", *(shlex.quote(_shown(item)) for item in values)]
     return " ".join(words)
 
 

@@ -78,8 +78,8 @@ def write_tiny_backbone(folder: Path) -> Path:
     """A random XLM-R of 2 layers x 32: always the same weights."""
     letters = sorted({letter for word in WORDS for letter in word})
     pieces = [*(f"▁{letter}" for letter in letters), *letters, "▁"]
-    scored = [(own, 0.0) for own in ("<s>", "<pad>", "</s>", "<unk>")]
-    scored += [(own, -4.0 - 0.01 * rank) for rank, own in enumerate(pieces)] + [("<mask>", 0.0)]
+    scored = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")]
+    scored += [(piece, -4.0 - 0.01 * rank) for rank, piece in enumerate(pieces)] + [("<mask>", 0.0)]
     tokenizer = Tokenizer(models.Unigram(scored, unk_id=3))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]

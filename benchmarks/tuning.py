@@ -82,22 +82,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     mirror = mirror_dir(options.hub_mirror)
     backbone = load_backbone(options.backbone, mirror=mirror)
-    rates = dict(own.split("=", 1) for own in options.rates)
+    rates = dict(assignment.split("=", 1) for assignment in options.rates)
     searches = done_before(options.out)
-    there = {(own["task"], own["method"]) for own in searches}
+    searched = {(search["task"], search["method"]) for search in searches}
     for task in options.tasks:
         for method in options.methods:
-            if (find_task(task).name, method) in there:
+            if (find_task(task).name, method) in searched:
                 say(f"{task} {method}: stands in {options.out}")
                 continue
-            settings = dict(own.split("=", 1) for own in options.set)
+            settings = dict(assignment.split("=", 1) for assignment in options.set)
             settings["development_examples"] = str(options.development_limit)
             settings |= {"learning_rate": rates[method]} if method in rates else {}
             tuned = tune(
                 task,
                 method=method,
                 trials=options.trials,
-                search=dict(own.split("=", 1) for own in options.search) or None,
+                search=dict(assignment.split("=", 1) for assignment in options.search) or None,
                 backbone=backbone,
                 seeds=options.seeds,
                 limit=options.limit,

@@ -30,8 +30,8 @@ run = train(
 scores = evaluate(run, limit=options.test_limit, mirror=options.hub_mirror)
 
 metric = run.record.task.selection_metric
-for code, own in scores.languages.items():
-    print(f"{code}  {language(code).name:<12} {metric} {own[metric]:5.1f}  on {own['n']:.0f} sentences")
+for code, row in scores.languages.items():
+    print(f"{code}  {language(code).name:<12} {metric} {row[metric]:5.1f}  on {row['n']:.0f} sentences")
 if scores.mean_zero_shot:
     print(f"mean without {', '.join(scores.trained_languages)}: {scores.mean_zero_shot[metric]:.1f}")
 print(f"missing: {', '.join(scores.missing) or 'none'}")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from adapter_stilts.errors import ConfigError, UsageError
 from adapter_stilts.schema import Recipe, Task, layer_numbers, override, setting_text
-from adapter_stilts.strict_yaml import load_yaml, place
+from adapter_stilts.strict_yaml import load_yaml, location_text
 from adapter_stilts.study_schema import Study
 from adapter_stilts.tasks.kinds.contract import WordPieceOptions
 from adapter_stilts.yaml_complaints import complaints_of
@@ -148,10 +148,10 @@ def test_recursive_alias_is_an_error_not_a_traceback(tmp_path: Path) -> None:
     assert complaints(tmp_path, "name: &a [*a]\n")[0].startswith(":1: ")
 
 
-def test_place_stops_at_what_the_file_holds(tmp_path: Path) -> None:
+def test_location_text_stops_at_what_the_file_holds(tmp_path: Path) -> None:
     path = written(tmp_path, TASK)
-    assert place(path, ("data", "languages", "no", "revision")) == f"{path}:18: data.languages.no.revision"
-    assert place(path, ("data", "languages", "xx")) == f"{path}:16: data.languages.xx"
+    assert location_text(path, ("data", "languages", "no", "revision")) == f"{path}:18: data.languages.no.revision"
+    assert location_text(path, ("data", "languages", "xx")) == f"{path}:16: data.languages.xx"
 
 
 def test_override() -> None:

@@ -31,10 +31,10 @@ def tasks(
         print_json(listed)
         return
     table = Table(*listed[0])
-    for own in listed:
-        codes = own["languages"]
-        cells = {**own, "languages": codes[0] if len(codes) == 1 else len(codes)}
-        cells["dataset"] = own["dataset"] or "in the package"
+    for row in listed:
+        codes = row["languages"]
+        cells = {**row, "languages": codes[0] if len(codes) == 1 else len(codes)}
+        cells["dataset"] = row["dataset"] or "in the package"
         table.add_row(*map(str, cells.values()))
     show(table)
 

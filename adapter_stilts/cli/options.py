@@ -111,15 +111,15 @@ def accept(option: str, value: str | None, accepted: Sequence[str]) -> None:
 
 def assignments(option: str, typed: Sequence[str] | None, form: str = "KEY=VALUE") -> dict[str, str]:
     """What was typed after a repeatable option. Raises UsageError for what is not of that form."""
-    for own in typed or ():
-        if "=" not in own:
-            raise UsageError(f"{option} {own}: found no '=', accepted {form}")
-    return dict(own.split("=", 1) for own in typed or ())
+    for text in typed or ():
+        if "=" not in text:
+            raise UsageError(f"{option} {text}: found no '=', accepted {form}")
+    return dict(text.split("=", 1) for text in typed or ())
 
 
 def columns_by_role(typed: list[str] | None) -> dict[str, str]:
     """Role -> column of what was typed after --columns."""
-    parts = [part.strip() for own in typed or () for part in own.split(",")]
+    parts = [part.strip() for text in typed or () for part in text.split(",")]
     return assignments("--columns", parts, "ROLE=COLUMN")
 
 

@@ -96,12 +96,12 @@ def study_on(names: Sequence[str], mirror: Path | None) -> Study:
         return find_study(EMBEDDED, names)
     study, folder = find_study(MIRROR, names), mirror_dir(mirror)
     offline = [str(find_task(name).data.dataset) for name in study.by_label]
-    there = folder is not None and all((folder / own).is_dir() for own in offline if own.startswith(OFFLINE))
-    return study if there else find_study(HUB, names)
+    mirrored = folder is not None and all((folder / name).is_dir() for name in offline if name.startswith(OFFLINE))
+    return study if mirrored else find_study(HUB, names)
 
 
 def _reads_repository(task: Task) -> bool:
-    return any((own.format or task.data.format) is None for own in task.data.languages.values())
+    return any((source.format or task.data.format) is None for source in task.data.languages.values())
 
 
 def _names(tasks: str | None) -> list[str]:

@@ -103,7 +103,7 @@ def _plan(file: str, backbone: str | None, runs: Path | None, mirror: Path | Non
 
 def _unfinished(missing: Sequence[Missing]) -> list[tuple[str, bool]]:
     """What makes a page worth writing anew where it changes: which runs are not in it, and which of them failed."""
-    return [(own.run, own.state == "failed") for own in missing]
+    return [(unfinished.run, unfinished.state == "failed") for unfinished in missing]
 
 
 def _folder(made: Plan) -> Path:

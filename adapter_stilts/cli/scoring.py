@@ -94,8 +94,8 @@ def _show_scores(scores: Scores) -> None:
     show(_scores_table(scores))
     show_lines(*(f"missing: {code} ({reason})" for code, reason in scores.missing.items()))
     metric = scores.selection_metric
-    values = {code: own[metric] for code, own in scores.languages.items()} if metric else {}
-    unseen = [f"{code} {own['unseen_gold']:.0f}" for code, own in scores.languages.items() if "unseen_gold" in own]
+    values = {code: row[metric] for code, row in scores.languages.items()} if metric else {}
+    unseen = [f"{code} {row['unseen_gold']:.0f}" for code, row in scores.languages.items() if "unseen_gold" in row]
     lines = [
         nothing_learnt(metric, values, scores.majority, scores.predicted_labels),
         leak_line(scores.leaks or ()),
@@ -107,17 +107,17 @@ def _show_scores(scores: Scores) -> None:
 def _scores_table(scores: Scores) -> Table:
     """Languages down; metrics, the majority class's score in the one that selects, and numbers across."""
     names, majority = list(scores.mean), scores.majority
-    unseen = any("unseen_gold" in own for own in scores.languages.values())
+    unseen = any("unseen_gold" in row for row in scores.languages.values())
     floor = "majority class" if len(names) == 1 else f"majority class ({scores.selection_metric})"
     table = Table("", "language", "family", "script")
     for name in (*names, *([floor] if majority else []), *(["unseen gold"] if unseen else []), "n"):
         table.add_column(name, justify="right")
-    for code, own in scores.languages.items():
+    for code, row in scores.languages.items():
         about = language(code)
-        values = [f"{own[name]:.2f}" for name in names]
+        values = [f"{row[name]:.2f}" for name in names]
         values += [f"{majority[code]:.2f}"] if majority else []
-        values += [f"{own.get('unseen_gold', 0):.0f}"] if unseen else []
-        table.add_row(code, about.name, about.family, about.script, *values, f"{own['n']:.0f}")
+        values += [f"{row.get('unseen_gold', 0):.0f}"] if unseen else []
+        table.add_row(code, about.name, about.family, about.script, *values, f"{row['n']:.0f}")
     table.add_section()
     others = [code for code in scores.languages if code not in scores.trained_languages]
     means = [("mean", scores.mean, list(scores.languages))]

@@ -24,7 +24,7 @@ from adapter_stilts.threads import thread_count
 
 if TYPE_CHECKING:
     from adapter_stilts.studies.estimate import Estimate
-    from adapter_stilts.studies.plan import Plan
+    from adapter_stilts.studies.plan import Node, Plan
     from adapter_stilts.studies.scheduler import Result
 
 study = typer.Typer(no_args_is_help=True, help="Plan and run a grid of trainings that answers one question.")
@@ -174,8 +174,8 @@ def _table(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate]) -> T
     return table
 
 
-def _how(node: Any) -> str:
-    control = node.job.control or next((own.control for own in node.cells if own.control), None)
+def _how(node: Node) -> str:
+    control: str | None = node.job.control or next((cell.control for cell in node.cells if cell.control), None)
     how = node.cells[0].how if node.cells else node.job.composition
     return f"{how} ({control})" if control else how
 
@@ -204,10 +204,10 @@ def _sums(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate], worke
 def _numbers(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate], workers: int) -> dict[str, Any]:
     longest: dict[str, float] = {}
     for name, node in made.nodes.items():  # what lies underneath comes first
-        own = estimates[name].seconds if name in estimates else 0.0
-        longest[name] = own + max((longest[below] for below in node.over), default=0.0)
-    seconds = sum(own.seconds for own in estimates.values())
-    kept = sum(own.bytes for name, own in estimates.items() if _stays(made, name))
+        run_seconds = estimates[name].seconds if name in estimates else 0.0
+        longest[name] = run_seconds + max((longest[below] for below in node.over), default=0.0)
+    seconds = sum(estimate.seconds for estimate in estimates.values())
+    kept_bytes = sum(estimate.bytes for name, estimate in estimates.items() if _stays(made, name))
     return {
         "runs": len(made.nodes),
         "cells": sum(len(node.cells) for node in made.nodes.values()),
@@ -216,9 +216,9 @@ def _numbers(made: Plan, now: dict[str, Any], estimates: dict[str, Estimate], wo
         "seconds": max(seconds / workers, max(longest.values(), default=0.0)),
         "longest_seconds": max(longest.values(), default=0.0),
         "hours": seconds / 3600,
-        "bytes": sum(own.bytes for own in estimates.values()),
-        "kept_bytes": kept,
-        "measured": sum(own.measured for own in estimates.values()),
+        "bytes": sum(estimate.bytes for estimate in estimates.values()),
+        "kept_bytes": kept_bytes,
+        "measured": sum(estimate.measured for estimate in estimates.values()),
     }
 
 

@@ -178,7 +178,7 @@ def _tasks(text: str) -> list[Task]:
 
 def _summary(record: Record) -> dict[str, str]:
     cost, share = record.cost, 100 * record.trainable_parameters / record.total_parameters
-    over = " + ".join(own.label for own in record.over)
+    over = " + ".join(intermediate.label for intermediate in record.over)
     about = {"variant": record.variant, "control": record.control}
     return {
         "composition": f"{record.composition} over {over}" if over else record.composition,

@@ -104,7 +104,7 @@ def tune(
     chosen = assignments("--set", settings)
     spaces = assignments("--search", search, "KEY=LOW:HIGH or KEY=A,B,C")
     wanted = find_task(task)
-    file = user_path(out) if out is not None else _own_file(task, wanted)
+    file = user_path(out) if out is not None else _default_file(task, wanted)
     key: MethodName = "bottleneck" if method in BOTTLENECK_NAMES else method  # type: ignore[assignment]
     with quiet_libraries():
         from adapter_stilts.model.backbone import load_backbone
@@ -161,9 +161,9 @@ def _assigned(values: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in values.items()]
 
 
-def _own_file(text: str, task: Task) -> Path:
+def _default_file(text: str, task: Task) -> Path:
     """Where a recipe goes by default: the file that was named; of a shipped task, a copy in the working directory."""
-    shipped = text in {own.name for own in all_tasks()}
+    shipped = text in {known.name for known in all_tasks()}
     return Path(f"{task.name}.yaml") if shipped else user_path(text)
 
 
@@ -178,23 +178,23 @@ def _template(task: Task, file: Path) -> Task:
     if not file.exists():
         return task
     try:
-        there = find_task(str(file.resolve()))
+        existing = find_task(str(file.resolve()))
     except UsageError as error:
         raise UsageError(f"--out: found a file that is no task ({error}), accepted {accepted}") from None
-    ours, theirs = (one.model_dump(exclude={"recipes"}) for one in (task, there))
-    different = [key for key in ours if ours[key] != theirs[key]]
+    fields, existing_fields = (each.model_dump(exclude={"recipes"}) for each in (task, existing))
+    different = [key for key in fields if fields[key] != existing_fields[key]]
     if different:
         raise UsageError(f"--out: found in {file} a task of another {', '.join(different)}, accepted {accepted}")
-    return there
+    return existing
 
 
 def _check_file(task: Task, method: MethodName, backbone: str, file: Path) -> None:
     """Raise UsageError where a recipe could not be written beside `file`: known before the first trial trains."""
-    there = _template(task, file)
+    template = _template(task, file)
     if not file.exists():
         _refuse_other_folder(task, file)
     check_folder(file.resolve().parent, "--out")
-    check_room(there.path, method, backbone)
+    check_room(template.path, method, backbone)
     read_recipes(recipe_path(file.resolve()), task.name)
 
 
@@ -228,10 +228,10 @@ def _table(tuned: Tuned, metric: str) -> Table:
         table.add_column(name, justify="right")
     table.add_column("")
     best = tuned.trials.index(tuned.best)
-    for place, trial in enumerate(tuned.trials):
+    for index, trial in enumerate(tuned.trials):
         cells = [trial.settings[key] for key in keys]
-        mark = "best" if place == best else ""
-        by_seed = [" ".join(f"{own.development:.1f}" for own in trial.attempts)] if several else []
-        seconds = sum(own.seconds for own in trial.attempts)
-        table.add_row(str(place + 1), *cells, f"{trial.development:.2f}", *by_seed, f"{seconds:.1f}", mark)
+        mark = "best" if index == best else ""
+        by_seed = [" ".join(f"{attempt.development:.1f}" for attempt in trial.attempts)] if several else []
+        seconds = sum(attempt.seconds for attempt in trial.attempts)
+        table.add_row(str(index + 1), *cells, f"{trial.development:.2f}", *by_seed, f"{seconds:.1f}", mark)
     return table

@@ -10,7 +10,7 @@ from adapter_stilts.errors import UsageError
 from adapter_stilts.runs.manifest import MULTI_TASK
 from adapter_stilts.runs.store import Run, content_hash
 from adapter_stilts.schema import Task
-from adapter_stilts.strict_yaml import Location, place
+from adapter_stilts.strict_yaml import Location, location_text
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import MissingData, data_identity
 from adapter_stilts.tasks.encode import reading_of
@@ -40,7 +40,7 @@ def task_of(run: Run, task: Task | Path | str | None = None) -> Task:
     if difference is not None:
         location, value, accepted = difference
         key = f"{current.name}: {'.'.join(map(str, location))}"
-        where = place(current.path, location) if current.path.is_file() else key
+        where = location_text(current.path, location) if current.path.is_file() else key
         raise UsageError(f"{where}: found {_shown(value)}, accepted {_shown(accepted)}, as {run.name} was trained")
     return current
 

@@ -69,7 +69,7 @@ def estimate(plan: Plan, names: Sequence[str]) -> dict[str, Estimate]:
 
 
 def _measured(plan: Plan) -> Measured:
-    found = Measured()
+    measured = Measured()
     names = plan.store.names()
     for name in names[:: max(1, len(names) // LOOKED_AT)]:
         try:
@@ -78,15 +78,15 @@ def _measured(plan: Plan) -> Measured:
             continue
         same_device = record.device.startswith("CPU") == (plan.device == "cpu")
         if record.backbone.sha256 == plan.backbone.sha256 and same_device:
-            found.note(record)
-    return found
+            measured.note(record)
+    return measured
 
 
 def _estimate(plan: Plan, node: Node, measured: Measured) -> Estimate:
     job = node.job
     keys = ((job.method, job.composition, job.title), (job.method, job.composition), (job.method,))
-    own = next((measured.speeds[key] for key in keys if key in measured.speeds), None)
-    speed = median(own) if own else _default_speed(plan, job.method)
+    speeds = next((measured.speeds[key] for key in keys if key in measured.speeds), None)
+    speed = median(speeds) if speeds else _default_speed(plan, job.method)
     overhead = median(measured.overheads[job.method]) if job.method in measured.overheads else OVERHEAD_SECONDS
     seconds = overhead + (0.0 if job.control == "random" else _training_tokens(node, measured) / speed)
     if node.cells:
@@ -94,7 +94,7 @@ def _estimate(plan: Plan, node: Node, measured: Measured) -> Estimate:
         forward = speed if job.method != "full" else speed / FULL_SPEED
         seconds += _test_tokens(plan, node, measured) / (forward * SCORING_SPEED)
     sizes = measured.bytes.get((job.method, job.composition, len(job.intermediates)))
-    return Estimate(seconds, round(median(sizes)) if sizes else _default_bytes(plan, node), own is not None)
+    return Estimate(seconds, round(median(sizes)) if sizes else _default_bytes(plan, node), speeds is not None)
 
 
 def _training_tokens(node: Node, measured: Measured) -> float:

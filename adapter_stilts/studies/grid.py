@@ -89,7 +89,7 @@ def expand(study: Study, whole: bool = False) -> Iterator[Cell]:
                     about = (target, method, arrangement.composition, over, group, control, layers)
                     for seed in study.seeds:
                         cell = Cell(*about, seed, entry, tuple(known[label] for label in over))
-                        if whole or not any(selects_cell(own, cell) for own in study.exclude):
+                        if whole or not any(selects_cell(selector, cell) for selector in study.exclude):
                             yield cell
 
 
@@ -102,7 +102,7 @@ def _arrangements(
     study: Study, known: Mapping[str, Intermediate], target: str, method: str
 ) -> Iterator[tuple[Arrangement, tuple[str, ...], str, str | None]]:
     """(composition, intermediates, group, control) under a target and method; a task is no intermediate of itself."""
-    rules = COMPOSITIONS[_own_method(method)]  # type: ignore[index]
+    rules = COMPOSITIONS[_method_family(method)]  # type: ignore[index]
     for arrangement in study.arrangements.values():
         composition = arrangement.composition
         if composition not in rules:
@@ -217,7 +217,7 @@ def _selects_training(override: Override, cell: Cell, target: str | None, interm
 def _unused(name: str, method: str, composition: str) -> frozenset[str]:
     """Fields of the recipe that decide nothing in such a training."""
     mixed = () if len(tasks_of(name)) > 1 else _MIXING
-    return frozenset({*unused_fields(_own_method(method), composition), *mixed})
+    return frozenset({*unused_fields(_method_family(method), composition), *mixed})
 
 
 def override_uses(study: Study, override: Override, cells: Sequence[Cell]) -> bool:
@@ -246,6 +246,6 @@ def arrangement_uses(one: Arrangement, cells: Sequence[Cell]) -> bool:
     return not pairs or any(set(one.set) - _unused(target, method, one.composition) for target, method in pairs)
 
 
-def _own_method(method: str) -> str:
+def _method_family(method: str) -> str:
     """The method of which a name such as houlsby is an architecture."""
     return "bottleneck" if method in BOTTLENECK_NAMES else method

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from adapter_stilts.engine.device import default_device, default_precision
 from adapter_stilts.errors import StiltsError, UsageError
@@ -61,8 +61,8 @@ class Plan:
         """Name of a run -> those that stand directly on it."""
         above: dict[str, list[str]] = {name: [] for name in self.nodes}
         for name, node in self.nodes.items():
-            for own in node.over:
-                above[own].append(name)
+            for below in node.over:
+                above[below].append(name)
         return above
 
 
@@ -172,18 +172,18 @@ def states(plan: Plan) -> dict[str, State]:
     A target is done once it is trained and scored; an intermediate once its run is there, and its weights as well where
     a run that is to do stands on it.
     """
-    found: dict[str, State] = {}
+    state_of: dict[str, State] = {}
     above = plan.dependants()
-    there = present(plan.store)
+    trained = present(plan.store)
     for name in reversed(list(plan.nodes)):
         node = plan.nodes[name]
-        waited_for = any(found[own] == "to do" for own in above[name])
-        scored = not node.cells or (name in there and evaluation_of(plan, node) is not None)
-        if name in there and scored and (not waited_for or (plan.store.folder / name / BUNDLE).is_dir()):
-            found[name] = "done"
+        waited_for = any(state_of[dependant] == "to do" for dependant in above[name])
+        scored = not node.cells or (name in trained and evaluation_of(plan, node) is not None)
+        if name in trained and scored and (not waited_for or (plan.store.folder / name / BUNDLE).is_dir()):
+            state_of[name] = "done"
         else:
-            found[name] = "to do" if waited_for or node.cells else "not needed"
-    return {name: found[name] for name in plan.nodes}
+            state_of[name] = "to do" if waited_for or node.cells else "not needed"
+    return {name: state_of[name] for name in plan.nodes}
 
 
 def present(store: RunStore) -> set[str]:
@@ -225,9 +225,9 @@ def study_runs(
 
 def runs_of(plan: Plan) -> Iterator[StudyRun]:
     """As `study_runs`, of a plan."""
-    place = {cell: number for number, cell in enumerate(expand(plan.study))}
+    position = {cell: number for number, cell in enumerate(expand(plan.study))}
     pairs = [(cell, node) for node in plan.nodes.values() for cell in node.cells]
-    for cell, node in sorted(pairs, key=lambda pair: place[pair[0]]):
+    for cell, node in sorted(pairs, key=lambda pair: position[pair[0]]):
         folder = plan.store.folder / node.name
         evaluation = evaluation_of(plan, node) if (folder / RECORD).is_file() else None
         run = Run(folder, read_record(folder)) if evaluation is not None else None
@@ -252,12 +252,12 @@ def as_dot(plan: Plan) -> str:
     for name, node in plan.nodes.items():
         style = ' style=filled fillcolor="gray85"' if now[name] == "done" else ""
         lines.append(f'  "{name}" [label="{_dot_label(node, titles[name])}"{style}];')
-        lines += [f'  "{own}" -> "{name}";' for own in node.over]
+        lines += [f'  "{below}" -> "{name}";' for below in node.over]
     return "\n".join([*lines, "}"])
 
 
 def _dot_label(node: Node, title: str) -> str:
-    job: Any = node.job
+    job = node.job
     how = node.cells[0].how if node.cells else job.composition
-    about = " ".join(own for own in (job.method, how, job.control or "") if own)
+    about = " ".join(part for part in (job.method, how, job.control or "") if part)
     return f"{title}\\n{about}\\nseed {job.seed}"

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import wait
-from typing import Any, Protocol
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Protocol
 
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.studies.work import Order, Outcome, Site, carry_out, serve
@@ -75,8 +76,8 @@ def _ctrl_c_ignored() -> Iterator[None]:
 class Worker:
     """A process, the connection to it, and what it is at."""
 
-    process: Any
-    connection: Any
+    process: BaseProcess
+    connection: Connection
     order: Order | None = None
 
 
@@ -88,17 +89,17 @@ class Processes:
         self.workers = [self._start() for _ in range(count)]
 
     def free(self) -> int:
-        return sum(own.order is None for own in self.workers)
+        return sum(worker.order is None for worker in self.workers)
 
     def give(self, order: Order) -> None:
-        worker = next(own for own in self.workers if own.order is None)
+        worker = next(worker for worker in self.workers if worker.order is None)
         worker.order = order
         with suppress(OSError):  # it has died: `outcomes` finds that
             worker.connection.send(order)
 
     def outcomes(self, timeout: float) -> Sequence[Outcome]:
-        busy = [own for own in self.workers if own.order is not None]
-        handles = [handle for own in busy for handle in (own.connection, own.process.sentinel)]
+        busy = [worker for worker in self.workers if worker.order is not None]
+        handles = [handle for worker in busy for handle in (worker.connection, worker.process.sentinel)]
         ready = wait(handles, timeout) if handles else []
         ended = []
         for worker in busy:
@@ -119,12 +120,12 @@ class Processes:
     def _start(self) -> Worker:
         # Not forked: threads and CUDA do not survive that.
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self.site, os.getpid()), daemon=True)
+        connection, worker_end = context.Pipe()
+        process = context.Process(target=serve, args=(worker_end, self.site, os.getpid()), daemon=True)
         with _ctrl_c_ignored():
             process.start()
-        theirs.close()
-        return Worker(process, ours)
+        worker_end.close()
+        return Worker(process, connection)
 
     def _ended(self, worker: Worker) -> Outcome:
         order, worker.order = worker.order, None
@@ -136,6 +137,7 @@ class Processes:
             fresh = self._start()
             worker.connection.close()
             code, worker.process, worker.connection = worker.process.exitcode, fresh.process, fresh.connection
+            assert code is not None  # it was joined
             return _outcome_of_dead(order.name, code)
 
 

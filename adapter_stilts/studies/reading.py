@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from adapter_stilts import backbone_names
 from adapter_stilts.errors import Complaint, ConfigError, UsageError
-from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS
+from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS, Composition, Rule
 from adapter_stilts.paths import is_file, shipped_configs, user_path
 from adapter_stilts.schema import Recipe, override, setting_text
 from adapter_stilts.strict_yaml import Complaints, complaint, line_of, load_yaml
@@ -22,7 +22,7 @@ from adapter_stilts.studies.grid import (
     selects_cell,
     tasks_of,
 )
-from adapter_stilts.study_schema import Arrangement, Intermediate, Study
+from adapter_stilts.study_schema import Arrangement, Exclusion, Intermediate, Override, Study
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.yaml_complaints import Location, did_you_mean, dotted
 
@@ -55,10 +55,10 @@ def read_study(path: Path, targets: Sequence[str] = ()) -> Study:
     """The study in a YAML file, with what it includes, on `targets` where they are given. Raises UsageError."""
     path = user_path(path).resolve()
     tasks_of.cache_clear()  # a task's YAML may have changed since another study was read
-    values, places = _with_includes(path, (), {})
+    values, files = _with_includes(path, (), {})
     values |= {"targets": tuple(targets)} if targets else {}
     study = Study.model_validate({"name": _name_of(path), **values})
-    study._path, study._places = path, places
+    study._path, study._files = path, files
     _check(study)
     return study
 
@@ -77,10 +77,10 @@ def _with_includes(path: Path, above: tuple[Path, ...], known: dict[Path, _Value
     read once and kept in `known`."""
     if path in known:
         return known[path]
-    own = load_yaml(path, Study)
+    content = load_yaml(path, Study)
     values: dict[str, Any] = {}
-    places: dict[str, Path] = {}
-    for number, name in enumerate(own.include or ()):
+    files: dict[str, Path] = {}
+    for number, name in enumerate(content.include or ()):
         included = (path.parent / user_path(name)).resolve()
         if not is_file(included):
             _refuse(path, ("include", number), f"no file {included}", "a study's YAML file")
@@ -88,13 +88,13 @@ def _with_includes(path: Path, above: tuple[Path, ...], known: dict[Path, _Value
             _refuse(path, ("include", number), f"{name}, which includes this file", "files that do not include it")
         if len(known) + len(above) >= MOST_FILES:
             _refuse(path, ("include", number), f"more than {MOST_FILES} files", "fewer")
-        more, where = _with_includes(included, (*above, path), known)
-        values |= more
-        places |= where
-    for key in own.model_fields_set - {"include"}:
-        values[key], places[key] = _resolved(path, key, getattr(own, key)), path
-    known[path] = values, places
-    return values, places
+        more_values, more_files = _with_includes(included, (*above, path), known)
+        values |= more_values
+        files |= more_files
+    for key in content.model_fields_set - {"include"}:
+        values[key], files[key] = _resolved(path, key, getattr(content, key)), path
+    known[path] = values, files
+    return values, files
 
 
 def _resolved(path: Path, key: str, value: Any) -> Any:
@@ -112,7 +112,7 @@ def _resolved(path: Path, key: str, value: Any) -> Any:
     if key == "groups":
         return {group: tuple(_task_path(path, name) for name in names) for group, names in value.items()}
     if key in ("exclude", "overrides"):
-        return tuple(_selector(path, own) for own in value)
+        return tuple(_selector(path, selector) for selector in value)
     return value
 
 
@@ -125,10 +125,10 @@ def _intermediate(path: Path, one: Intermediate | str) -> Intermediate | str:
 def _fields(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """Fields of a recipe, of which one may name a task's YAML."""
     text = fields.get("mlm_task")
-    return {**fields, "mlm_task": _own_path(path, text)} if isinstance(text, str) else fields
+    return {**fields, "mlm_task": _absolute_yaml(path, text)} if isinstance(text, str) else fields
 
 
-def _selector(path: Path, selector: Any) -> Any:
+def _selector(path: Path, selector: Exclusion | Override) -> Exclusion | Override:
     update: dict[str, Any] = {}
     for key in ("target", "intermediate"):
         if names := getattr(selector, key):
@@ -139,12 +139,12 @@ def _selector(path: Path, selector: Any) -> Any:
 
 
 def _task_path(path: Path, name: str) -> str:
-    return "+".join(_own_path(path, own) for own in name.split("+"))
+    return "+".join(_absolute_yaml(path, part) for part in name.split("+"))
 
 
-def _own_path(path: Path, name: str) -> str:
-    there = path.parent / user_path(name)
-    return str(there.resolve()) if name.endswith((".yaml", ".yml")) and is_file(there) else name
+def _absolute_yaml(path: Path, name: str) -> str:
+    file = path.parent / user_path(name)
+    return str(file.resolve()) if name.endswith((".yaml", ".yml")) and is_file(file) else name
 
 
 # --- what pydantic cannot know --------------------------------------------------------------------------------------
@@ -164,8 +164,8 @@ def _check(study: Study) -> None:
         for number in range(len(names)):
             complaints.gather(_check_member, study, group, number)
     _check_compositions(study, complaints)
-    for number, own in enumerate(study.exclude):
-        _check_selector(study, ("exclude", number), own, complaints)
+    for number, selector in enumerate(study.exclude):
+        _check_selector(study, ("exclude", number), selector, complaints)
     for number, setting in enumerate(study.overrides):
         _check_selector(study, ("overrides", number), setting, complaints)
         _check_settings(study, ("overrides", number), setting.set, complaints)
@@ -216,7 +216,7 @@ def _check_task(study: Study, location: Location, name: str) -> None:
     except UsageError as error:
         file, at = study.file_of(str(location[0])), dotted(location)
         line = line_of(file, location)
-        raise ConfigError(Complaint(str(file), line, f"{at}: {own}") for own in error.lines) from None
+        raise ConfigError(Complaint(str(file), line, f"{at}: {reason}") for reason in error.lines) from None
     if location[0] == "targets":
         if len(tasks) > 1 or not find_kind(tasks[0].kind).has_answers:
             _refuse_key(study, location, name, "one task that has labels: it is scored")
@@ -239,7 +239,7 @@ def _check_member(study: Study, group: str, number: int) -> None:
 
 def _check_compositions(study: Study, complaints: Complaints) -> None:
     """Each composition and each method has a use; a grid axis without one is a mistake."""
-    rules = {own: COMPOSITIONS["bottleneck" if own in BOTTLENECK_NAMES else own] for own in study.methods}  # type: ignore[index]
+    rules = {method: COMPOSITIONS["bottleneck" if method in BOTTLENECK_NAMES else method] for method in study.methods}  # type: ignore[index]
     entries = list(study.arrangements.values())
     names = [entry.composition for entry in entries]
     for number, entry in enumerate(entries):
@@ -249,23 +249,25 @@ def _check_compositions(study: Study, complaints: Complaints) -> None:
         if not set(rules[method]) & set(names):
             accepted = f"a method with one of {', '.join(names)}"
             complaints.gather(_refuse_key, study, ("methods", number), method, accepted)
-    if study.groups and not any(own in GROUPED for own in names):
+    if study.groups and not any(name in GROUPED for name in names):
         accepted = f"groups with a composition of several: {', '.join(GROUPED)}"
         complaints.gather(_refuse_key, study, ("groups",), "groups", accepted)
-    if any(own != "none" for own in study.controls) and set(names) == {"none"}:
+    if any(control != "none" for control in study.controls) and set(names) == {"none"}:
         accepted = "none (there is no intermediate to change)"
         complaints.gather(_refuse_key, study, ("controls",), ", ".join(study.controls), accepted)
 
 
-def _check_composition(study: Study, rules: dict[Any, Any], number: int, composition: str) -> None:
-    if not any(composition in own for own in rules.values()):
-        accepted = ", ".join(dict.fromkeys(name for own in rules.values() for name in own))
+def _check_composition(
+    study: Study, rules: Mapping[str, Mapping[Composition, Rule]], number: int, composition: str
+) -> None:
+    if not any(composition in allowed for allowed in rules.values()):
+        accepted = ", ".join(dict.fromkeys(name for allowed in rules.values() for name in allowed))
         _refuse_key(study, ("compositions", number), composition, f"under {', '.join(rules)}: {accepted}")
     if composition != "none" and not study.intermediates:
         _refuse_key(study, ("compositions", number), f"{composition} without intermediates", "none")
 
 
-def _check_selector(study: Study, location: Location, selector: Any, complaints: Complaints) -> None:
+def _check_selector(study: Study, location: Location, selector: Exclusion | Override, complaints: Complaints) -> None:
     """What a selector names is in the grid."""
     entries = study.arrangements
     axes = {
@@ -281,9 +283,9 @@ def _check_selector(study: Study, location: Location, selector: Any, complaints:
     for key, accepted in axes.items():
         for value in getattr(selector, key, None) or ():
             if value not in accepted:
-                found = f"{value!r}{did_you_mean(str(value), (Path(str(own)).name for own in accepted))}"
+                refused = f"{value!r}{did_you_mean(str(value), (Path(str(option)).name for option in accepted))}"
                 of_this = f"of this study: {', '.join(map(str, accepted)) or 'none'}"
-                complaints.gather(_refuse_key, study, (*location, key), found, of_this)
+                complaints.gather(_refuse_key, study, (*location, key), refused, of_this)
 
 
 def _check_settings(study: Study, location: Location, fields: Mapping[str, Any], complaints: Complaints) -> None:
@@ -296,17 +298,17 @@ def _check_setting(study: Study, location: Location, value: Any) -> None:
         override(Recipe(), {str(location[-1]): setting_text(value)})
     except UsageError as error:
         file = study.file_of(str(location[0]))
-        reasons = [own.partition(": ")[2] for own in error.lines]
+        reasons = [line.partition(": ")[2] for line in error.lines]
         raise ConfigError(complaint(file, location, reason) for reason in reasons) from None
 
 
 def _check_uses(study: Study, complaints: Complaints) -> None:
     """Every exclusion leaves something out, every override sets something, and something is left."""
     every = list(expand(study, whole=True))
-    for number, own in enumerate(study.exclude):
-        if not any(selects_cell(own, cell) for cell in every):
-            found, accepted = "an exclusion that no cell agrees with", "one that leaves out cells"
-            complaints.gather(_refuse_key, study, ("exclude", number), found, accepted)
+    for number, selector in enumerate(study.exclude):
+        if not any(selects_cell(selector, cell) for cell in every):
+            refused, accepted = "an exclusion that no cell agrees with", "one that leaves out cells"
+            complaints.gather(_refuse_key, study, ("exclude", number), refused, accepted)
     left = list(expand(study))
     if not left:
         complaints.gather(_refuse_key, study, ("exclude",), "exclusions of every cell", "fewer")
@@ -321,13 +323,13 @@ def _check_uses(study: Study, complaints: Complaints) -> None:
         if isinstance(entry, Arrangement) and entry.set and not arrangement_uses(entry, left):
             useless.append(("compositions", number))
     for location in useless:
-        found, accepted = "settings that no run of the study uses", "ones that decide something"
-        complaints.gather(_refuse_key, study, location, found, accepted)
+        refused, accepted = "settings that no run of the study uses", "ones that decide something"
+        complaints.gather(_refuse_key, study, location, refused, accepted)
 
 
-def _refuse_key(study: Study, location: Location, found: str, accepted: str) -> NoReturn:
-    _refuse(study.file_of(str(location[0])), location, found, accepted)
+def _refuse_key(study: Study, location: Location, refused: str, accepted: str) -> NoReturn:
+    _refuse(study.file_of(str(location[0])), location, refused, accepted)
 
 
-def _refuse(path: Path, location: Sequence[str | int], found: str, accepted: str) -> NoReturn:
-    raise ConfigError([complaint(path, location, f"found {found}, accepted {accepted}")])
+def _refuse(path: Path, location: Sequence[str | int], refused: str, accepted: str) -> NoReturn:
+    raise ConfigError([complaint(path, location, f"found {refused}, accepted {accepted}")])

@@ -128,14 +128,14 @@ class _Work:
         self.wanted = set(self.todo)
         self.finished: set[str] = set()
         self.sorter = TopologicalSorter(
-            {name: [own for own in self.plan.nodes[name].over if own in self.wanted] for name in self.todo}
+            {name: [below for below in self.plan.nodes[name].over if below in self.wanted] for name in self.todo}
         )
         self.sorter.prepare()
         self.ready.extend(self.sorter.get_ready())
 
     def below(self) -> set[str]:
         """Runs that those to do stand on."""
-        return {own for name in self.todo for own in self.plan.nodes[name].over}
+        return {run_name for name in self.todo for run_name in self.plan.nodes[name].over}
 
     def total(self) -> int:
         return sum(map(self.share, self.todo))
@@ -164,13 +164,13 @@ class _Work:
         self.tries[name] += 1
         if self.tries[name] > TRIED_AGAIN:
             return False
-        below = {own for own in after if own != name}
+        below = {run_name for run_name in after if run_name != name}
         if below:
             self.behind[name] = below
         else:
             self.ready.append(name)
         at_work = {*self.ready, *self.running, *self.elsewhere, *self.behind}
-        self.ready.extend(own for own in sorted(below) if own not in at_work)
+        self.ready.extend(run_name for run_name in sorted(below) if run_name not in at_work)
         return True
 
     def done_here(self) -> list[str]:
@@ -182,7 +182,7 @@ class _Work:
 
     def waits(self, name: str) -> bool:
         """Whether a run that is to do, or failed and will be tried again, stands on this one."""
-        return any(own in self.wanted and own not in self.finished for own in self.above[name])
+        return any(dependant in self.wanted and dependant not in self.finished for dependant in self.above[name])
 
     def seconds_left(self, workers: int) -> float:
         """By how the runs that were done here compare with what was expected of them; what others are at, they do."""
@@ -223,7 +223,7 @@ def _take(work: _Work, outcome: Outcome, reporter: Reporter, workers: int) -> No
         work.finish(name)
         reporter.advance(work.share(name), tokens=outcome.tokens, seconds=outcome.seconds)
         _drop(work, name)
-        reporter.say(_told(work, workers))
+        reporter.say(_progress_line(work, workers))
     elif outcome.kind != "failed" and work.again(name, outcome.gone):
         reporter.say(f"{name}: {outcome.reason}; tried again ({work.tries[name]} of {TRIED_AGAIN})")
     else:
@@ -232,12 +232,12 @@ def _take(work: _Work, outcome: Outcome, reporter: Reporter, workers: int) -> No
         reporter.say(f"failed: {name}: {outcome.reason}")
 
 
-def _told(work: _Work, workers: int) -> str:
+def _progress_line(work: _Work, workers: int) -> str:
     failed = f", {len(work.failed)} failed" if work.failed else ""
     left = work.seconds_left(workers)
-    theirs = work.others | work.elsewhere
-    others = f", {len(theirs)} with another process" if theirs else ""
-    mine = f"{len(work.done_here())} of {len(work.todo) - len(theirs)} runs"
+    runs_elsewhere = work.others | work.elsewhere
+    others = f", {len(runs_elsewhere)} with another process" if runs_elsewhere else ""
+    mine = f"{len(work.done_here())} of {len(work.todo) - len(runs_elsewhere)} runs"
     return f"{mine}{failed}{others}; about {duration(left)} left"
 
 
@@ -265,12 +265,12 @@ def _is_done(work: _Work, name: str) -> bool:
 def _drop(work: _Work, name: str) -> None:
     """Drop the weights that the study does not keep, of this run and those under it, where nothing waits for them.
     Those that it keeps it needs until it ends: another study over the same runs may keep fewer."""
-    for own in (name, *work.plan.nodes[name].over):
-        if not _is_droppable(work.plan, own):
+    for run_name in (name, *work.plan.nodes[name].over):
+        if not _is_droppable(work.plan, run_name):
             continue
-        if not work.waits(own) and (own not in work.wanted or own in work.finished):
-            work.needs.give_up(own)
-            _keep(work.plan, own, work.needs)
+        if not work.waits(run_name) and (run_name not in work.wanted or run_name in work.finished):
+            work.needs.give_up(run_name)
+            _keep(work.plan, run_name, work.needs)
 
 
 def _is_droppable(plan: Plan, name: str) -> bool:
@@ -290,7 +290,7 @@ def _tidy(plan: Plan, done: tuple[str, ...], needs: Needs | None = None) -> None
     now, above = set(done), plan.dependants()
     for name in done:
         (plan.store.folder / FAILURES / f"{name}.txt").unlink(missing_ok=True)
-        if all(own in now for own in above[name]):
+        if all(dependant in now for dependant in above[name]):
             _keep(plan, name, needs)
             remove(plan.store.folder / CHECKPOINTS / name)
 

@@ -12,7 +12,9 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Literal
 
 from safetensors import SafetensorError
 
@@ -115,8 +117,8 @@ def _failed(order: Order, store: RunStore, error: Exception) -> Outcome:
     if isinstance(error, StiltsError):
         _write_failure(store, order.name, _one_line(error))
         return Outcome(order.name, "failed", _one_line(error))
-    place = _write_failure(store, order.name, "".join(traceback.format_exception(error)))
-    return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{place}")
+    pointer = _write_failure(store, order.name, "".join(traceback.format_exception(error)))
+    return Outcome(order.name, "failed", f"{type(error).__name__}: {_one_line(error)}{pointer}")
 
 
 def _gone(order: Order, store: RunStore) -> tuple[str, ...]:
@@ -200,7 +202,7 @@ def _silently() -> Iterator[None]:
 # --- a worker's process -----------------------------------------------------------------------------------------------
 
 
-def serve(connection: Any, site: Site, parent: int) -> None:
+def serve(connection: Connection, site: Site, parent: int) -> None:
     """Carry out the orders that come over the connection until it closes, or the study's process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
     signal.signal(signal.SIGTERM, _leave)
@@ -223,7 +225,7 @@ def serve(connection: Any, site: Site, parent: int) -> None:
             connection.send(Outcome(order.name, "failed", _one_line(error)))
 
 
-def _leave(number: int, frame: Any) -> None:
+def _leave(number: int, frame: FrameType | None) -> None:
     """End as an error would, so that half-written folders go."""
     sys.exit(128 + number)
 

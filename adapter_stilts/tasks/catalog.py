@@ -58,15 +58,15 @@ def find_tasks(task: Named | Sequence[Named]) -> list[Task]:
         tasks = [task if isinstance(task, Task) else find_task(task)]
     else:
         accepted = "tasks: names, paths or Task objects"
-        tasks = [own for one in listed("task", task, (str, Path, Task), accepted) for own in find_tasks(one)]
+        tasks = [member for one in listed("task", task, (str, Path, Task), accepted) for member in find_tasks(one)]
         if not tasks:
             raise UsageError("task: found none, accepted one or more")
-    names = [own.name for own in tasks]
-    for own in tasks:
-        if names.count(own.name) > 1:
-            raise UsageError(f"task {own.name}: found twice, accepted once among the tasks that train together")
-        if len(tasks) > 1 and not find_kind(own.kind).with_others:
-            raise UsageError(f"task {own.name}: kind {own.kind} is mixed in with --set mlm_share=SHARE")
+    names = [member.name for member in tasks]
+    for member in tasks:
+        if names.count(member.name) > 1:
+            raise UsageError(f"task {member.name}: found twice, accepted once among the tasks that train together")
+        if len(tasks) > 1 and not find_kind(member.kind).with_others:
+            raise UsageError(f"task {member.name}: kind {member.kind} is mixed in with --set mlm_share=SHARE")
     return tasks
 
 
@@ -250,5 +250,5 @@ def _formats(task: Task) -> tuple[str, ...]:
     return (*find_kind(task.kind).formats, "jsonl", "parquet")
 
 
-def _refuse(task: Task, location: Location, found: str, accepted: str) -> NoReturn:
-    raise ConfigError([complaint(task.path, location, f"found {found}, accepted {accepted}")])
+def _refuse(task: Task, location: Location, refused: str, accepted: str) -> NoReturn:
+    raise ConfigError([complaint(task.path, location, f"found {refused}, accepted {accepted}")])

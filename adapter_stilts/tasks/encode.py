@@ -104,7 +104,7 @@ def encode_split(
         loaded = load_split(task, language, split, mirror)
         refuse_strange_labels(task, loaded, labels, mirror)
         table = write_table(path, encode_columns(task, loaded, tokenizer, labels))
-    # Equal files have one cache entry; where this task has them is its own matter.
+    # Equal files have one cache entry, wherever they are: this task's source and revision may be others.
     source, revision = data_source(task, language, split, mirror)
     return replace(_split_of(table), source=source, revision=revision)
 
@@ -119,30 +119,30 @@ def concatenate(splits: Sequence[EncodedSplit]) -> EncodedSplit:
     if len(splits) == 1:
         return first
     trained = first.label_names[: first.trained]
-    if any((own.split, own.label_names[: own.trained]) != (first.split, trained) for own in splits):
+    if any((split.split, split.label_names[: split.trained]) != (first.split, trained) for split in splits):
         raise ValueError("accepted splits of one name with the same trained labels")
-    names = tuple(dict.fromkeys([*trained, *(name for own in splits for name in own.label_names[own.trained :])]))
-    sources = [own.source for own in splits]
+    names = tuple(dict.fromkeys([*trained, *(name for split in splits for name in split.label_names[split.trained :])]))
+    sources = [split.source for split in splits]
     shown = sources if len(sources) <= SOURCES_NAMED else [f"{first.source} and {len(sources) - 1} more"]
-    before = np.cumsum([0, *(own.examples for own in splits)])
+    before = np.cumsum([0, *(split.examples for split in splits)])
 
     def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(own, name) for own in splits])
+        return np.concatenate([getattr(split, name) for split in splits])
 
     def offsets(name: str) -> np.ndarray:
-        return np.cumsum(np.concatenate([[0], *(np.diff(getattr(own, name)) for own in splits)])).astype(np.int64)
+        return np.cumsum(np.concatenate([[0], *(np.diff(getattr(split, name)) for split in splits)])).astype(np.int64)
 
     arrays: dict[str, Any] = {name: joined(name) for name in ("ids", "starts", "ends")}
     return replace(
         first,
-        language="+".join(own.language for own in splits),
-        sha256=hashlib.sha256("".join(own.sha256 for own in splits).encode()).hexdigest(),
+        language="+".join(split.language for split in splits),
+        sha256=hashlib.sha256("".join(split.sha256 for split in splits).encode()).hexdigest(),
         source="; ".join(shown),
-        revision=first.revision if len({own.revision for own in splits}) == 1 else None,
+        revision=first.revision if len({split.revision for split in splits}) == 1 else None,
         examples=int(before[-1]),
         label_names=names,
-        example=np.concatenate([own.example + shift for own, shift in zip(splits, before, strict=False)]),
-        targets={name: np.concatenate([_renamed(own, name, names) for own in splits]) for name in first.targets},
+        example=np.concatenate([split.example + shift for split, shift in zip(splits, before, strict=False)]),
+        targets={name: np.concatenate([_renamed(split, name, names) for split in splits]) for name in first.targets},
         id_offsets=offsets("id_offsets"),
         unit_offsets=offsets("unit_offsets"),
         **arrays,
@@ -207,14 +207,14 @@ def reading_of(task: Task, language: str) -> dict[str, Any]:
 
     Where the files lie (repository, revision, path) is left out: their content decides.
     """
-    places = {"dataset", "revision", "config", "splits", "languages", "train", "validation", "test"}
+    sources = {"dataset", "revision", "config", "splits", "languages", "train", "validation", "test"}
     return {
         "kind": task.kind,
         "labels": list(task.labels) if isinstance(task.labels, tuple) else task.labels,
         "label_until": task.label_until,
         "development_share": task.development_share,
-        "data": task.data.model_dump(mode="json", exclude=places),
-        "language": task.data.languages[language].model_dump(mode="json", exclude=places, exclude_none=True),
+        "data": task.data.model_dump(mode="json", exclude=sources),
+        "language": task.data.languages[language].model_dump(mode="json", exclude=sources, exclude_none=True),
     }
 
 

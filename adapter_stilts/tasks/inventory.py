@@ -6,7 +6,7 @@ from typing import Any
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.schema import Task
-from adapter_stilts.strict_yaml import place
+from adapter_stilts.strict_yaml import location_text
 from adapter_stilts.tasks.data import Split, load_split
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.labels import first_location, meaning, refused_by_metrics
@@ -43,7 +43,7 @@ def _distinct(column: Sequence[Any]) -> set[str]:
 def _refuse_unscored(task: Task) -> None:
     for label in task.labels or ():
         if (accepted := refused_by_metrics(label, task.metrics)) is not None:
-            raise UsageError(f"{place(task.path, ('labels',))}: found '{label}', accepted {accepted}")
+            raise UsageError(f"{location_text(task.path, ('labels',))}: found '{label}', accepted {accepted}")
 
 
 def refuse_strange_labels(task: Task, loaded: Split, labels: Sequence[str], mirror: Path | None) -> None:

@@ -71,8 +71,8 @@ def check_backbone_key(path: Path, location: Location, key: str) -> None:
     """Raise `ConfigError` for a key of a recipe, at `location` in the file `path`, that names no backbone."""
     default = backbone_names.DEFAULT_KEY
     if key != default and not backbone_names.is_backbone_name(key):
-        found = f"{key!r}{backbone_names.hint(key, default)}"
-        what = f"found {found}, accepted {default}, {backbone_names.ACCEPTED}"
+        refused = f"{key!r}{backbone_names.hint(key, default)}"
+        what = f"found {refused}, accepted {default}, {backbone_names.ACCEPTED}"
         raise ConfigError([complaint(path, location, what)])
 
 

@@ -26,7 +26,7 @@ def test_contenders_are_every_number_of_threads_and_the_peer(monkeypatch: pytest
 
 
 def took(*speeds: float) -> list[Measured]:
-    return [Measured(tokens=int(100 * own), places=0, seconds=100.0) for own in speeds]
+    return [Measured(tokens=int(100 * own), positions=0, seconds=100.0) for own in speeds]
 
 
 def test_ratios_are_within_a_round_and_the_best_is_by_median() -> None:

@@ -430,7 +430,7 @@ def test_collator_counts_by_hand(backbone: Path) -> None:
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
     assert batch["labels"].tolist() == [[0, 0, 0, -100, -100], [0] * 5, [0, 0, 0, 0, -100]]
     collator(rows(2, 7))
-    assert (collator.tokens, collator.places) == (12 + 9, 15 + 14)
+    assert (collator.tokens, collator.positions) == (12 + 9, 15 + 14)
 
 
 SPLIT = EncodedSplit(

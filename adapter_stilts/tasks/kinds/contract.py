@@ -41,7 +41,7 @@ Together = Literal["unit", "sequence", "example"]
 # One value a row, by role.
 Columns = Mapping[str, Sequence[Any]]
 # Where a row, or an element of its list, stands: file and line.
-PlaceOf = Callable[[int, int | None], str]
+LocationOf = Callable[[int, int | None], str]
 # As `Kind.arrow` says.
 Answer = Any
 # Target of a unit that has none.
@@ -51,7 +51,7 @@ LABEL = "label"
 
 
 class Options(BaseModel):
-    """Keys of a kind's own in a task's YAML, beside those that every task has."""
+    """Keys that a kind adds to a task's YAML, beside those that every task has."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -77,15 +77,15 @@ class WordPieceOptions(Options):
 class Inventory:
     """Ids of label names: those of a head, then, where the inventory is open, what a split shows besides."""
 
-    def __init__(self, names: Sequence[str], open_to_others: bool, place_of: PlaceOf) -> None:
-        self.names, self.open, self.place_of = list(names), open_to_others, place_of
+    def __init__(self, names: Sequence[str], open_to_others: bool, location_of: LocationOf) -> None:
+        self.names, self.open, self.location_of = list(names), open_to_others, location_of
         self._ids = {name: index for index, name in enumerate(self.names)}
 
     def id_of(self, label: str, row: int, element: int | None = None) -> int:
-        """The label's id. Raises DataError, with its place, for one that a closed inventory does not have."""
+        """The label's id. Raises DataError, with its location, for one that a closed inventory does not have."""
         if label not in self._ids:
             if not self.open:
-                where = self.place_of(row, element)
+                where = self.location_of(row, element)
                 raise DataError(f"{where}: found the label '{label}', accepted {', '.join(self.names)}")
             self._ids[label] = len(self.names)
             self.names.append(label)
@@ -119,17 +119,17 @@ class HeadSpec:
     weights: Mapping[str, Tensor] | None = None
 
 
-def take_rows(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf) -> list[int]:
+def take_rows(columns: Columns, names: Mapping[str, Any], location_of: LocationOf) -> list[int]:
     """Every row."""
     return list(range(len(next(iter(columns.values()), ()))))
 
 
-def as_kept(answers: Sequence[Answer]) -> Sequence[Any]:
+def unchanged(answers: Sequence[Answer]) -> Sequence[Any]:
     """The answers as they are kept."""
     return answers
 
 
-def no_complaint(columns: Columns, place_of: PlaceOf) -> None:
+def no_complaint(columns: Columns, location_of: LocationOf) -> None:
     """Nothing is refused."""
 
 
@@ -184,9 +184,9 @@ class Kind:
     rows: str = "text"
     formats: tuple[str, ...] = ("tsv",)
     inventory: Callable[[Columns], tuple[str, ...]] | None = None
-    take: Callable[[Columns, Mapping[str, Any], PlaceOf], list[int]] = take_rows
-    check: Callable[[Columns, PlaceOf], None] = no_complaint
-    read: Callable[[Columns, Mapping[str, Any], PlaceOf, Any], Columns] | None = None
+    take: Callable[[Columns, Mapping[str, Any], LocationOf], list[int]] = take_rows
+    check: Callable[[Columns, LocationOf], None] = no_complaint
+    read: Callable[[Columns, Mapping[str, Any], LocationOf, Any], Columns] | None = None
     targets: tuple[str, ...] = (LABEL,)
     together: Together = "unit"
     head_type: str | None = None
@@ -198,7 +198,7 @@ class Kind:
     with_others: bool = True
     join: Callable[[Mapping[str, np.ndarray], EncodedSplit, np.ndarray], list[Answer]] | None = None
     gold: Callable[[EncodedSplit, np.ndarray], list[Answer]] | None = None
-    scored: Callable[[Sequence[Answer]], Sequence[Any]] = as_kept
+    scored: Callable[[Sequence[Answer]], Sequence[Any]] = unchanged
     labels_of: Callable[[Answer], Iterable[Any]] | None = None
     floor: Callable[[Sequence[Answer]], list[Answer]] | None = None
     answer: AnswerType = "labels"

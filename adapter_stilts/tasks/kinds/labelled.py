@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from adapter_stilts.engine.batches import Batch
     from adapter_stilts.tasks.encode import EncodedSplit
+    from adapter_stilts.tasks.kinds.contract import LocationOf
 
 Names = list[str]
 
@@ -80,12 +81,12 @@ def only_labels(kind: str, answers: Sequence[Sequence[str]]) -> list[str]:
     return [label for (label,) in answers]
 
 
-def require_texts(columns: Mapping[str, Sequence[Any]], names: Mapping[str, Any], place_of: Any) -> None:
+def require_texts(columns: Mapping[str, Sequence[Any]], names: Mapping[str, Any], location_of: LocationOf) -> None:
     """Raise DataError for a row with a list where one text belongs."""
     from adapter_stilts.errors import DataError
 
     for role, values in columns.items():
         for row, value in enumerate(values):
             if isinstance(value, list):
-                found = f"a list of {len(value)}"
-                raise DataError(f"{place_of(row, None)}: {names[role]}: found {found}, accepted one text a row")
+                refused = f"a list of {len(value)}"
+                raise DataError(f"{location_of(row, None)}: {names[role]}: found {refused}, accepted one text a row")

@@ -21,7 +21,7 @@ from adapter_stilts.tasks.kinds.contract import (
     HeadSpec,
     Inventory,
     Kind,
-    PlaceOf,
+    LocationOf,
     WordPieceOptions,
 )
 from adapter_stilts.tasks.metrics import Array, Metric, percent_right
@@ -46,16 +46,16 @@ HIDDEN_SHARE, REPLACED_SHARE = 0.8, 0.1
 # --- the data -------------------------------------------------------------------------------------------------------
 
 
-def take(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf) -> list[int]:
+def take(columns: Columns, names: Mapping[str, Any], location_of: LocationOf) -> list[int]:
     """Every row. Raises DataError for one with a list where a text belongs."""
-    labelled.require_texts(columns, names, place_of)
+    labelled.require_texts(columns, names, location_of)
     return list(range(len(columns["text"])))
 
 
-def check(columns: Columns, place_of: PlaceOf) -> None:
+def check(columns: Columns, location_of: LocationOf) -> None:
     """Raise DataError where every text is blank."""
     if not any(text.strip() for text in columns["text"]):
-        raise DataError(f"{place_of(0, None)}: found nothing but blank texts, accepted texts")
+        raise DataError(f"{location_of(0, None)}: found nothing but blank texts, accepted texts")
 
 
 def encode(

@@ -22,8 +22,8 @@ from adapter_stilts.tasks.kinds.contract import (
     HeadSpec,
     Inventory,
     Kind,
+    LocationOf,
     Options,
-    PlaceOf,
 )
 from adapter_stilts.tasks.metrics import Array, Metric, paired_numbers, percent_right
 from adapter_stilts.tasks.sequences import MAX_PIECES, PORTION
@@ -50,30 +50,32 @@ class MultipleChoiceOptions(Options):
 # --- the data -------------------------------------------------------------------------------------------------------
 
 
-def take(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf) -> list[int]:
+def take(columns: Columns, names: Mapping[str, Any], location_of: LocationOf) -> list[int]:
     """Every row. Raises DataError for a row without two choices or more, with a blank one, or with lists and texts in
     each other's place."""
     for row, choices in enumerate(columns["choices"]):
-        where = f"{place_of(row, None)}: {shown(names['choices'])}"
+        where = f"{location_of(row, None)}: {shown(names['choices'])}"
         if not isinstance(choices, list):
             raise DataError(f"{where}: found one text, accepted a list of choices")
         if len(choices) < 2:
             raise DataError(f"{where}: found {_counted(choices)}, accepted two or more")
         for number, choice in enumerate(choices, 1):
             if isinstance(choice, list) or not choice.strip():
-                found = "a list" if isinstance(choice, list) else "a blank text"
-                raise DataError(f"{where}: found {found} for choice {number}, accepted a text")
+                refused = "a list" if isinstance(choice, list) else "a blank text"
+                raise DataError(f"{where}: found {refused} for choice {number}, accepted a text")
     for role in ("question", "context", "answer"):
         for row, value in enumerate(columns.get(role, ())):
             if isinstance(value, list):
-                found = f"a list of {len(value)}"
-                raise DataError(f"{place_of(row, None)}: {shown(names[role])}: found {found}, accepted one text a row")
+                refused = f"a list of {len(value)}"
+                raise DataError(
+                    f"{location_of(row, None)}: {shown(names[role])}: found {refused}, accepted one text a row"
+                )
     for row, keys in enumerate(columns.get("keys", ())):
         choices = columns["choices"][row]
         if not isinstance(keys, list) or len(keys) != len(choices) or len(set(keys)) < len(keys):
-            found = f"{len(keys)} keys" if isinstance(keys, list) else "one text"
+            refused = f"{len(keys)} keys" if isinstance(keys, list) else "one text"
             accepted = f"a key of its own for each of {len(choices)} choices"
-            raise DataError(f"{place_of(row, None)}: {shown(names['keys'])}: found {found}, accepted {accepted}")
+            raise DataError(f"{location_of(row, None)}: {shown(names['keys'])}: found {refused}, accepted {accepted}")
     return list(range(len(columns["choices"])))
 
 
@@ -86,18 +88,20 @@ def shown(name: Any) -> str:
     return ", ".join(name) if isinstance(name, (list, tuple)) else str(name)
 
 
-def read(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf, options: MultipleChoiceOptions) -> Columns:
+def read(
+    columns: Columns, names: Mapping[str, Any], location_of: LocationOf, options: MultipleChoiceOptions
+) -> Columns:
     """The columns with `answer` as the number of the right choice, counted from 0, and the question's text in place of
     its value. Raises DataError for an answer that is no choice, and for a value that `questions` does not have."""
     made = dict(columns)
     if options.questions and "question" in columns:
         made["question"] = [
-            _question(value, options, f"{place_of(row, None)}: {shown(names['question'])}")
+            _question(value, options, f"{location_of(row, None)}: {shown(names['question'])}")
             for row, value in enumerate(columns["question"])
         ]
     if "answer" in columns:
         made["answer"] = [
-            _answer(columns, names, row, options, f"{place_of(row, None)}: {shown(names['answer'])}")
+            _answer(columns, names, row, options, f"{location_of(row, None)}: {shown(names['answer'])}")
             for row in range(len(columns["answer"]))
         ]
     return made

@@ -14,7 +14,7 @@ from adapter_stilts.tasks.kinds.contract import (
     HeadSpec,
     Inventory,
     Kind,
-    PlaceOf,
+    LocationOf,
     WordPieceOptions,
 )
 from adapter_stilts.tasks.metrics import TAG_METRICS
@@ -34,24 +34,26 @@ _BARE = "▁"
 # --- the data -------------------------------------------------------------------------------------------------------
 
 
-def take(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf) -> list[int]:
+def take(columns: Columns, names: Mapping[str, Any], location_of: LocationOf) -> list[int]:
     """The rows that have tokens. Raises DataError for a row with more or fewer labels than tokens."""
     for row, (tokens, labels) in enumerate(zip(columns["tokens"], columns["labels"], strict=True)):
         if not isinstance(tokens, list) or not isinstance(labels, list):
-            raise DataError(f"{place_of(row, None)}: found text, accepted a list of tokens and a list of labels")
+            raise DataError(f"{location_of(row, None)}: found text, accepted a list of tokens and a list of labels")
         if len(tokens) != len(labels):
-            raise DataError(f"{place_of(row, None)}: found {len(labels)} labels, accepted {len(tokens)} (one a token)")
+            raise DataError(
+                f"{location_of(row, None)}: found {len(labels)} labels, accepted {len(tokens)} (one a token)"
+            )
     return [row for row, tokens in enumerate(columns["tokens"]) if tokens]
 
 
-def check(columns: Columns, place_of: PlaceOf) -> None:
+def check(columns: Columns, location_of: LocationOf) -> None:
     """Raise DataError where `_` stands for every word of a split, or of a sentence whose words have several labels:
     treebanks are handed out so where the texts are not free."""
     sentences = columns["tokens"]
     hidden = [row for row, words in enumerate(sentences) if words[0] == "_" and set(words) == {"_"}]
     for row in hidden:
         if len(hidden) == len(sentences) or len(set(columns["labels"][row])) > 1:
-            raise DataError(f"{place_of(row, 0)}: found '_' for every word, accepted the words of the text")
+            raise DataError(f"{location_of(row, 0)}: found '_' for every word, accepted the words of the text")
 
 
 # --- sequences ------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.documents.document import Document, Reading, named_rows, read_as
 from adapter_stilts.tasks.documents.rendering import render_jsonl
 from adapter_stilts.tasks.kinds import KINDS, Kind
-from adapter_stilts.tasks.kinds.contract import Columns, EncodedSequence, HeadSpec, Inventory, Options, PlaceOf
+from adapter_stilts.tasks.kinds.contract import Columns, EncodedSequence, HeadSpec, Inventory, LocationOf, Options
 from adapter_stilts.tasks.metrics import Array, Metric, paired_numbers, percent_right
 from adapter_stilts.tasks.tokenizing import tokenize_words
 
@@ -49,13 +49,13 @@ class LongestOptions(Options):
     first_word: int = 0
 
 
-def read(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf, options: LongestOptions) -> Columns:
+def read(columns: Columns, names: Mapping[str, Any], location_of: LocationOf, options: LongestOptions) -> Columns:
     made = dict(columns)
     if "longest" in columns:
         made["longest"] = [int(number) - options.first_word for number in columns["longest"]]
         for row, (number, words) in enumerate(zip(made["longest"], columns["words"], strict=True)):
             if not 0 <= number < len(words):
-                raise DataError(f"{place_of(row, None)}: longest: found {number}, accepted 0 to {len(words) - 1}")
+                raise DataError(f"{location_of(row, None)}: longest: found {number}, accepted 0 to {len(words) - 1}")
     return made
 
 
