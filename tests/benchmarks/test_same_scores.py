@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.training import english_task, make_place
+from support.training import english_task, make_workspace
 
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.runs.store import RunStore
@@ -28,10 +28,10 @@ def test_share_of_deals_is_that_of_all_orders() -> None:
 
 
 def test_means_by_execution_seed_and_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place(tmp_path, monkeypatch)
+    workspace = make_workspace(tmp_path, monkeypatch)
     task = english_task(tmp_path / "t", "tags")
     monkeypatch.setitem(same_scores.WAYS, "captured", same_scores.WAYS["eager"])
-    asked = ["--backbone", str(place.backbone.folder), "--device", "cpu", "--targets", str(task.path)]
+    asked = ["--backbone", str(workspace.backbone.folder), "--device", "cpu", "--targets", str(task.path)]
     asked += ["--executions", "eager", "captured", "--test-limit", "5", "--set", "epochs=1"]
     same_scores.main([*asked, "--runs", str(tmp_path / "same"), "--out", str(tmp_path / "same.json")])
     (found,) = json.loads((tmp_path / "same.json").read_text(encoding="utf-8"))["targets"].values()
@@ -60,9 +60,18 @@ def test_means_by_execution_seed_and_precision(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_graphs_record_is_compared_in_their_precision_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place(tmp_path, monkeypatch)
+    workspace = make_workspace(tmp_path, monkeypatch)
     task = english_task(tmp_path / "t", "tags")
-    asked = ["--backbone", str(place.backbone.folder), "--device", "cpu", "--targets", str(task.path), "--seeds", "0"]
+    asked = [
+        "--backbone",
+        str(workspace.backbone.folder),
+        "--device",
+        "cpu",
+        "--targets",
+        str(task.path),
+        "--seeds",
+        "0",
+    ]
     asked += ["--executions", "unrecorded", "unrecorded_bf16", "--test-limit", "5", "--set", "epochs=1"]
     asked += ["--precisions", "float32", "--runs", str(tmp_path / "same"), "--out", str(tmp_path / "same.json")]
     same_scores.main(asked)

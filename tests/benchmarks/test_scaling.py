@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.training import english_task, make_place
+from support.training import english_task, make_workspace
 
 from adapter_stilts.jobs.training_data import load_training_data
 from benchmarks import scaling
@@ -30,7 +30,7 @@ def test_figure_names_every_size() -> None:
 
 
 def test_a_sample_takes_all_examples_as_often_as_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = load_training_data(make_place(tmp_path, monkeypatch).job(english_task(tmp_path / "t", "t")))
+    data = load_training_data(make_workspace(tmp_path, monkeypatch).job(english_task(tmp_path / "t", "t")))
     there = data.tasks[0].train.examples
     part = scaling.sample_of(data, 2 * there + 3).data.tasks[0]
     assert part.train.examples == 3 * there

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.training import make_place
+from support.training import make_workspace
 
 import adapter_stilts
 from adapter_stilts.checking.check import check_files
@@ -444,14 +444,14 @@ def test_a_task_reads_a_file_that_passes(
     assert check_files([written(tmp_path, f"# sent_id = 1\n# text = Ana left Rome .\n{words}\n")]).findings == ()
     (tmp_path / "own.yaml").write_text(TASK.format(column=column, more=more), encoding="utf-8")
     task = find_task(str(tmp_path / "own.yaml"))
-    place = make_place(tmp_path, monkeypatch)
+    workspace = make_workspace(tmp_path, monkeypatch)
     assert load_split(task, "en", "train", None).columns == {
         "tokens": [["Ana", "left", "Rome", "."]],
         "labels": [labels],
     }
     inventory = label_inventory(task, None)
     assert inventory == tuple(sorted(set(labels)))
-    encoded = encode_split(task, "en", "train", place.backbone.tokenizer, inventory)
+    encoded = encode_split(task, "en", "train", workspace.backbone.tokenizer, inventory)
     assert [inventory[label] for label in encoded.targets["label"]] == labels
 
 

@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.cli import failed, make_cli_place, on_tiny, succeeded, yaml_of
-from support.training import Place
+from support.cli import failed, make_cli_workspace, on_tiny, succeeded, yaml_of
+from support.training import Workspace
 
 import adapter_stilts
 from adapter_stilts.studies.reading import find_study
@@ -35,30 +35,30 @@ overrides:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     with pytest.MonkeyPatch.context() as patch:
-        yield make_cli_place(tmp_path_factory.mktemp("place"), patch)
+        yield make_cli_workspace(tmp_path_factory.mktemp("workspace"), patch)
 
 
 @pytest.fixture(autouse=True)
-def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy is smaller, and nothing outside the place is written."""
+def small(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy is smaller, and nothing outside the workspace is written."""
     shipped = find_study("quickstart").path
-    path = place.folder / "quickstart.yaml"
+    path = workspace.folder / "quickstart.yaml"
     path.write_text(SMALL.format(shipped=shipped), encoding="utf-8")
     monkeypatch.setattr(quickstart, "EMBEDDED", str(path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.chdir(place.folder)
+    monkeypatch.chdir(workspace.folder)
 
 
 @pytest.fixture(scope="module")
-def printed(place: Place) -> list[str]:
+def printed(workspace: Workspace) -> list[str]:
     """What the first run printed: filled by the first test."""
     return []
 
 
-def records(place: Place) -> dict[str, dict]:
-    return {path.parent.name: json.loads(path.read_text()) for path in place.store.folder.glob("*/record.json")}
+def records(workspace: Workspace) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in workspace.store.folder.glob("*/record.json")}
 
 
 def majority(code: str, sentences: list[int]) -> float:
@@ -67,8 +67,8 @@ def majority(code: str, sentences: list[int]) -> float:
     return 100 * max(counts.values()) / sum(counts.values())
 
 
-def test_the_whole_way(place: Place, printed: list[str]) -> None:
-    output = succeeded("quickstart", *on_tiny(place))
+def test_the_whole_way(workspace: Workspace, printed: list[str]) -> None:
+    output = succeeded("quickstart", *on_tiny(workspace))
     printed.append(output)
     lines = output.splitlines()
     order = [
@@ -82,7 +82,7 @@ def test_the_whole_way(place: Place, printed: list[str]) -> None:
     assert places == sorted(places)
     assert "report: reports/quickstart/index.html" in lines
     assert re.search(r"^time: \d+ min \d+ s; peak memory: \d\.\d GiB$", output, re.MULTILINE)
-    found = records(place)
+    found = records(workspace)
     assert Counter((own["method"], own["composition"], own["task"]["name"]) for own in found.values()) == {
         ("bottleneck", "none", "embedded_deprel"): 1,
         ("bottleneck", "none", "embedded_semtag"): 1,
@@ -96,11 +96,11 @@ def test_the_whole_way(place: Place, printed: list[str]) -> None:
     }
 
 
-def test_scores_deltas_and_majority_are_those_of_the_files(place: Place, printed: list[str]) -> None:
+def test_scores_deltas_and_majority_are_those_of_the_files(workspace: Workspace, printed: list[str]) -> None:
     import pyarrow.parquet as pq
 
     runs = {(own["method"], own["composition"], *(below["task"] for below in own["over"])): name
-            for name, own in records(place).items() if own["task"]["name"] == "embedded_udpos"}  # fmt: skip
+            for name, own in records(workspace).items() if own["task"]["name"] == "embedded_udpos"}  # fmt: skip
     rows = [
         ("bottleneck", "none"),
         ("bottleneck", "stack", "embedded_deprel"),
@@ -110,7 +110,7 @@ def test_scores_deltas_and_majority_are_those_of_the_files(place: Place, printed
         ("full", "continue", "embedded_deprel"),
         ("full", "continue", "embedded_semtag"),
     ]
-    folders = [next((place.store.folder / runs[row] / "evaluations").iterdir()) for row in rows]
+    folders = [next((workspace.store.folder / runs[row] / "evaluations").iterdir()) for row in rows]
     scores = [json.loads((folder / "scores.json").read_text())["languages"] for folder in folders]
     read = pq.read_table(folders[0] / "predictions.parquet").to_pylist()
     table = printed[0].partition("embedded_udpos: accuracy by language")[2].splitlines()[2:]
@@ -124,11 +124,11 @@ def test_scores_deltas_and_majority_are_those_of_the_files(place: Place, printed
         assert numbers == pytest.approx(expected, abs=0.051)
 
 
-def test_a_second_run_finds_all_done(place: Place, printed: list[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in place.store.folder.glob("*/record.json")}
-    output = succeeded("quickstart", *on_tiny(place))
+def test_a_second_run_finds_all_done(workspace: Workspace, printed: list[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in workspace.store.folder.glob("*/record.json")}
+    output = succeeded("quickstart", *on_tiny(workspace))
     assert "11 runs for 7 cells; 11 done, 0 to do" in output
-    assert {path: path.stat().st_mtime_ns for path in place.store.folder.glob("*/record.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in workspace.store.folder.glob("*/record.json")} == before
 
     def comparison(text: str) -> str:
         return text[text.index("embedded_udpos: accuracy, zero-shot") : text.index("time: ")]
@@ -136,7 +136,7 @@ def test_a_second_run_finds_all_done(place: Place, printed: list[str]) -> None:
     assert comparison(output) == comparison(printed[0])
 
 
-def test_the_next_commands_work(place: Place, printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_commands_work(workspace: Workspace, printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [line.strip() for line in printed[0].partition("try next:\n")[2].splitlines()]
     assert len(commands) == 3
     text, predict = commands[0].split(" && ")
@@ -157,24 +157,26 @@ def test_the_next_commands_work(place: Place, printed: list[str], monkeypatch: p
 
     arguments = shlex.split(commands[2])[1:]
     assert arguments[:3] == ["quickstart", "--tasks", "udpos"]
-    monkeypatch.setenv("ADAPTER_STILTS_HUB_MIRROR", str(place.folder))
+    monkeypatch.setenv("ADAPTER_STILTS_HUB_MIRROR", str(workspace.folder))
     assert failed(1, *arguments).startswith("google/xtreme: found no folder ")
 
 
-def test_another_toy_shares_the_intermediates(place: Place) -> None:
-    output = succeeded("quickstart", "--tasks", "embedded_entities", *on_tiny(place))
+def test_another_toy_shares_the_intermediates(workspace: Workspace) -> None:
+    output = succeeded("quickstart", "--tasks", "embedded_entities", *on_tiny(workspace))
     # The weights of full ones are not kept, and are made again.
     assert "11 runs for 7 cells; 2 done, 9 to do" in output
     assert "embedded_entities: f1 by language" in output
 
 
-def test_real_tasks_bring_real_intermediates(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_tasks_bring_real_intermediates(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def chosen(names: list[str], mirror: Path | None) -> tuple:
         study = quickstart.study_on(names, mirror)
         return study.name, study.targets, study.intermediates
 
     toy = ("embedded_deprel", "embedded_semtag")
-    own = yaml_of(place)
+    own = yaml_of(workspace)
     assert chosen([], None) == ("quickstart", ("embedded_udpos",), toy)
     assert chosen(["embedded_entities", own], None) == ("quickstart", ("embedded_entities", own), toy)
     assert chosen(["udpos"], None) == ("quickstart_hub", ("udpos",), ("ud_deprel", "wikiann"))
@@ -186,8 +188,8 @@ def test_real_tasks_bring_real_intermediates(tmp_path: Path, place: Place, monke
     assert chosen(["udpos", "wikiann"], None) == mirrored
 
 
-def test_the_study_on_real_data_can_be_planned(place: Place, hub_mirror: Path) -> None:
-    output = succeeded("study", "plan", "quickstart_mirror", *on_tiny(place), "--hub-mirror", hub_mirror)
+def test_the_study_on_real_data_can_be_planned(workspace: Workspace, hub_mirror: Path) -> None:
+    output = succeeded("study", "plan", "quickstart_mirror", *on_tiny(workspace), "--hub-mirror", hub_mirror)
     assert "11 runs for 7 cells; 0 done, 11 to do" in output
     assert [line.split()[1] for line in output.splitlines() if line.startswith(" intermediate")] == [
         "ud_deprel",

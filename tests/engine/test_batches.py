@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.training import encoded_split, english_task, make_place, use_of
+from support.training import encoded_split, english_task, make_workspace, use_of
 
 from adapter_stilts.engine.batches import cut_batches, epoch_order, group_steps, inference_batches, pack
 from adapter_stilts.jobs.training_data import TrainingData, load_training_data
@@ -106,13 +106,13 @@ def test_order_by_seed_and_epoch() -> None:
 
 
 def test_all_methods_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place(tmp_path, monkeypatch)
+    workspace = make_workspace(tmp_path, monkeypatch)
     task = english_task(tmp_path / "data")
-    under = {method: place.train(task, method=method) for method in ("bottleneck", "full")}
+    under = {method: workspace.train(task, method=method) for method in ("bottleneck", "full")}
     seen = {}
     for method in ("bottleneck", "full"):
         for over in ([], [under[method]]):
-            job = place.job(task, over, method=method, seed=5, limit=17)
+            job = workspace.job(task, over, method=method, seed=5, limit=17)
             (data,) = load_training_data(job).parts
             epochs = draw_epochs(TrainingData((data,)), job.recipe, job.seed)
             seen[method, job.composition] = [
@@ -128,7 +128,7 @@ def test_all_methods_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_plan_accumulates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = make_place(tmp_path, monkeypatch).job(english_task(tmp_path / "data", examples=10))
+    job = make_workspace(tmp_path, monkeypatch).job(english_task(tmp_path / "data", examples=10))
     settings = Recipe(epochs=1, batch_examples=2, accumulate=2)
     (steps,) = draw_epochs(load_training_data(job), settings, 0)
     assert [[len(batch) for batch in step.batches] for step in steps] == [[2, 2], [2, 2], [2]]

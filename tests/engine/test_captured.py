@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task, pairs_task, random_split, use_of
+from support.training import Workspace, english_task, pairs_task, random_split, use_of
 from torch import Tensor
 
 from adapter_stilts.engine.batches import divide, pack
@@ -24,14 +24,14 @@ from adapter_stilts.tasks.kinds.contract import IGNORED
 from adapter_stilts.training.sampling import draw_epochs
 
 
-def job_of(place: Place, case: str, precision: str = "float32", **settings: str) -> Job:
+def job_of(workspace: Workspace, case: str, precision: str = "float32", **settings: str) -> Job:
     """A job of that case, dropout 0, so that two ways to compute it can be compared."""
-    target = english_task(place.folder / "t", "t", word_piece="mean" if case == "mean" else "first_content")
-    pairs = pairs_task(place.folder / "pairs")
+    target = english_task(workspace.folder / "t", "t", word_piece="mean" if case == "mean" else "first_content")
+    pairs = pairs_task(workspace.folder / "pairs")
     options: dict[str, Any] = {"settings": {"dropout": "0"}, "precision": precision}
 
     def under(name: str, shift: int) -> Run:
-        return place.train(english_task(place.folder / name, name, shift=shift), settings={"epochs": "1"})
+        return workspace.train(english_task(workspace.folder / name, name, shift=shift), settings={"epochs": "1"})
 
     if case in ("stack", "continue"):
         options |= {"over": [under("a", 1)], "compose": case}
@@ -41,8 +41,10 @@ def job_of(place: Place, case: str, precision: str = "float32", **settings: str)
     elif case in ("lora", "full"):
         options["method"] = case
     options["settings"] |= settings
-    tasks = {"pairs": [pairs], "several": [english_task(place.folder / "a", "a", shift=1), pairs]}.get(case, [target])
-    return place.job(tasks, **options)
+    tasks = {"pairs": [pairs], "several": [english_task(workspace.folder / "a", "a", shift=1), pairs]}.get(
+        case, [target]
+    )
+    return workspace.job(tasks, **options)
 
 
 def take(job: Job, step_class: Any, **options: Any) -> tuple[list[float], dict[str, Tensor]]:
@@ -70,9 +72,9 @@ CASES = ("none", "stack", "fuse", "continue", "lora", "full", "several", "mean",
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_equals_the_eager_step(place: Place, case: str) -> None:
+def test_equals_the_eager_step(workspace: Workspace, case: str) -> None:
     """Capacities of 64 and 128 pieces: most batches leave room, some are divided."""
-    job = job_of(place, case)
+    job = job_of(workspace, case)
     wanted, weights = take(job, EagerStep)
     found, own = take(job, CapturedStep, averaged=case == "mean", capacities=(64, 128))
     assert found == pytest.approx(wanted, abs=1e-6)
@@ -81,8 +83,8 @@ def test_equals_the_eager_step(place: Place, case: str) -> None:
         torch.testing.assert_close(own[name], tensor, atol=2e-4, rtol=1e-4, msg=name)
 
 
-def test_losses_stay_equal_over_a_hundred_steps(place: Place) -> None:
-    job = job_of(place, "none", epochs="50")
+def test_losses_stay_equal_over_a_hundred_steps(workspace: Workspace) -> None:
+    job = job_of(workspace, "none", epochs="50")
     (wanted, _), (found, _) = take(job, EagerStep), take(job, CapturedStep, capacities=(64, 128))
     assert len(wanted) >= 100
     assert wanted[-1] < wanted[0] / 2
@@ -90,17 +92,17 @@ def test_losses_stay_equal_over_a_hundred_steps(place: Place) -> None:
 
 
 @pytest.mark.parametrize("case", ["stack", "full"])
-def test_bf16_copies_stay_near_float32(place: Place, case: str) -> None:
+def test_bf16_copies_stay_near_float32(workspace: Workspace, case: str) -> None:
     """Not farther from float32 than autocast is (within a half, of so few steps)."""
-    wanted, _ = take(job_of(place, case), EagerStep)
-    autocast, _ = take(job_of(place, case, "bf16"), EagerStep)
-    copies, _ = take(job_of(place, case, "bf16"), CapturedStep, capacities=(64, 128))
+    wanted, _ = take(job_of(workspace, case), EagerStep)
+    autocast, _ = take(job_of(workspace, case, "bf16"), EagerStep)
+    copies, _ = take(job_of(workspace, case, "bf16"), CapturedStep, capacities=(64, 128))
     reference = max(abs(one - other) for one, other in zip(autocast, wanted, strict=True))
     assert 0 < max(abs(one - other) for one, other in zip(copies, wanted, strict=True)) < 1.5 * reference + 2e-3
 
 
-def test_half_precision_gives_back_what_it_took(place: Place) -> None:
-    job = job_of(place, "none")
+def test_half_precision_gives_back_what_it_took(workspace: Workspace) -> None:
+    job = job_of(workspace, "none")
     model = build_model(job, load_training_data(job))
     before = {name: own.detach().clone() for name, own in model.named_parameters()}
     half = HalfPrecision(model)
@@ -124,10 +126,10 @@ def test_half_precision_gives_back_what_it_took(place: Place) -> None:
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 0.05), (torch.float16, 0.05 / 8)])
 def test_a_model_rounded_for_predictions_is_what_it_was_afterwards(
-    place: Place, dtype: torch.dtype, most: float
+    workspace: Workspace, dtype: torch.dtype, most: float
 ) -> None:
     """fp16 has three bits more than bf16: a rounding of an eighth."""
-    job = job_of(place, "full")
+    job = job_of(workspace, "full")
     model = build_model(job, load_training_data(job)).eval()
     batch = pack(random_split([9, 5, 20]), np.arange(3), use_of("t"), 2)
     before = {name: (own.data_ptr(), own.detach().clone()) for name, own in model.named_parameters()}
@@ -144,8 +146,8 @@ def test_a_model_rounded_for_predictions_is_what_it_was_afterwards(
         assert torch.equal(own, values)
 
 
-def test_a_loss_that_is_not_finite_changes_nothing(place: Place) -> None:
-    job = job_of(place, "none")
+def test_a_loss_that_is_not_finite_changes_nothing(workspace: Workspace) -> None:
+    job = job_of(workspace, "none")
     model = build_model(job, load_training_data(job)).train()
     split = random_split([9, 5])
     step = CapturedStep(model, job.recipe, 10, "float32", capacities=(64,))
@@ -178,9 +180,9 @@ def test_filling_sentences_fit_positions(pieces: int, lengths: Sequence[int]) ->
     assert filling(pieces) == lengths
 
 
-def test_a_capacity_that_is_seldom_needed_borrows_a_larger_one(place: Place) -> None:
+def test_a_capacity_that_is_seldom_needed_borrows_a_larger_one(workspace: Workspace) -> None:
     """What is there serves, until a smaller capacity has been needed twenty times; nothing serves that is too small."""
-    job = job_of(place, "none")
+    job = job_of(workspace, "none")
     step = CapturedStep(build_model(job, load_training_data(job)).train(), job.recipe, 40, "float32")
     split = random_split([100] * 3 + [20])
     large, small = (pack(split, np.array(own), use_of("t"), 2) for own in ([0, 1, 2], [3]))
@@ -213,8 +215,8 @@ def test_buffers_by_hand() -> None:
     assert buffers.terms.item() == 5
 
 
-def test_what_fills_up_changes_no_logit(place: Place) -> None:
-    job = job_of(place, "mean")
+def test_what_fills_up_changes_no_logit(workspace: Workspace) -> None:
+    job = job_of(workspace, "mean")
     model = build_model(job, load_training_data(job)).eval()
     batch = pack(random_split([9, 5, 20], width=3), np.arange(3), use_of("t"), 2)
     filled = Buffers(use_of("t"), 64, averaged=True, device=torch.device("cpu")).fill(batch, 2, 1)

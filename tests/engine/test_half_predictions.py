@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.training import Place, english_task
+from support.training import Workspace, english_task
 
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.predicting import predict_answers
@@ -10,8 +10,8 @@ from adapter_stilts.jobs.training_data import load_training_data
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e7])
-def test_fp16_gives_way_to_float32(place: Place, capsys: pytest.CaptureFixture[str], scale: float) -> None:
-    job = place.job(english_task(place.folder / "data"))
+def test_fp16_gives_way_to_float32(workspace: Workspace, capsys: pytest.CaptureFixture[str], scale: float) -> None:
+    job = workspace.job(english_task(workspace.folder / "data"))
     data = load_training_data(job)
     (part,) = data.tasks
     model = build_model(job, data)

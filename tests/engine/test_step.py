@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import Place, english_task, random_split, use_of
+from support.training import Workspace, english_task, random_split, use_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -23,9 +23,9 @@ from adapter_stilts.training.trainer import fit
 
 
 @pytest.fixture
-def model(place: Place) -> Any:
+def model(workspace: Workspace) -> Any:
     """A model with a bottleneck adapter, dropout 0."""
-    job = place.job(english_task(place.folder / "data"), settings={"dropout": "0"})
+    job = workspace.job(english_task(workspace.folder / "data"), settings={"dropout": "0"})
     return build_model(job, load_training_data(job)).train()
 
 
@@ -155,10 +155,10 @@ def test_rows_by_hand() -> None:
 
 @pytest.mark.parametrize("selection", ["last", "best"])
 def test_full_training_with_reachable_rows_equals_without(
-    place: Place, monkeypatch: pytest.MonkeyPatch, selection: str
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, selection: str
 ) -> None:
-    task = english_task(place.folder / "data")
-    job = place.job(task, method="full", settings={"selection": selection, "epochs": "3"})
+    task = english_task(workspace.folder / "data")
+    job = workspace.job(task, method="full", settings={"selection": selection, "epochs": "3"})
     data = load_training_data(job)
 
     def weights() -> tuple[dict[str, Tensor], int]:
@@ -173,7 +173,7 @@ def test_full_training_with_reachable_rows_equals_without(
     assert with_rows.keys() == without.keys()
     for name, own in without.items():
         torch.testing.assert_close(with_rows[name], own, atol=1e-6, rtol=0, msg=name)
-    original = load_file(place.backbone.folder / "model.safetensors")["embeddings.word_embeddings.weight"]
+    original = load_file(workspace.backbone.folder / "model.safetensors")["embeddings.word_embeddings.weight"]
     found = with_rows["roberta.embeddings.word_embeddings.weight"]
     reached = np.unique(data.tasks[0].train.ids)
     untouched = np.setdiff1d(np.arange(500), reached)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task, random_split, use_of
+from support.training import Workspace, english_task, random_split, use_of
 from torch import Tensor
 
 from adapter_stilts.engine import step as steps
@@ -47,7 +47,7 @@ def test_a_batch_is_cut_where_tokens_are_equal(parts: int) -> None:
 
 
 def take(
-    place: Place,
+    workspace: Workspace,
     method: str,
     threads: int,
     parts: int,
@@ -56,8 +56,8 @@ def take(
     **settings: str,
 ) -> Any:
     """Losses and weights of a job's steps, with dropout unless the settings say otherwise."""
-    task = english_task(place.folder / "t", "t")
-    job = place.job(task, method=method, settings=settings)
+    task = english_task(workspace.folder / "t", "t")
+    job = workspace.job(task, method=method, settings=settings)
     data = load_training_data(job)
     model = build_model(job, data).train()
     monkeypatch.setattr(steps, "parts_of_batch", lambda tokens: parts)
@@ -73,36 +73,38 @@ def take(
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
-def test_threads_change_no_bit(place: Place, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_change_no_bit(workspace: Workspace, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout: every part draws from a source of its own."""
-    (one, weights), (other, again) = (take(place, method, count, 4, monkeypatch) for count in (1, 4))
+    (one, weights), (other, again) = (take(workspace, method, count, 4, monkeypatch) for count in (1, 4))
     assert one == other
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_checkpointing_draws_the_same_dropout_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpointing_draws_the_same_dropout_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     (one, weights), (other, again) = (
-        take(place, "bottleneck", 2, 2, monkeypatch, checkpointing=own) for own in (False, True)
+        take(workspace, "bottleneck", 2, 2, monkeypatch, checkpointing=own) for own in (False, True)
     )
     assert other == pytest.approx(one, abs=1e-6)
     for name, own in weights.items():
         torch.testing.assert_close(again[name], own, atol=1e-5, rtol=0)
 
 
-def test_parts_change_no_loss(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    (one, weights), (other, again) = (take(place, "bottleneck", 2, parts, monkeypatch, dropout="0") for parts in (1, 4))
+def test_parts_change_no_loss(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, weights), (other, again) = (
+        take(workspace, "bottleneck", 2, parts, monkeypatch, dropout="0") for parts in (1, 4)
+    )
     assert other == pytest.approx(one, abs=1e-6)
     for name, own in weights.items():
         torch.testing.assert_close(again[name], own, atol=1e-5, rtol=0)
 
 
-def test_dropout_draws_and_differs_from_step_to_step(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    (one, _), (other, _) = (take(place, "bottleneck", 2, 2, monkeypatch, dropout=own) for own in ("0", "0.5"))
+def test_dropout_draws_and_differs_from_step_to_step(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, _), (other, _) = (take(workspace, "bottleneck", 2, 2, monkeypatch, dropout=own) for own in ("0", "0.5"))
     assert one[0] != pytest.approx(other[0], abs=1e-3)
 
 
-def test_predictions_do_not_depend_on_threads(place: Place) -> None:
-    job = place.job(english_task(place.folder / "t", "t"))
+def test_predictions_do_not_depend_on_threads(workspace: Workspace) -> None:
+    job = workspace.job(english_task(workspace.folder / "t", "t"))
     data = load_training_data(job)
     model, part = build_model(job, data), data.tasks[0]
     found = []

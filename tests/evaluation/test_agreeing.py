@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.cli import command
 from support.hostile import VALUES, places_of, seal
-from support.training import Place, english_task, make_place
+from support.training import Workspace, english_task, make_workspace
 
 from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.errors import StiltsError
@@ -26,12 +26,12 @@ from adapter_stilts.tasks.scoring import score
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Run]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Run]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        place = make_place(tmp_path_factory.mktemp("agreeing"), monkeypatch)
-        run = place.train(english_task(place.folder / "t", "t"), settings={"epochs": "1"})
-        evaluate(run, runs=place.store, device="cpu")
-        return place, run
+        workspace = make_workspace(tmp_path_factory.mktemp("agreeing"), monkeypatch)
+        run = workspace.train(english_task(workspace.folder / "t", "t"), settings={"epochs": "1"})
+        evaluate(run, runs=workspace.store, device="cpu")
+        return workspace, run
 
 
 def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -41,7 +41,7 @@ def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 @pytest.fixture
-def kept(whole: tuple[Place, Run]) -> Any:
+def kept(whole: tuple[Workspace, Run]) -> Any:
     """The run, whose files are as they were after the test."""
     _, run = whole
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
@@ -198,11 +198,11 @@ def remove_others(run: Run, folder: Path) -> None:
         shutil.rmtree(other)
 
 
-def walk(place: Place, run: Run, drawn: random.Random, values: int, every: int) -> int:
+def walk(workspace: Workspace, run: Run, drawn: random.Random, values: int, every: int) -> int:
     """Every `every`th place of record.json and scores.json with other values, sealed, through the command line; how
     many were refused. Anything but a line ends the test."""
     refused, broken = 0, []
-    text = place.folder / "my.txt"
+    text = workspace.folder / "my.txt"
     text.write_text("the dog is seven !\n")
     (folder,) = evaluation_folders(run)
     for path in (run.folder / "record.json", folder / "scores.json"):
@@ -216,7 +216,7 @@ def walk(place: Place, run: Run, drawn: random.Random, values: int, every: int) 
                 at[spot[-1]] = value
                 seal(path, content)
                 for arguments in (("evaluate", run.name), ("compare",), ("predict", run.name, text)):
-                    result = command(*arguments, "--runs", place.store.folder)
+                    result = command(*arguments, "--runs", workspace.store.folder)
                     if not isinstance(result.exception, SystemExit | None) or "\x1b" in result.output:
                         broken.append((spot, value, arguments[0], result.exception))
                     refused += result.exit_code != 0
@@ -226,10 +226,10 @@ def walk(place: Place, run: Run, drawn: random.Random, values: int, every: int) 
     return refused
 
 
-def test_odd_values(whole: tuple[Place, Run], kept: Run) -> None:
+def test_odd_values(whole: tuple[Workspace, Run], kept: Run) -> None:
     assert walk(*whole, random.Random(0), values=1, every=5) > 20
 
 
 @pytest.mark.slow
-def test_odd_values_everywhere(whole: tuple[Place, Run], kept: Run) -> None:
+def test_odd_values_everywhere(whole: tuple[Workspace, Run], kept: Run) -> None:
     assert walk(*whole, random.Random(1), values=2, every=1) > 300

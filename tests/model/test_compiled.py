@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task, make_place, random_split, use_of
+from support.training import Workspace, english_task, make_workspace, random_split, use_of
 from torch._dynamo.testing import CompileCounter
 
 from adapter_stilts.engine.batches import pack
@@ -19,8 +19,8 @@ from adapter_stilts.model.compiled import compile_layers, is_compiled
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    place: Place = make_place(tmp_path, monkeypatch)
-    job = place.job(english_task(tmp_path / "t", "t"), settings={"dropout": "0"})
+    workspace: Workspace = make_workspace(tmp_path, monkeypatch)
+    job = workspace.job(english_task(tmp_path / "t", "t"), settings={"dropout": "0"})
     return build_model(job, load_training_data(job)).train()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.records import write_run
-from support.training import Place, english_task
+from support.training import Workspace, english_task
 
 from adapter_stilts import residue
 from adapter_stilts.analysis.compare import compare_runs
@@ -165,11 +165,11 @@ def _evaluate_three_times(store: Path, run: str, results: Any) -> None:
     results.put([process.exitcode for process in processes])
 
 
-def test_the_same_evaluation_by_three_processes_ends_well_in_all(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
+def test_the_same_evaluation_by_three_processes_ends_well_in_all(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    process = context.Process(target=_evaluate_three_times, args=(place.store.folder, run.name, results))
+    process = context.Process(target=_evaluate_three_times, args=(workspace.store.folder, run.name, results))
     process.start()
     scores = [results.get(timeout=120) for _ in range(3)]
     assert results.get(timeout=60) == [0, 0, 0]
@@ -178,12 +178,12 @@ def test_the_same_evaluation_by_three_processes_ends_well_in_all(place: Place) -
     assert len(list((run.folder / "evaluations").iterdir())) == 1
 
 
-def test_an_evaluation_without_scores_gives_way(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
-    scores = evaluate(run, runs=place.store, device="cpu")
+def test_an_evaluation_without_scores_gives_way(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
+    scores = evaluate(run, runs=workspace.store, device="cpu")
     (folder,) = evaluation_folders(run)
     (folder / "scores.json").unlink()
-    assert evaluate(run, runs=place.store, device="cpu") == scores
+    assert evaluate(run, runs=workspace.store, device="cpu") == scores
     assert evaluation_folders(run) == [folder]
 
 
@@ -210,19 +210,19 @@ def test_notes_that_many_add_to_one_record_are_all_kept(tmp_path: Path) -> None:
     assert len(read_record(run.folder).scores.keys() - run.record.scores.keys()) == 40
 
 
-def test_weights_that_another_process_needs_stay(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
-    with Claims(place.store.folder).need([run.name]) as needs:
+def test_weights_that_another_process_needs_stay(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
+    with Claims(workspace.store.folder).need([run.name]) as needs:
         assert not keep_of(run, "scores")
         assert run.has_weights
         assert keep_of(run, "scores", needs)
     assert not run.has_weights
 
 
-def test_weights_that_are_being_read_stay(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_being_read_stay(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """By an evaluation, a prediction and a copy, while another process drops what it does not keep."""
-    run = place.train(english_task(place.folder / "data"))
-    (path := place.folder / "my.txt").write_text("a b\n")
+    run = workspace.train(english_task(workspace.folder / "data"))
+    (path := workspace.folder / "my.txt").write_text("a b\n")
     kept = []
 
     def dropping(work: Any) -> Any:
@@ -234,20 +234,20 @@ def test_weights_that_are_being_read_stay(place: Place, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(zero_shot, "load_bundle", dropping(zero_shot.load_bundle))
     monkeypatch.setattr(storing, "copy_tree", dropping(storing.copy_tree))
-    evaluate(run.name, runs=place.store, device="cpu")
+    evaluate(run.name, runs=workspace.store, device="cpu")
     predict_file(run, path, device="cpu")
-    place.store.copy(run, place.folder / "copy")
+    workspace.store.copy(run, workspace.folder / "copy")
     assert kept == [False] * 3
-    assert (place.folder / "copy" / "bundle").is_dir()
+    assert (workspace.folder / "copy" / "bundle").is_dir()
     # A copy is in no store: nothing is written beside it.
-    zero_shot.load_run(place.folder / "copy", runs=place.store)
-    assert not (place.folder / ".claims").exists()
+    zero_shot.load_run(workspace.folder / "copy", runs=workspace.store)
+    assert not (workspace.folder / ".claims").exists()
     assert keep_of(run, "scores")
     assert not run.has_weights
 
 
-def test_a_store_that_may_only_be_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = place.train(english_task(place.folder / "data"))
+def test_a_store_that_may_only_be_read(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
     opened, rename = os.open, Path.rename
 
     def read_only(path: Any, flags: int, *rest: Any, **more: Any) -> int:
@@ -261,28 +261,28 @@ def test_a_store_that_may_only_be_read(place: Place, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "open", read_only)
     monkeypatch.setattr(Path, "rename", no_rename)
     assert zero_shot.load_run(run)[1].task == run.record.task.name
-    with pytest.raises(StiltsError, match=f"^{place.store.folder}: cannot be written \\(Read-only file system\\)$"):
+    with pytest.raises(StiltsError, match=f"^{workspace.store.folder}: cannot be written \\(Read-only file system\\)$"):
         keep_of(run, "scores")
-    shutil.rmtree(place.store.folder / ".claims")
+    shutil.rmtree(workspace.store.folder / ".claims")
     with pytest.raises(StiltsError, match=f"^{run.folder}: cannot be written \\(Read-only file system\\)$"):
         keep_of(run, "scores")
     monkeypatch.setattr(Path, "rename", rename)
 
 
-def test_what_a_run_holds_can_be_read_by_others(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
+def test_what_a_run_holds_can_be_read_by_others(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
     modes = {own.stat().st_mode & 0o777 for own in run.folder.rglob("*") if own.is_file()}
     assert modes == {(run.folder / RECORD).stat().st_mode & 0o777}
 
 
 def test_a_run_trained_again_for_its_weights_is_there_all_the_time(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before any of its renames it is a whole run, with its scores; an evaluation that comes meanwhile stays."""
-    task = english_task(place.folder / "data")
-    run = place.train(task)
-    evaluate(run, runs=place.store, device="cpu")
-    kept = place.store.find(run.name)
+    task = english_task(workspace.folder / "data")
+    run = workspace.train(task)
+    evaluate(run, runs=workspace.store, device="cpu")
+    kept = workspace.store.find(run.name)
     keep_of(kept, "scores")
     replace, killed = os.replace, 0
 
@@ -303,14 +303,14 @@ def test_a_run_trained_again_for_its_weights_is_there_all_the_time(
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", counted)
             try:
-                place.train(task)
+                workspace.train(task)
                 break
             except Killed:
                 killed += 1
-        there = place.store.find(run.name)
+        there = workspace.store.find(run.name)
         assert isinstance(there, Run)
         assert there.record.scores == kept.record.scores
         assert len(evaluation_folders(there)) == 1
         assert not there.has_weights
     assert killed == 3  # signatures, record, bundle
-    assert place.store.find(run.name).has_weights
+    assert workspace.store.find(run.name).has_weights

@@ -1,4 +1,4 @@
-"""A place for tests that train: own folders, a tiny backbone, and small local tasks whose labels can be learnt."""
+"""A workspace for tests that train: a folder, a tiny backbone, and small local tasks whose labels can be learnt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ FULL = "{learning_rate: 1e-3, epochs: 2, batch_examples: 8}"
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """A folder with a tiny backbone and an empty run store; nothing outside it is read or written."""
 
     folder: Path
@@ -86,7 +86,7 @@ class Place:
         return train(task, backbone=self.backbone, runs=self.store, device="cpu", **options)
 
     def request(self, tasks: Task | Sequence[Task], over: Sequence[Run | Request] = (), **changes: Any) -> Request:
-        """The request for tasks on the place's backbone; `changes` are its other fields."""
+        """The request for tasks on the workspace's backbone; `changes` are its other fields."""
         tasks = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
         return Request(tasks=tasks, over=tuple(over), **({"backbone": self.backbone, "precision": "float32"} | changes))
 
@@ -99,13 +99,13 @@ class Place:
         return execute(job, self.store, "cpu")
 
 
-def make_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A place in `folder`; cache, mirror and run store of the environment are put out of reach."""
+def make_workspace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace in `folder`; cache, mirror and run store of the environment are put out of reach."""
     monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(folder / "cache"))
     for variable in ("ADAPTER_STILTS_HUB_MIRROR", "ADAPTER_STILTS_RUNS"):
         monkeypatch.delenv(variable, raising=False)
     backbone = load_backbone(str(tiny_backbone_folder(folder / "tiny")))
-    return Place(folder, backbone, RunStore(folder / "runs"))
+    return Workspace(folder, backbone, RunStore(folder / "runs"))
 
 
 def use_of(head: str, kind: str = "tagging") -> HeadUse:
@@ -214,9 +214,9 @@ def english_task(folder: Path, name: str = "tags", *, shift: int = 0, examples: 
 
 
 @cache
-def task_of(place: Place, name: str) -> Task:
-    """The task `t`, `a` or `b` of a place, English alone; its labels mean something else in each."""
-    return english_task(place.folder / name, name, shift="tab".index(name))
+def task_of(workspace: Workspace, name: str) -> Task:
+    """The task `t`, `a` or `b` of a workspace, English alone; its labels mean something else in each."""
+    return english_task(workspace.folder / name, name, shift="tab".index(name))
 
 
 def pairs_task(folder: Path, name: str = "pairs") -> Task:

@@ -15,7 +15,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.tiny import tiny_backbone_folder
-from support.training import ENGLISH, english_task, gold_of, make_place, use_of, write_conllu, write_task
+from support.training import ENGLISH, english_task, gold_of, make_workspace, use_of, write_conllu, write_task
 
 from adapter_stilts.engine import predicting
 from adapter_stilts.engine.batches import Batch
@@ -293,14 +293,14 @@ def test_sample_is_drawn_with_the_seed(tmp_path: Path, tokenizer: Any) -> None:
 
 
 def test_equal_files_share_the_cache_but_not_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place(tmp_path, monkeypatch)
+    workspace = make_workspace(tmp_path, monkeypatch)
     one = english_task(tmp_path / "one")
     text = one.path.read_text()
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     (tmp_path / "two" / "en-train.conllu").rename(tmp_path / "two" / "renamed.conllu")
     (tmp_path / "two" / "tags.yaml").write_text(text.replace("en-train.conllu", "renamed.conllu"))
     other = find_task(str(tmp_path / "two" / "tags.yaml"))
-    splits = [encode_split(task, "en", "train", place.backbone.tokenizer, task.labels) for task in (one, other)]
+    splits = [encode_split(task, "en", "train", workspace.backbone.tokenizer, task.labels) for task in (one, other)]
     assert [split.source for split in splits] == ["en-train.conllu", "renamed.conllu"]
     assert splits[0].sha256 == splits[1].sha256
     assert len(list((tmp_path / "cache" / "encoded").iterdir())) == 1

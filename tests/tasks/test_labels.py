@@ -10,7 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.training import Place, make_place
+from support.training import Workspace, make_workspace
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.jobs.training_data import load_training_data
@@ -50,8 +50,8 @@ COLUMNS = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path / "place", monkeypatch)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    return make_workspace(tmp_path / "workspace", monkeypatch)
 
 
 def write(path: Path, labels: list[object]) -> None:
@@ -168,22 +168,22 @@ def test_equal_meanings() -> None:
     ],
 )
 def test_development_labels_that_training_cannot_know(
-    tmp_path: Path, place: Place, train: list[object], other: list[object], message: str
+    tmp_path: Path, workspace: Workspace, train: list[object], other: list[object], message: str
 ) -> None:
     task = task_of(tmp_path, "jsonl", train=train, validation=other)
     with pytest.raises(DataError) as error:
-        load_training_data(place.job(task))
+        load_training_data(workspace.job(task))
     assert str(error.value) == f"{tmp_path.resolve()}/validation.jsonl{message.format(tmp_path.resolve())}"
-    assert not list((tmp_path / "place" / "cache" / "encoded").glob("*.part"))
+    assert not list((tmp_path / "workspace" / "cache" / "encoded").glob("*.part"))
 
 
-def test_one_known_label_is_enough(tmp_path: Path, place: Place) -> None:
+def test_one_known_label_is_enough(tmp_path: Path, workspace: Workspace) -> None:
     task = task_of(tmp_path, "jsonl", train=["a", "b"], validation=["b", "c"])
-    split = encode_split(task, "en", "validation", place.backbone.tokenizer, label_inventory(task, None))
+    split = encode_split(task, "en", "validation", workspace.backbone.tokenizer, label_inventory(task, None))
     assert (split.label_names, split.targets["label"].tolist()) == (("a", "b", "c"), [1, 2])
 
 
-def test_class_label_beside_numbers(tmp_path: Path, place: Place) -> None:
+def test_class_label_beside_numbers(tmp_path: Path, workspace: Workspace) -> None:
     task = task_of(tmp_path, "parquet", train=[0, 1], validation=[0, 1])
     features = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
     Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=features).to_parquet(
@@ -195,7 +195,7 @@ def test_class_label_beside_numbers(tmp_path: Path, place: Place) -> None:
     )
     assert label_inventory(task, None) == ("neg", "pos")
     with pytest.raises(DataError, match=r"row 1: found no label that training showed \(0, 1\), accepted .* neg, pos"):
-        load_training_data(place.job(task))
+        load_training_data(workspace.job(task))
 
 
 # --- schemes ------------------------------------------------------------------------------------------------------

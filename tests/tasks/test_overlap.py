@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
-from support.training import encoded_split, make_place
+from support.training import encoded_split, make_workspace
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone
@@ -198,7 +198,7 @@ def test_mirror_tells_udpos_test_from_other_text(
     hub_mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """UD English-EWT's test split under another name and release is udpos's; its train split and GUM's are not."""
-    make_place(tmp_path, monkeypatch)
+    make_workspace(tmp_path, monkeypatch)
     tokenizer = load_backbone(str(tmp_path / "tiny")).tokenizer
     relations = find_task("ud_deprel")
     text = relations.path.read_text(encoding="utf-8").replace("en: en_gum", "en: en_ewt")

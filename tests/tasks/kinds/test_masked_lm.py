@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.tiny import tiny_backbone_folder
-from support.training import TEXT_TASK, encoded_split, make_place, text_task, use_of
+from support.training import TEXT_TASK, encoded_split, make_workspace, text_task, use_of
 
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.errors import DataError, UsageError
@@ -42,7 +42,7 @@ def test_long_text_becomes_even_windows_of_all_its_pieces(tokenizer: Any, words:
 
 
 def test_split_without_units_is_packed(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_place(tmp_path, monkeypatch)
+    make_workspace(tmp_path, monkeypatch)
     task = find_task(str(text_task(tmp_path / "task")))
     assert label_inventory(task, None) == ()
     split = encode_split(task, "en", "train", tokenizer, ())
