@@ -33,7 +33,7 @@ def hub_mirror() -> Path:
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache in the test's own folder."""
     monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from support.cli import command
-from support.hostile import VALUES, places_of, seal
+from support.hostile import VALUES, paths_of, seal
 from support.training import Workspace, english_task, make_workspace
 
 from adapter_stilts.analysis.scored import Scored
@@ -53,28 +53,37 @@ def kept(whole: tuple[Workspace, Run]) -> Any:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda own: own["identity"]["tasks"][0].update(train={}), r"identity: tasks\.0\.train: .*at least 1 item"),
-        (lambda own: own["identity"].update(tasks=[3]), r"identity: tasks\.0: "),
-        (lambda own: own["identity"]["tasks"][0]["train"]["en"].pop("reading"), r"tasks\.0\.train\.en\.reading: "),
-        (lambda own: own.update(selected_epoch=99), r"selected_epoch: found 99, accepted up to 1"),
-        (lambda own: own.update(total_parameters=0), r"total_parameters: found 0, accepted 1 or more"),
         (
-            lambda own: own["task"].update(selection_metric="x"),
+            lambda content: content["identity"]["tasks"][0].update(train={}),
+            r"identity: tasks\.0\.train: .*at least 1 item",
+        ),
+        (lambda content: content["identity"].update(tasks=[3]), r"identity: tasks\.0: "),
+        (
+            lambda content: content["identity"]["tasks"][0]["train"]["en"].pop("reading"),
+            r"tasks\.0\.train\.en\.reading: ",
+        ),
+        (lambda content: content.update(selected_epoch=99), r"selected_epoch: found 99, accepted up to 1"),
+        (lambda content: content.update(total_parameters=0), r"total_parameters: found 0, accepted 1 or more"),
+        (
+            lambda content: content["task"].update(selection_metric="x"),
             r"task.selection_metric: found 'x', accepted accuracy$",
         ),
         (
-            lambda own: own["task"].update(selection_metric="f1"),
+            lambda content: content["task"].update(selection_metric="f1"),
             r"json: task.selection_metric: found 'f1', accepted a",
         ),
         (
-            lambda own: own["task"].update(kind="x"),
+            lambda content: content["task"].update(kind="x"),
             r"json: task.kind: found 'x', accepted tagging, classif",
         ),
         (
-            lambda own: own["task"].update(metrics=["x"]),
+            lambda content: content["task"].update(metrics=["x"]),
             r"json: task.metrics: found 'x', accepted accuracy, span_f1",
         ),
-        (lambda own: own.update(languages=["xx"]), r"json: languages.0: found 'xx', accepted the code of a language"),
+        (
+            lambda content: content.update(languages=["xx"]),
+            r"json: languages.0: found 'xx', accepted the code of a language",
+        ),
     ],
 )
 def test_records(kept: Run, change: Callable[[dict[str, Any]], Any], complaint: str) -> None:
@@ -86,27 +95,36 @@ def test_records(kept: Run, change: Callable[[dict[str, Any]], Any], complaint: 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda own: own["languages"]["en"].pop("n"), r"languages\.en: found no n, accepted the number of sentences"),
         (
-            lambda own: own["languages"]["en"].update(n=0.5),
+            lambda content: content["languages"]["en"].pop("n"),
+            r"languages\.en: found no n, accepted the number of sentences",
+        ),
+        (
+            lambda content: content["languages"]["en"].update(n=0.5),
             r"languages\.en: found n 0\.5, accepted the number of sen",
         ),
         (
-            lambda own: own["test_data"].update(de="x"),
+            lambda content: content["test_data"].update(de="x"),
             r"json: test_data: found other languages \(de\), accepted",
         ),
         (
-            lambda own: own["missing"].update(en="gone"),
+            lambda content: content["missing"].update(en="gone"),
             r"json: missing: found en, which has scores, accepted languages",
         ),
-        (lambda own: own.update(metrics=["x"]), r"metrics: found 'x', accepted metrics of tagging that give accuracy"),
-        (lambda own: own["majority"].update(xx=1.0), r"majority: found other languages \(xx\)"),
-        (lambda own: own.update(selection_metric="x"), r"selection_metric: found 'x', accepted accuracy"),
-        (lambda own: own.update(metrics=[]), r"metrics: .*at least 1 item"),
-        (lambda own: own["mean"].update(accuracy=99.0), r"mean: found {'accuracy': 99.0}, accepted the mean of the"),
-        (lambda own: own.update(mean_zero_shot={"accuracy": 1.0}), r"mean_zero_shot: found .* languages, None"),
         (
-            lambda own: own.update(leaks=[leak("en\x1b[31m")]),
+            lambda content: content.update(metrics=["x"]),
+            r"metrics: found 'x', accepted metrics of tagging that give accuracy",
+        ),
+        (lambda content: content["majority"].update(xx=1.0), r"majority: found other languages \(xx\)"),
+        (lambda content: content.update(selection_metric="x"), r"selection_metric: found 'x', accepted accuracy"),
+        (lambda content: content.update(metrics=[]), r"metrics: .*at least 1 item"),
+        (
+            lambda content: content["mean"].update(accuracy=99.0),
+            r"mean: found {'accuracy': 99.0}, accepted the mean of the",
+        ),
+        (lambda content: content.update(mean_zero_shot={"accuracy": 1.0}), r"mean_zero_shot: found .* languages, None"),
+        (
+            lambda content: content.update(leaks=[leak("en\x1b[31m")]),
             r"leaks\.0\.language: found 'en.x1b\[31m', accepted the code of a language",
         ),
     ],
@@ -148,9 +166,11 @@ def test_predictions(kept: Run, change: Callable[[list[Any]], list[Any]], compla
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda own: own.update(identity={}), r"its record does not say which columns it read; train it again"),
+        (lambda content: content.update(identity={}), r"its record does not say which columns it read; train it again"),
         (
-            lambda own: own["identity"]["tasks"][0]["train"]["en"]["reading"]["data"].update(columns={"text": "form"}),
+            lambda content: content["identity"]["tasks"][0]["train"]["en"]["reading"]["data"].update(
+                columns={"text": "form"}
+            ),
             r"found columns text in its record's identity, accepted tokens, labels among them",
         ),
     ],
@@ -207,7 +227,7 @@ def walk(workspace: Workspace, run: Run, drawn: random.Random, values: int, ever
     (folder,) = evaluation_folders(run)
     for path in (run.folder / "record.json", folder / "scores.json"):
         whole = path.read_bytes()
-        for spot in places_of(json.loads(whole))[::every]:
+        for spot in paths_of(json.loads(whole))[::every]:
             for value in drawn.sample(VALUES, values):
                 content = json.loads(whole)
                 at = content

@@ -35,10 +35,11 @@ def tagging_run(workspace: Workspace, name: str, labels: dict[str, str], column:
         sentences = draw_sentences(ENGLISH, count, seed)
         if split == "test":
             sentences.append(
-                [sentences[0][0], *(pair for own in draw_sentences(ENGLISH, 400, 4) for pair in own)][:1200]
+                [sentences[0][0], *(pair for sentence in draw_sentences(ENGLISH, 400, 4) for pair in sentence)][:1200]
             )
         write_conllu(
-            folder / f"en-{split}.conllu", [[(word, labels[own]) for word, own in sentence] for sentence in sentences]
+            folder / f"en-{split}.conllu",
+            [[(word, labels[label]) for word, label in sentence] for sentence in sentences],
         )
         if column == "deprel":
             path = folder / f"en-{split}.conllu"
@@ -64,7 +65,9 @@ def stored(run: Run, split: str) -> list[list[str]]:
     """What evaluation stored."""
     evaluate(run, split=split, device="cpu")
     (folder,) = (run.folder / EVALUATIONS).glob(f"{split}-*")
-    return [list(own) for own in read_predictions(folder, read_scores(folder, run), "tagging")["en"].predicted]
+    return [
+        list(sentence) for sentence in read_predictions(folder, read_scores(folder, run), "tagging")["en"].predicted
+    ]
 
 
 def columns_of(text: str, column: int) -> list[list[str]]:
@@ -80,27 +83,29 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 def test_same_labels_as_evaluation_for_conllu_and_plain_text(workspace: Workspace, tagger: Run, tmp_path: Path) -> None:
     expected = stored(tagger, "test")
-    assert {label for own in expected for label in own} == set(TAGS.values())  # not one label for everything
-    assert [len(own) for own in expected][-1] == 1200
+    assert {label for sentence in expected for label in sentence} == set(TAGS.values())  # not one label for everything
+    assert [len(sentence) for sentence in expected][-1] == 1200
     source = workspace.folder / "tags" / "en-test.conllu"
     text = source.read_text(encoding="utf-8")
     labelled = predict_file(tagger, source, device="cpu")
     assert columns_of(labelled, 3) == expected
     words = columns_of(text, 1)
-    plain = written(tmp_path, "words.txt", "\n \n" + "\n\n".join("  ".join(own) for own in words))
+    plain = written(tmp_path, "words.txt", "\n \n" + "\n\n".join("  ".join(sentence) for sentence in words))
     assert predict_file(tagger, plain, device="cpu") == "\n".join(
-        "".join(f"{word}\t{tag}\n" for word, tag in zip(own, tags, strict=True))
-        for own, tags in zip(words, expected, strict=True)
+        "".join(f"{word}\t{tag}\n" for word, tag in zip(sentence, tags, strict=True))
+        for sentence, tags in zip(words, expected, strict=True)
     )
 
 
 def test_portions_change_nothing(tagger: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = draw_sentences(ENGLISH, 10, 5)
-    path = written(tmp_path, "words.txt", "\n".join(" ".join(word for word, _ in own) for own in sentences))
+    path = written(tmp_path, "words.txt", "\n".join(" ".join(word for word, _ in sentence) for sentence in sentences))
     whole = predict_file(tagger, path, device="cpu")
     monkeypatch.setattr(predict, "PORTION", 3)
     assert predict_file(tagger, path, device="cpu") == whole
-    assert [line.split("\t")[0] for line in whole.split("\n") if line] == [word for own in sentences for word, _ in own]
+    assert [line.split("\t")[0] for line in whole.split("\n") if line] == [
+        word for sentence in sentences for word, _ in sentence
+    ]
 
 
 def test_conllu_keeps_every_other_byte(tagger: Run, tmp_path: Path) -> None:
@@ -127,8 +132,8 @@ def test_deprel_goes_to_its_column_and_leaves_the_head(workspace: Workspace) -> 
     run = tagging_run(workspace, "relations", {"A": "nsubj", "B": "obj", "C": "root"}, "deprel")
     labelled = predict_file(run, workspace.folder / "relations" / "en-test.conllu", device="cpu")
     assert columns_of(labelled, 7) == stored(run, "test")
-    assert {head for own in columns_of(labelled, 6) for head in own} == {"7"}
-    assert {tag for own in columns_of(labelled, 3) for tag in own} == {"_"}
+    assert {head for column in columns_of(labelled, 6) for head in column} == {"7"}
+    assert {tag for column in columns_of(labelled, 3) for tag in column} == {"_"}
 
 
 def test_other_labels_go_to_misc(workspace: Workspace, tmp_path: Path) -> None:
@@ -204,8 +209,8 @@ COLUMNS = "the{0}DT{0}O\ndog{0}NN{0}B-X\n\n-DOCSTART-{0}-{0}O\n\ncats{0}NNS{0}O\
 @pytest.fixture(scope="module")
 def tags(tagger: Run, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The labels of SENTENCES, word by word."""
-    path = written(tmp_path_factory.mktemp("plain"), "my.txt", "\n".join(" ".join(own) for own in SENTENCES))
-    return [label for own in columns_of(predict_file(tagger, path, device="cpu"), 1) for label in own]
+    path = written(tmp_path_factory.mktemp("plain"), "my.txt", "\n".join(" ".join(words) for words in SENTENCES))
+    return [label for column in columns_of(predict_file(tagger, path, device="cpu"), 1) for label in column]
 
 
 @pytest.mark.parametrize(("separator", "ending"), [("\t", "\n"), (" ", "\n"), ("\t", "\r\n"), (" ", "\r")])
@@ -274,7 +279,7 @@ def test_conllu_plus(tagger: Run, tags: list[str], tmp_path: Path) -> None:
         predict_file(tagger, bad, device="cpu")
 
 
-def own_format_run(workspace: Workspace, name: str, file_format: str, columns: str, ending: str, labels: str) -> Run:
+def run_on_format(workspace: Workspace, name: str, file_format: str, columns: str, ending: str, labels: str) -> Run:
     """A run on the files `train` and `dev` of that format in the workspace's folder of that name."""
     languages = f"{{en: {{train: train.{ending}, validation: dev.{ending}}}}}"
     folder = workspace.folder / name
@@ -292,9 +297,9 @@ def test_the_task_s_own_column_of_labels(workspace: Workspace, tmp_path: Path) -
     folder.mkdir()
     for split, count in (("train", 24), ("dev", 6)):
         drawn = draw_sentences(ENGLISH, count, count)
-        blocks = ("".join(f"{word} XX {TAGS[label]}\n" for word, label in own) for own in drawn)
+        blocks = ("".join(f"{word} XX {TAGS[label]}\n" for word, label in sentence) for sentence in drawn)
         written(folder, f"{split}.txt", "\n".join(blocks))
-    run = own_format_run(workspace, "columns", "conll", "{tokens: 0, labels: last}", "txt", "open")
+    run = run_on_format(workspace, "columns", "conll", "{tokens: 0, labels: last}", "txt", "open")
     path = written(tmp_path, "my.txt", "the XX _\ndog XX _\n\ncats XX NOUN\n")
     ((the, dog), (cats,)) = columns_of(predict_file(run, path, device="cpu").replace(" ", "\t"), 2)
     assert {the, dog, cats} <= set(TAGS.values())
@@ -315,7 +320,7 @@ def test_labels_that_would_break_the_file(workspace: Workspace, tmp_path: Path) 
     for split in ("train", "dev"):
         written(folder, f"{split}.jsonl", 8 * (json.dumps({"tokens": ["the", "dog"], "labels": ["A\tB", "C"]}) + "\n"))
     columns = "{tokens: tokens, labels: labels}"
-    run = own_format_run(workspace, "broken", "jsonl", columns, "jsonl", '["A\\tB", C]')
+    run = run_on_format(workspace, "broken", "jsonl", columns, "jsonl", '["A\\tB", C]')
     path = written(tmp_path, "my.txt", "the dog")
     with pytest.raises(DataError, match=r"found the run's label 'A\\tB', which would break its columns, accepted a"):
         predict_file(run, path, device="cpu")

@@ -30,7 +30,7 @@ LANGUAGES = (
 def version(workspace: Workspace, name: str, german: str, **options: Any) -> Task:
     """The task in a folder of that name; all German words have the label `german`."""
     folder = workspace.folder / name
-    sentences = [[(word, german) for word, _ in own] for own in draw_sentences(GERMAN, 6, 4)]
+    sentences = [[(word, german) for word, _ in sentence] for sentence in draw_sentences(GERMAN, 6, 4)]
     write_conllu(folder / "de-test.conllu", sentences)
     return english_task(folder, languages=options.pop("languages", LANGUAGES), **options)
 
@@ -144,9 +144,9 @@ def test_what_training_read_otherwise_is_refused(workspace: Workspace, old: str,
 
 def test_columns_of_the_training_language_alone(workspace: Workspace) -> None:
     run = quick(workspace, version(workspace, "v1", "A"))
-    own = LANGUAGES.replace("{train", "{columns: {tokens: form, labels: xpos}, train")
+    languages = LANGUAGES.replace("{train", "{columns: {tokens: form, labels: xpos}, train")
     with pytest.raises(UsageError, match=r"data\.languages\.en\.columns: found .*xpos.*, accepted nothing, as "):
-        score(workspace, run, version(workspace, "v2", "A", languages=own))
+        score(workspace, run, version(workspace, "v2", "A", languages=languages))
 
 
 def test_a_yaml_of_other_languages(workspace: Workspace) -> None:
@@ -200,8 +200,8 @@ def test_languages_as_one_text(workspace: Workspace) -> None:
     assert check_languages(task, "de") == ["de"]
     assert check_languages(task, "de, en,de") == ["de", "en"]
     assert check_languages(task, None) == ["en", "de"]
-    for wrong, found in (("d", "'d'"), ("", "''"), ([], "none"), (["de", "fr"], "'fr'")):
-        with pytest.raises(UsageError, match=rf"^--languages: found {found}, accepted for tags: en, de$"):
+    for wrong, complaint in (("d", "'d'"), ("", "''"), ([], "none"), (["de", "fr"], "'fr'")):
+        with pytest.raises(UsageError, match=rf"^--languages: found {complaint}, accepted for tags: en, de$"):
             check_languages(task, wrong)
     run = quick(workspace, task)
     assert list(score(workspace, run, languages="de").languages) == ["de"]

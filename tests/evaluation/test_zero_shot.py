@@ -41,10 +41,12 @@ def spans_task(folder: Path, **options: Any) -> Task:
     """Span tags in three languages; French has no test split. English ends with a sentence of 2,000 words."""
     drawn = {f"{code}-test": draw_sentences(words, count, 9) for code, (words, count) in TESTS.items()}
     drawn["en-test"][-1:] = draw_sentences(ENGLISH, 1, 4, longest=1)
-    drawn["en-test"][-1] = [own for sentence in draw_sentences(ENGLISH, 2000, 5, longest=1) for own in sentence]
+    drawn["en-test"][-1] = [pair for sentence in draw_sentences(ENGLISH, 2000, 5, longest=1) for pair in sentence]
     drawn["en-train"], drawn["en-dev"] = draw_sentences(ENGLISH, 24, 1), draw_sentences(ENGLISH, 8, 2)
     for name, sentences in drawn.items():
-        write_conllu(folder / f"{name}.conllu", [[(word, SPANS[tag]) for word, tag in own] for own in sentences])
+        write_conllu(
+            folder / f"{name}.conllu", [[(word, SPANS[tag]) for word, tag in sentence] for sentence in sentences]
+        )
     options = {"labels": "[O, B-X, I-X]", "metrics": "[accuracy, span_f1]"} | options
     return write_task(folder, "spans", languages=LANGUAGES, **options)
 
@@ -88,15 +90,17 @@ def test_scores_by_recomputation(workspace: Workspace) -> None:
     assert (stored["metrics"], stored["labelling"], stored["limit"]) == (["accuracy", "span_f1"], "first_content", None)
     assert list(stored["languages"]) == ["en", "de", "zh"]
     for code, (_, count) in TESTS.items():
-        own = [row for row in rows if row["language"] == code]
-        assert [row["example"] for row in own] == list(range(count))
-        expected = {"accuracy": accuracy(own), "f1": span_f1(own), "n": count}
+        rows_of_language = [row for row in rows if row["language"] == code]
+        assert [row["example"] for row in rows_of_language] == list(range(count))
+        expected = {"accuracy": accuracy(rows_of_language), "f1": span_f1(rows_of_language), "n": count}
         assert stored["languages"][code] == pytest.approx(expected, abs=1e-9)
         gold = (workspace.folder / "data" / f"{code}-test.conllu").read_text().strip().split("\n\n")
-        assert [row["gold"] for row in own] == [[line.split("\t")[3] for line in block.split("\n")] for block in gold]
+        assert [row["gold"] for row in rows_of_language] == [
+            [line.split("\t")[3] for line in block.split("\n")] for block in gold
+        ]
     assert max(len(row["predicted"]) for row in rows) == 2000
     for key in ("accuracy", "f1"):
-        by_language = {code: own[key] for code, own in stored["languages"].items()}
+        by_language = {code: values[key] for code, values in stored["languages"].items()}
         assert stored["mean"][key] == pytest.approx(mean(by_language.values()), abs=1e-9)
         without = mean([by_language["de"], by_language["zh"]])
         assert stored["mean_zero_shot"][key] == pytest.approx(without, abs=1e-9)
@@ -104,7 +108,7 @@ def test_scores_by_recomputation(workspace: Workspace) -> None:
     assert list(stored["missing"]) == ["fr"]
     assert "no path for the test split" in stored["missing"]["fr"]
     assert scores.model_dump(mode="json") == stored
-    assert {own["accuracy"] for own in scores.languages.values()} != {0.0}
+    assert {values["accuracy"] for values in scores.languages.values()} != {0.0}
 
 
 def test_scores_are_noted_and_not_computed_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,13 +131,13 @@ def test_limit_takes_the_same_sentences_for_all_runs(workspace: Workspace) -> No
     runs = [workspace.train(task), workspace.train(task, seed=1), workspace.train(task, method="full")]
     for run in runs:
         score(workspace, run, limit=7)
-    taken = [[(row["language"], row["example"]) for row in rows_of(run)] for run in runs]
+    chosen = [[(row["language"], row["example"]) for row in rows_of(run)] for run in runs]
     expected = [
         (code, int(example))
         for code, (_, count) in TESTS.items()
         for example in np.sort(np.random.default_rng(0).permutation(count)[:7])
     ]
-    assert taken == [expected] * 3
+    assert chosen == [expected] * 3
     assert score(workspace, runs[0], limit=7).languages["zh"]["n"] == 7
 
 
@@ -163,15 +167,15 @@ def test_copies(workspace: Workspace, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for limit in (4, 3):
         score(workspace, run, limit=limit, out=out)
-        found = {
+        limits = {
             path.parent: json.loads(path.read_text())["limit"] for path in run.folder.glob("evaluations/*/scores.json")
         }
-        (kept,) = (folder for folder, stored in found.items() if stored == limit)
+        (kept,) = (folder for folder, stored in limits.items() if stored == limit)
         assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "scores.json"]
         for path in out.iterdir():
             assert path.read_bytes() == (kept / path.name).read_bytes()
     read = read_predictions(out, read_scores(out, run), "tagging")
-    assert {code: len(own.examples) for code, own in read.items()} == {"en": 3, "de": 3, "zh": 3}
+    assert {code: len(predictions.examples) for code, predictions in read.items()} == {"en": 3, "de": 3, "zh": 3}
 
 
 def test_copied_run_is_scored_in_its_own_folder(workspace: Workspace, tmp_path: Path) -> None:

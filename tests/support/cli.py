@@ -35,7 +35,7 @@ def train_arguments(workspace: Workspace, task: str = "tags") -> list[str]:
 
 
 def command(*arguments: Any) -> Result:
-    return CliRunner().invoke(app, [str(own) for own in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def succeeded(*arguments: Any) -> str:

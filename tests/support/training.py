@@ -137,7 +137,7 @@ def weights_of(run: Run) -> dict[str, Tensor]:
     """Every tensor of a run's bundle, by folder and name."""
     files = sorted(run.bundle.rglob("*.safetensors"))
     assert files
-    return {f"{path.parent.name}/{name}": own for path in files for name, own in load_file(path).items()}
+    return {f"{path.parent.name}/{name}": tensor for path in files for name, tensor in load_file(path).items()}
 
 
 class Cut(BaseException):
@@ -146,13 +146,13 @@ class Cut(BaseException):
 
 def cut_after(steps: int, kind: Any = EagerStep) -> pytest.MonkeyPatch:
     """Until undone, the process ends when so many steps have been taken and the next one is asked for."""
-    taken = [0]
+    steps_taken = [0]
     call = kind.__call__
 
     def counted(self: Any, batches: Sequence[Any]) -> None:
-        if taken[0] == steps:
+        if steps_taken[0] == steps:
             raise Cut
-        taken[0] += 1
+        steps_taken[0] += 1
         call(self, batches)
 
     context = pytest.MonkeyPatch()
@@ -177,8 +177,8 @@ def draw_sentences(
 def write_conllu(path: Path, sentences: Sequence[Sentence]) -> None:
     """CoNLL-U with words and universal tags alone."""
     blocks = (
-        "".join(f"{number}\t{word}\t_\t{tag}\t_\t_\t_\t_\t_\t_\n" for number, (word, tag) in enumerate(own, 1))
-        for own in sentences
+        "".join(f"{number}\t{word}\t_\t{tag}\t_\t_\t_\t_\t_\t_\n" for number, (word, tag) in enumerate(sentence, 1))
+        for sentence in sentences
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(blocks) + "\n", encoding="utf-8")
@@ -244,28 +244,28 @@ def encoded_split(sequences: Sequence[EncodedSequence], labels: Sequence[Sequenc
     """Sequences made by hand as a split; `labels` are the label ids of each sequence's spans."""
 
     def flat(lists: Sequence[Sequence[int]]) -> np.ndarray:
-        return np.array([item for own in lists for item in own], dtype=np.int32)
+        return np.array([item for items in lists for item in items], dtype=np.int32)
 
     def offsets(lists: Sequence[Sequence[int]]) -> np.ndarray:
         return np.cumsum([0, *map(len, lists)]).astype(np.int64)
 
-    ids = [own.input_ids for own in sequences]
+    ids = [sequence.input_ids for sequence in sequences]
     return EncodedSplit(
         language="en",
         split="train",
         sha256="",
         source="by hand",
         revision=None,
-        examples=max(own.example for own in sequences) + 1,
+        examples=max(sequence.example for sequence in sequences) + 1,
         label_names=LABELS,
         trained=len(LABELS),
-        example=np.array([own.example for own in sequences]),
+        example=np.array([sequence.example for sequence in sequences]),
         ids=flat(ids),
         id_offsets=offsets(ids),
-        starts=flat([own.starts for own in sequences]),
-        ends=flat([own.ends for own in sequences]),
+        starts=flat([sequence.starts for sequence in sequences]),
+        ends=flat([sequence.ends for sequence in sequences]),
         targets={"label": flat(labels)},
-        unit_offsets=offsets([own.starts for own in sequences]),
+        unit_offsets=offsets([sequence.starts for sequence in sequences]),
     )
 
 

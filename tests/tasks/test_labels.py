@@ -76,8 +76,8 @@ def task_of(
     folder: Path, form: str, *, labels: str = "open", metrics: str = "accuracy", **splits: list[object]
 ) -> Task:
     """A task whose splits hold these labels."""
-    for split, own in splits.items():
-        write(folder / f"{split}.{form}", own)
+    for split, split_labels in splits.items():
+        write(folder / f"{split}.{form}", split_labels)
     kind = "tagging" if form.startswith("conll") else "classification"
     paths = ", ".join(f"{split}: {split}.{form}" for split in splits)
     selection = "accuracy" if "accuracy" in metrics else "f1"
@@ -100,8 +100,8 @@ SECOND = {"conll": ":2", "conllu": ":2", "tsv": ":3", "jsonl": ":2", "parquet": 
 @pytest.mark.parametrize("form", COLUMNS)
 @pytest.mark.parametrize("label", ["_", " ", "nan", "-1", "-100", '"X"', "'X'", "X\u200b", "X\x01"])
 def test_what_is_no_label(tmp_path: Path, form: str, label: str) -> None:
-    found = complaint(task_of(tmp_path, form, train=["X", label, "Y"]))
-    assert found.startswith(f"train.{form}{SECOND[form]}: found the label "), found
+    error = complaint(task_of(tmp_path, form, train=["X", label, "Y"]))
+    assert error.startswith(f"train.{form}{SECOND[form]}: found the label "), error
 
 
 @pytest.mark.parametrize("form", COLUMNS)
@@ -145,8 +145,8 @@ def test_numbers_and_others(tmp_path: Path, form: str, bad: object, message: str
     ],
 )
 def test_two_spellings_of_a_label(tmp_path: Path, form: str, labels: list[object], message: str) -> None:
-    found = complaint(task_of(tmp_path, form, train=labels))
-    assert found == message.format(tmp_path.resolve()) + " (or list both under `labels`)"
+    error = complaint(task_of(tmp_path, form, train=labels))
+    assert error == message.format(tmp_path.resolve()) + " (or list both under `labels`)"
 
 
 def test_equal_meanings() -> None:
@@ -216,8 +216,8 @@ def test_tags_that_span_f1_does_not_know(tmp_path: Path, tag: str, hint: str) ->
     accepted = "O, and B-, I-, E- or S- with a type (IOB1, IOB2, BIOES: metric span_f1)"
     for split in ("train", "validation", "test"):
         splits: dict[str, list[object]] = {"train": ["O"], "validation": ["O"], "test": ["O"], split: ["O", tag]}
-        found = complaint(task_of(tmp_path, "conll", metrics="span_f1", **splits), split)
-        assert found == f"{split}.conll:2: found the tag '{tag}', accepted {accepted}{hint}"
+        message = complaint(task_of(tmp_path, "conll", metrics="span_f1", **splits), split)
+        assert message == f"{split}.conll:2: found the tag '{tag}', accepted {accepted}{hint}"
     task = task_of(tmp_path, "conll", metrics="span_f1", labels=f"[O, {tag}]", train=["O", tag])
     with pytest.raises(UsageError) as error:
         label_inventory(task, None)
@@ -243,10 +243,10 @@ def test_schemes_are_those_of_the_metrics(tag: str) -> None:
     for metric in ("span_f1", "official_tag_f1"):
         try:
             compute([metric], [[tag]], [[tag]])
-            taken = True
+            accepted = True
         except StiltsError:
-            taken = False
-        assert (refused_by_metrics(tag, [metric]) is None) == taken
+            accepted = False
+        assert (refused_by_metrics(tag, [metric]) is None) == accepted
 
 
 def spans(tags: list[str], scheme: str) -> set[tuple[int, int, str]]:

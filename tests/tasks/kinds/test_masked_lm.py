@@ -28,7 +28,10 @@ def test_pieces_by_hand(tokenizer: Any) -> None:
     short, deleted = masked_lm.encode({"text": ["the of 你好", "\u200b"]}, tokenizer, WordPieceOptions())
     assert tokenizer.convert_ids_to_tokens(short.input_ids) == ["<s>", "▁the", "▁of", "▁", "你", "好", "</s>"]
     assert tokenizer.convert_ids_to_tokens(deleted.input_ids) == ["<s>", "<unk>", "</s>"]
-    assert [(own.example, own.starts, own.ends) for own in (short, deleted)] == [(0, [], []), (1, [], [])]
+    assert [(sequence.example, sequence.starts, sequence.ends) for sequence in (short, deleted)] == [
+        (0, [], []),
+        (1, [], []),
+    ]
 
 
 @pytest.mark.parametrize(("words", "lengths"), [(510, [510]), (511, [255, 256]), (1021, [340, 340, 341])])
@@ -63,7 +66,7 @@ def test_mirror_text_is_read_whole(
     parts = [encode_split(task, code, "validation", embedded_tokenizer, (), hub_mirror) for code in ("te", "th")]
     both = concatenate(parts)
     # 5% of 870 and of 3,000 lines, as the repository's table counts them
-    assert (both.language, [own.examples for own in parts], both.examples) == ("te+th", [44, 150], 194)
+    assert (both.language, [part.examples for part in parts], both.examples) == ("te+th", [44, 150], 194)
     texts = [text for code in ("te", "th") for text in load_split(task, code, "validation", hub_mirror).columns["text"]]
     expected = embedded_tokenizer(texts, add_special_tokens=False).input_ids
     read: list[list[int]] = [[] for _ in texts]

@@ -149,7 +149,7 @@ def test_a_malformed_row_is_one_line_with_file_row_and_key(
             isinstance(choice, list) for choice in row.get("choices", ())
         ):
             pytest.skip("a Parquet column has one type")
-        rows = [{**own, "answer": str(own["answer"])} for own in rows]
+        rows = [{**row, "answer": str(row["answer"])} for row in rows]
         pq.write_table(pa.Table.from_pylist(rows), folder / "en-train.parquet")
         task.path.write_text(
             task.path.read_text()
@@ -209,7 +209,7 @@ def examples_of(split: EncodedSplit, sequences: Sequence[int] | np.ndarray) -> l
     """The examples of the sequences; all sequences of each are there, in order."""
     sequences = np.asarray(sequences)
     examples = list(dict.fromkeys(split.example[sequences].tolist()))
-    assert sequences.tolist() == [int(own) for row in examples for own in split.sequences_of(np.array([row]))]
+    assert sequences.tolist() == [int(sequence) for row in examples for sequence in split.sequences_of(np.array([row]))]
     return examples
 
 
@@ -248,7 +248,7 @@ def test_the_captured_step_is_the_eager_one(workspace: Workspace) -> None:
         for first in range(0, 48, 8):
             rng = np.random.default_rng(0)
             batches = cut_batches(data.tasks[0].train, np.arange(first, first + 8), 4, None)
-            step([make_batch(job, data.tasks[0], own, step.batches_on, rng) for own in batches])
+            step([make_batch(job, data.tasks[0], batch, step.batches_on, rng) for batch in batches])
         losses.append(step.losses())
         step.close()
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)

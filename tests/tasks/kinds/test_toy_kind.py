@@ -49,13 +49,13 @@ class LongestOptions(Options):
     first_word: int = 0
 
 
-def read(columns: Columns, names: Mapping[str, Any], place_of: PlaceOf, options: LongestOptions) -> Columns:
+def read(columns: Columns, names: Mapping[str, Any], location_of: PlaceOf, options: LongestOptions) -> Columns:
     made = dict(columns)
     if "longest" in columns:
         made["longest"] = [int(number) - options.first_word for number in columns["longest"]]
         for row, (number, words) in enumerate(zip(made["longest"], columns["words"], strict=True)):
             if not 0 <= number < len(words):
-                raise DataError(f"{place_of(row, None)}: longest: found {number}, accepted 0 to {len(words) - 1}")
+                raise DataError(f"{location_of(row, None)}: longest: found {number}, accepted 0 to {len(words) - 1}")
     return made
 
 
@@ -271,7 +271,7 @@ ABOUT_KINDS = ("tasks/kinds/",)
 def test_no_other_module_names_a_kind_or_branches_on_one() -> None:
     """Neither as a text nor as a name, and no comparison of `.kind`; the lines that do are told."""
     names = "|".join(kind for kind in KINDS if kind != TOY.name)
-    told = []
+    violations = []
     for path in sorted(PACKAGE.rglob("*.py")):
         inside = path.relative_to(PACKAGE).as_posix()
         if inside.startswith(ABOUT_KINDS):
@@ -286,12 +286,12 @@ def test_no_other_module_names_a_kind_or_branches_on_one() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and id(node) not in docstrings and isinstance(node.value, str):
                 if re.fullmatch(names, node.value):
-                    told.append(f"{inside}:{node.lineno}: names {node.value!r}")
+                    violations.append(f"{inside}:{node.lineno}: names {node.value!r}")
             elif isinstance(node, ast.Compare):
                 sides = [node.left, *node.comparators]
                 if any(is_task_kind(side) for side in sides):
-                    told.append(f"{inside}:{node.lineno}: compares a kind")
-    assert told == []
+                    violations.append(f"{inside}:{node.lineno}: compares a kind")
+    assert violations == []
 
 
 def is_task_kind(node: ast.expr) -> bool:
