@@ -48,8 +48,8 @@ class Compared:
         return next(row for row in self.table.rows if row.label == label)
 
     def mean(self, name: str) -> float:
-        own = self.means[name]
-        return sum(own[code] for code in ("de", "nl", "zh")) / 3
+        by_language = self.means[name]
+        return sum(by_language[code] for code in ("de", "nl", "zh")) / 3
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
                     run = workspace.train(target, over=over, method=method, seed=seed)
                     scores = evaluate(run, runs=workspace.store)
                     runs[f"{method} {name} {seed}"] = run
-                    means[f"{method} {name} {seed}"] = {code: own[METRIC] for code, own in scores.languages.items()}
+                    means[f"{method} {name} {seed}"] = {
+                        code: values[METRIC] for code, values in scores.languages.items()
+                    }
         yield Compared(workspace, runs, means, compare_runs(workspace.store))
 
 
@@ -168,8 +170,8 @@ def test_a_control_is_known_through_all_that_stands_on_it(compared: Compared) ->
     workspace = compared.workspace
     shuffled, target = workspace.folder / "under" / "under.yaml", workspace.folder / "target" / "tags.yaml"
     stack = workspace.train(str(target), over=[f"{shuffled}@shuffled"])
-    (own,) = stack.record.over
-    assert (own.label, own.control) == ("under (shuffled)", "shuffled")
+    (intermediate,) = stack.record.over
+    assert (intermediate.label, intermediate.control) == ("under (shuffled)", "shuffled")
     (deep,) = workspace.train(english_task(workspace.folder / "third", "third", shift=2), over=[stack]).record.over
     assert (deep.label, deep.control) == ("tags (stack over under (shuffled))", "shuffled")
     assert compared.runs["bottleneck over 0"].record.over[0].control is None
