@@ -52,15 +52,15 @@ def test_every_command_shows_an_example() -> None:
 
 def test_tasks() -> None:
     listed = json.loads(succeeded("tasks", "--json"))
-    assert [own["name"] for own in listed] == [task.name for task in all_tasks()]
-    (udpos,) = [own for own in listed if own["name"] == "udpos"]
+    assert [task["name"] for task in listed] == [task.name for task in all_tasks()]
+    (udpos,) = [task for task in listed if task["name"] == "udpos"]
     assert list(udpos) == ["name", "kind", "role", "knowledge", "granularity", "languages", "dataset", "licence"]
     assert (udpos["kind"], udpos["role"], udpos["dataset"]) == ("tagging", "target", "google/xtreme")
     assert (len(udpos["languages"]), udpos["languages"][:2]) == (38, ["af", "ar"])
     targets = json.loads(succeeded("tasks", "--role", "target", "--json"))
     assert targets == [task for task in listed if task["role"] in ("target", "both")]
     lines = succeeded("tasks", "--role", "intermediate").splitlines()
-    assert [line.split()[0] for line in lines[1:]] == [own["name"] for own in listed if own["role"] != "target"]
+    assert [line.split()[0] for line in lines[1:]] == [task["name"] for task in listed if task["role"] != "target"]
 
 
 def test_train_prints_what_the_record_says(workspace: Workspace, trained: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ def test_options_reach_the_run(workspace: Workspace, trained: dict[str, Any], tm
     assert record == {key: value for key, value in printed.items() if key != "folder"}
     assert (record["seed"], record["limit"], record["composition"]) == (3, 5, "stack")
     assert (record["recipe"]["epochs"], record["recipe"]["dropout"]) == (1, 0.0)
-    assert [own["run"] for own in record["over"]] == [trained["name"]]
+    assert [intermediate["run"] for intermediate in record["over"]] == [trained["name"]]
     full = json.loads(succeeded(*train_arguments(workspace), "--method", "full", "--set", "epochs=1", "--json"))
     assert (full["method"], full["trainable_parameters"] > printed["trainable_parameters"]) == ("full", True)
 
@@ -211,7 +211,7 @@ def test_broken_input_is_one_line(workspace: Workspace, tmp_path: Path, what: st
     line = failed(code, *arguments)
     assert message in line
     assert line.startswith(str(tmp_path / "task"))
-    assert [own.name for own in (tmp_path / "runs").rglob("*")] == []
+    assert [path.name for path in (tmp_path / "runs").rglob("*")] == []
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_interruption_and_full_disk_leave_nothing(
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.splitlines()[-1] == message
     # The checkpoint, from which the same command goes on.
-    assert [own.name for own in (tmp_path / "runs").iterdir()] == [".checkpoints"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".checkpoints"]
 
 
 def test_unexpected_errors_are_not_hidden(

@@ -41,7 +41,7 @@ def trained(workspace: Workspace, *arguments: Any, task: str = "tags") -> Record
 
 def over(workspace: Workspace, *controls: str) -> list[str]:
     """--over the task `other`, once for each of `@random`, `@shuffled` or nothing."""
-    return [own for control in controls for own in ("--over", yaml_of(workspace, "other") + control)]
+    return [argument for control in controls for argument in ("--over", yaml_of(workspace, "other") + control)]
 
 
 def parts(record: Record) -> dict[str, bool]:
@@ -78,7 +78,7 @@ def test_several_tasks_share_an_adapter(workspace: Workspace) -> None:
         " head other              yes           2          99\n"
     )
     above = trained(workspace, "--over", both)
-    assert [(own.run, own.task) for own in above.over] == [(name, "tags+other")]
+    assert [(intermediate.run, intermediate.task) for intermediate in above.over] == [(name, "tags+other")]
     assert parts(above) == {"backbone": False, "adapter tags_and_other": False, "adapter tags": True, "head tags": True}
 
 
@@ -90,8 +90,11 @@ def test_controls_underneath_and_of_the_run_itself(workspace: Workspace) -> None
         "variant: light fusion without null",
     ]
     record = workspace.store.find(lines[0].removeprefix("run: ")).record
-    below = [workspace.store.find(own.run).record for own in record.over]
-    assert [(own.control, len(own.history)) for own in below] == [("random", 0), ("shuffled", 2)]
+    below = [workspace.store.find(intermediate.run).record for intermediate in record.over]
+    assert [(record_below.control, len(record_below.history)) for record_below in below] == [
+        ("random", 0),
+        ("shuffled", 2),
+    ]
     printed = succeeded(*train_arguments(workspace, "other"), "--control", "random")
     assert f"run: {below[0].name}\n" in printed
     assert f"control: random\ndevelopment accuracy: {below[0].development:.2f} (untrained)\n" in printed
@@ -120,7 +123,9 @@ def test_tensorboard_logs_a_run_that_keeps_its_name(workspace: Workspace, monkey
     assert trained(workspace, "--seed", 7).name == record.name
     losses = list(curves_in(logs / record.name)["train/loss"].values())
     epochs = [losses[:3], losses[3:]]
-    assert [sum(own) / 3 for own in epochs] == pytest.approx([own.loss for own in record.history])
+    assert [sum(losses_of_epoch) / 3 for losses_of_epoch in epochs] == pytest.approx(
+        [epoch.loss for epoch in record.history]
+    )
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     line = failed(2, *train_arguments(workspace), "--seed", 8, "--tensorboard", logs)
     assert line == "--tensorboard: TensorBoard is not installed; install it with: pip install tensorboard"
@@ -131,7 +136,7 @@ def test_match_tokens_is_for_intermediates(workspace: Workspace) -> None:
     below = workspace.store.find(record.over[0].run).record
     assert (below.match_tokens, below.limit, record.match_tokens, record.limit) == (60, None, None, 10)
     # Whole examples until there are so many pieces.
-    read = next(own for own in below.data if own.split == "train")
+    read = next(source for source in below.data if source.split == "train")
     assert 60 <= read.tokens < 60 + 45
     assert 0 < read.examples < read.available == 24
     alone = trained(workspace, "--match-tokens", 60, task="other")
@@ -141,10 +146,11 @@ def test_match_tokens_is_for_intermediates(workspace: Workspace) -> None:
 def test_precision_is_that_of_all_that_is_trained(workspace: Workspace) -> None:
     """bf16 rounds weights: the record says so, and neither run takes the place of the one in float32."""
     run = [
-        trained(workspace, *over(workspace, ""), "--step", "unrecorded", *own) for own in ([], ["--precision", "bf16"])
+        trained(workspace, *over(workspace, ""), "--step", "unrecorded", *option)
+        for option in ([], ["--precision", "bf16"])
     ]
-    below = [workspace.store.find(own.over[0].run).record for own in run]
-    assert [own.precision for own in (*run, *below)] == ["float32", "bf16"] * 2
+    below = [workspace.store.find(record.over[0].run).record for record in run]
+    assert [record.precision for record in (*run, *below)] == ["float32", "bf16"] * 2
     assert run[0].name != run[1].name
     assert run[1].history[-1].loss == pytest.approx(run[0].history[-1].loss, rel=0.02)
     assert run[1].history != run[0].history
@@ -165,7 +171,7 @@ def test_languages_of_the_training_data(workspace: Workspace) -> None:
         "de: {train: de-train.conllu}}",
     )
     record = trained(workspace, "--languages", "de, en", task="two")
-    (read,) = [own for own in record.data if own.split == "train"]
+    (read,) = [source for source in record.data if source.split == "train"]
     assert (record.languages, read.language, read.examples) == (("de", "en"), "de+en", 6 + 24)
     assert record.variant == "in de+en"
 
@@ -269,14 +275,14 @@ def test_recipes_of_a_shipped_task_gather_in_a_copy(
         printed = json.loads(succeeded(*arguments, "--json"))
         assert (printed["file"], printed["command"].split()[2]) == ("shipped.yaml", "shipped.yaml")
     assert shipped.read_text(encoding="utf-8") == text
-    there = find_task("shipped.yaml").recipes
-    assert {method: sorted(own) for method, own in there.items()} == {
+    recipes = find_task("shipped.yaml").recipes
+    assert {method: sorted(backbones) for method, backbones in recipes.items()} == {
         "bottleneck": sorted([backbone, "default"]),
         "full": ["default"],
         "head": [backbone],
     }
     # One trial lies in the middle of the space: sqrt(1/8 x 4) of the rate that was there.
-    assert (there["bottleneck"][backbone].learning_rate, there["head"][backbone].learning_rate) == (0.0071, 0.00071)
+    assert (recipes["bottleneck"][backbone].learning_rate, recipes["head"][backbone].learning_rate) == (0.0071, 0.00071)
     # What stands there must be the same task.
     other = Path("shipped.yaml").read_text(encoding="utf-8").replace("version: 1", "version: 2")
     Path("shipped.yaml").write_text(other, encoding="utf-8")
@@ -284,8 +290,8 @@ def test_recipes_of_a_shipped_task_gather_in_a_copy(
     accepted = "accepted a new YAML file, or one of the same task shipped"
     assert failed(2, *arguments) == f"--out: found in shipped.yaml a task of another version, {accepted}"
     blocked = "shipped.yaml/new.yaml"
-    told = failed(2, *arguments, "--out", blocked)
-    assert told == f"--out: found {tmp_path}/shipped.yaml, which is no folder, accepted a folder to write to"
+    message = failed(2, *arguments, "--out", blocked)
+    assert message == f"--out: found {tmp_path}/shipped.yaml, which is no folder, accepted a folder to write to"
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_training(workspace: Workspace, tmp_path: Path) -> None:
@@ -345,9 +351,9 @@ def test_trials_that_diverge_count_as_nothing(workspace: Workspace) -> None:
     printed = json.loads(
         succeeded(*tune_arguments(workspace, "diverging", "--search", "learning_rate=1e30,1e-2"), "--json")
     )
-    lost, found = printed["trials"]
-    assert (lost["development"], lost["attempts"][0]["run"], found["development"] > 0) == (0.0, "", True)
-    assert (printed["best"], printed["recipe"]["learning_rate"]) == (found, 1e-2)
+    lost, scored = printed["trials"]
+    assert (lost["development"], lost["attempts"][0]["run"], scored["development"] > 0) == (0.0, "", True)
+    assert (printed["best"], printed["recipe"]["learning_rate"]) == (scored, 1e-2)
     recipes = task.path.with_name("diverging.recipes.yaml").read_bytes()
     result = command(*tune_arguments(workspace, "diverging", "--search", "learning_rate=1e29,1e30"))
     assert (result.exit_code, result.stdout) == (1, "")

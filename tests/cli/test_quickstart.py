@@ -78,12 +78,12 @@ def test_the_whole_way(workspace: Workspace, printed: list[str]) -> None:
         "report: ",
         "time: ",
     ]
-    places = [next(place for place, line in enumerate(lines) if line.startswith(start)) for start in order]
-    assert places == sorted(places)
+    line_numbers = [next(number for number, line in enumerate(lines) if line.startswith(start)) for start in order]
+    assert line_numbers == sorted(line_numbers)
     assert "report: reports/quickstart/index.html" in lines
     assert re.search(r"^time: \d+ min \d+ s; peak memory: \d\.\d GiB$", output, re.MULTILINE)
-    found = records(workspace)
-    assert Counter((own["method"], own["composition"], own["task"]["name"]) for own in found.values()) == {
+    stored = records(workspace)
+    assert Counter((record["method"], record["composition"], record["task"]["name"]) for record in stored.values()) == {
         ("bottleneck", "none", "embedded_deprel"): 1,
         ("bottleneck", "none", "embedded_semtag"): 1,
         ("bottleneck", "none", "embedded_udpos"): 1,
@@ -99,8 +99,8 @@ def test_the_whole_way(workspace: Workspace, printed: list[str]) -> None:
 def test_scores_deltas_and_majority_are_those_of_the_files(workspace: Workspace, printed: list[str]) -> None:
     import pyarrow.parquet as pq
 
-    runs = {(own["method"], own["composition"], *(below["task"] for below in own["over"])): name
-            for name, own in records(workspace).items() if own["task"]["name"] == "embedded_udpos"}  # fmt: skip
+    runs = {(record["method"], record["composition"], *(below["task"] for below in record["over"])): name
+            for name, record in records(workspace).items() if record["task"]["name"] == "embedded_udpos"}  # fmt: skip
     rows = [
         ("bottleneck", "none"),
         ("bottleneck", "stack", "embedded_deprel"),
@@ -117,10 +117,10 @@ def test_scores_deltas_and_majority_are_those_of_the_files(workspace: Workspace,
     shown = {line.split()[0]: [float(word) for word in line.split()[3:]] for line in table[: len(LANGUAGES)]}
     assert list(shown) == LANGUAGES
     for code, numbers in shown.items():
-        own = [row[code]["accuracy"] for row in scores]
-        expected = [majority(code, [row["example"] for row in read if row["language"] == code]), own[0]]
-        for place_, value in enumerate(own[1:], 1):
-            expected += [value] if place_ == 4 else [value, value - own[0 if place_ < 4 else 4]]
+        scores_of_language = [row[code]["accuracy"] for row in scores]
+        expected = [majority(code, [row["example"] for row in read if row["language"] == code]), scores_of_language[0]]
+        for column, value in enumerate(scores_of_language[1:], 1):
+            expected += [value] if column == 4 else [value, value - scores_of_language[0 if column < 4 else 4]]
         assert numbers == pytest.approx(expected, abs=0.051)
 
 
@@ -176,11 +176,11 @@ def test_real_tasks_bring_real_intermediates(
         return study.name, study.targets, study.intermediates
 
     toy = ("embedded_deprel", "embedded_semtag")
-    own = yaml_of(workspace)
+    path = yaml_of(workspace)
     assert chosen([], None) == ("quickstart", ("embedded_udpos",), toy)
-    assert chosen(["embedded_entities", own], None) == ("quickstart", ("embedded_entities", own), toy)
+    assert chosen(["embedded_entities", path], None) == ("quickstart", ("embedded_entities", path), toy)
     assert chosen(["udpos"], None) == ("quickstart_hub", ("udpos",), ("ud_deprel", "wikiann"))
-    assert chosen(["udpos", own], tmp_path) == ("quickstart_hub", ("udpos", own), ("ud_deprel", "wikiann"))
+    assert chosen(["udpos", path], tmp_path) == ("quickstart_hub", ("udpos", path), ("ud_deprel", "wikiann"))
     (tmp_path / "offline/pmb-4.0.0").mkdir(parents=True)
     mirrored = ("quickstart_mirror", ("udpos", "wikiann"), ("ud_deprel", "pmb_semtag"))
     assert chosen(["udpos", "wikiann"], tmp_path) == mirrored
@@ -220,9 +220,9 @@ def test_an_installed_package_finds_its_data(tmp_path: Path) -> None:
         "print(task.path, task.file(task.data.languages['sw'].test))"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd="/")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd="/")
     inside = tmp_path / "adapter_stilts"
-    assert found.stdout.split() == [
+    assert result.stdout.split() == [
         str(inside / "task_configs/target/embedded_udpos.yaml"),
         str(inside / "embedded_data/test/sw.conllu"),
-    ], found.stderr
+    ], result.stderr
