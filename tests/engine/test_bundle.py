@@ -154,7 +154,7 @@ def test_loading_gives_the_logits_from_before_saving(
     with torch.no_grad():
         assert torch.equal(batch_logits(model, batch), before[0])
     assert manifest.labels == run.record.labels == ("A", "B", "C")
-    assert not any(own.training for own in model.modules())
+    assert not any(module.training for module in model.modules())
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -232,7 +232,7 @@ def test_no_path_of_this_machine_is_in_a_bundle(workspace: Workspace, method: st
     assert [path.name for path, text in texts.items() if str(workspace.folder).encode() in text] == []
     assert read_manifest(run.bundle).backbone.id == "owner/name"
     configs = [json.loads(path.read_text()) for path in run.bundle.rglob("*config.json")]
-    names = {own[key] for own in configs for key in ("model_name", "base_model_name_or_path") if own.get(key)}
+    names = {config[key] for config in configs for key in ("model_name", "base_model_name_or_path") if config.get(key)}
     assert names == (set() if method == "full" and not names else {"owner/name"})
 
 
@@ -245,8 +245,8 @@ def test_of_a_backbone_in_a_folder_the_bundle_has_its_name(workspace: Workspace)
 
 def test_files_have_the_names_that_the_libraries_give_them() -> None:
     """They are written down so that a manifest is read without either library."""
-    ours = (manifest.SETUP, manifest.ADAPTER_CONFIG, manifest.ADAPTER_WEIGHTS, manifest.FUSION_CONFIG)
-    assert ours == (
+    names = (manifest.SETUP, manifest.ADAPTER_CONFIG, manifest.ADAPTER_WEIGHTS, manifest.FUSION_CONFIG)
+    assert names == (
         adapters.utils.SETUP_CONFIG_NAME,
         adapters.utils.CONFIG_NAME,
         adapters.utils.SAFE_WEIGHTS_NAME,

@@ -63,17 +63,26 @@ def other_labels(bundle: Path) -> None:
 
 CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "missing": (
-        with_tensors(lambda own: own.pop(min(own))),
+        with_tensors(lambda tensors: tensors.pop(min(tensors))),
         r"adapter.safetensors: lacks 1 tensors .* first roberta\.",
     ),
-    "empty": (with_tensors(lambda own: own.clear()), r"adapter.safetensors: lacks 8 tensors"),
+    "empty": (with_tensors(lambda tensors: tensors.clear()), r"adapter.safetensors: lacks 8 tensors"),
     "foreign": (
-        with_tensors(lambda own: own.update({WORDS: torch.zeros(500, 32)})),
+        with_tensors(lambda tensors: tensors.update({WORDS: torch.zeros(500, 32)})),
         rf"has 1 tensors .* first {WORDS}",
     ),
-    "nan": (with_tensors(lambda own: own[min(own)].fill_(float("nan"))), r"weights in .* that are not finite"),
-    "shape": (with_tensors(lambda own: own.update({min(own): torch.zeros(3)})), r"is \(3,\), accepted \(4,\)"),
-    "type": (with_tensors(lambda own: own.update({min(own): own[min(own)].long()})), r"of type I64, accepted F32"),
+    "nan": (
+        with_tensors(lambda tensors: tensors[min(tensors)].fill_(float("nan"))),
+        r"weights in .* that are not finite",
+    ),
+    "shape": (
+        with_tensors(lambda tensors: tensors.update({min(tensors): torch.zeros(3)})),
+        r"is \(3,\), accepted \(4,\)",
+    ),
+    "type": (
+        with_tensors(lambda tensors: tensors.update({min(tensors): tensors[min(tensors)].long()})),
+        r"of type I64, accepted F32",
+    ),
     "pickle": (pickle_instead, r"manifest.json: files: lists no tags/adapter.safetensors"),
     "beside": (pickle_beside, r"pytorch_adapter.bin: found a file that the manifest does not list"),
     "nothing": (no_files, r"manifest.json: files: lists no adapter_setup.json"),

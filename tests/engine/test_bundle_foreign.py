@@ -153,7 +153,7 @@ def read_here(workspace: Workspace, run: Run) -> dict[str, Tensor]:
     model: Any = load_bundle(run.bundle, workspace.backbone)[0]
     with torch.no_grad():
         output = model(IDS, attention_mask=(IDS != 1).long(), output_hidden_states=True)
-    return {str(layer): own for layer, own in enumerate(output.hidden_states)} | {"logits": output.logits}
+    return {str(layer): states for layer, states in enumerate(output.hidden_states)} | {"logits": output.logits}
 
 
 def compare(workspace: Workspace, runs: dict[str, Run], elsewhere: dict[str, Tensor], logits: bool) -> int:
@@ -165,10 +165,10 @@ def compare(workspace: Workspace, runs: dict[str, Run], elsewhere: dict[str, Ten
     for name, run in runs.items():
         here = read_here(workspace, run)
         assert {"0", "1", "2", "logits"} == here.keys()
-        for key, own in here.items():
+        for key, values in here.items():
             if key != "logits" or logits:
                 torch.testing.assert_close(
-                    elsewhere[f"{name}/{key}"][real], own[real], atol=1e-5, rtol=1e-5, msg=f"{name} {key}"
+                    elsewhere[f"{name}/{key}"][real], values[real], atol=1e-5, rtol=1e-5, msg=f"{name} {key}"
                 )
                 compared += 1
         assert (here["2"][real] - bare).abs().max() > 0.02, name

@@ -51,21 +51,23 @@ def take(job: Job, step_class: Any, **options: Any) -> tuple[list[float], dict[s
     """Losses and weights of all steps of the job."""
     data = load_training_data(job)
     model = build_model(job, data).train()
-    frozen = {name: own.detach().clone() for name, own in model.named_parameters() if not own.requires_grad}
-    planned = [own for epoch in draw_epochs(data, job.recipe, job.seed) for own in epoch]
+    frozen = {
+        name: parameter.detach().clone() for name, parameter in model.named_parameters() if not parameter.requires_grad
+    }
+    planned = [planned_step for epoch in draw_epochs(data, job.recipe, job.seed) for planned_step in epoch]
     step: Step = step_class(model, job.recipe, len(planned), job.precision, fusion_regularisation, **options)
     losses: list[float] = []
-    for number, own in enumerate(planned):
+    for number, planned_step in enumerate(planned):
         rng = np.random.default_rng(number)
-        step([make_batch(job, own.part, each, torch.device("cpu"), rng) for each in own.batches])
+        step([make_batch(job, planned_step.part, each, torch.device("cpu"), rng) for each in planned_step.batches])
         if number % 2:
             losses += step.losses()
     losses += step.losses()
     step.close()
-    for name, own in model.named_parameters():
-        assert own.dtype == torch.float32
-        assert name not in frozen or torch.equal(own, frozen[name])
-    return losses, {name: own.detach() for name, own in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert name not in frozen or torch.equal(parameter, frozen[name])
+    return losses, {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 CASES = ("none", "stack", "fuse", "continue", "lora", "full", "several", "mean", "pairs")
@@ -76,19 +78,19 @@ def test_equals_the_eager_step(workspace: Workspace, case: str) -> None:
     """Capacities of 64 and 128 pieces: most batches leave room, some are divided."""
     job = job_of(workspace, case)
     wanted, weights = take(job, EagerStep)
-    found, own = take(job, CapturedStep, averaged=case == "mean", capacities=(64, 128))
-    assert found == pytest.approx(wanted, abs=1e-6)
+    losses, captured = take(job, CapturedStep, averaged=case == "mean", capacities=(64, 128))
+    assert losses == pytest.approx(wanted, abs=1e-6)
     for name, tensor in weights.items():
         # Adam divides by gradients near zero: of the largest parts a few values differ by a share of one step.
-        torch.testing.assert_close(own[name], tensor, atol=2e-4, rtol=1e-4, msg=name)
+        torch.testing.assert_close(captured[name], tensor, atol=2e-4, rtol=1e-4, msg=name)
 
 
 def test_losses_stay_equal_over_a_hundred_steps(workspace: Workspace) -> None:
     job = job_of(workspace, "none", epochs="50")
-    (wanted, _), (found, _) = take(job, EagerStep), take(job, CapturedStep, capacities=(64, 128))
+    (wanted, _), (losses, _) = take(job, EagerStep), take(job, CapturedStep, capacities=(64, 128))
     assert len(wanted) >= 100
     assert wanted[-1] < wanted[0] / 2
-    assert found == pytest.approx(wanted, abs=1e-3)
+    assert losses == pytest.approx(wanted, abs=1e-3)
 
 
 @pytest.mark.parametrize("case", ["stack", "full"])
@@ -104,24 +106,24 @@ def test_bf16_copies_stay_near_float32(workspace: Workspace, case: str) -> None:
 def test_half_precision_gives_back_what_it_took(workspace: Workspace) -> None:
     job = job_of(workspace, "none")
     model = build_model(job, load_training_data(job))
-    before = {name: own.detach().clone() for name, own in model.named_parameters()}
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     half = HalfPrecision(model)
-    assert {own.dtype for own in model.parameters()} == {torch.bfloat16}
-    rounded = {name: own.data_ptr() for name, own in model.named_parameters()}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    rounded = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
     with torch.no_grad():
         for master in half.masters:
             master += 1e-4
     half.publish()
     with half.suspended():
-        for name, own in model.named_parameters():
-            shift = 1e-4 if own.requires_grad else 0.0
-            torch.testing.assert_close(own.detach(), before[name] + shift, atol=0, rtol=0)
+        for name, parameter in model.named_parameters():
+            shift = 1e-4 if parameter.requires_grad else 0.0
+            torch.testing.assert_close(parameter.detach(), before[name] + shift, atol=0, rtol=0)
     # A recorded graph reads addresses.
-    assert {name: own.data_ptr() for name, own in model.named_parameters()} == rounded
+    assert {name: parameter.data_ptr() for name, parameter in model.named_parameters()} == rounded
     trained = dict(model.named_parameters())["roberta.encoder.layer.0.output.adapters.t.adapter_up.weight"]
     torch.testing.assert_close(trained.detach().float(), half.masters_of([trained])[0].detach(), atol=0, rtol=2**-8)
     half.restore()
-    assert {own.dtype for own in model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 0.05), (torch.float16, 0.05 / 8)])
@@ -132,18 +134,18 @@ def test_a_model_rounded_for_predictions_is_what_it_was_afterwards(
     job = job_of(workspace, "full")
     model = build_model(job, load_training_data(job)).eval()
     batch = pack(random_split([9, 5, 20]), np.arange(3), use_of("t"), 2)
-    before = {name: (own.data_ptr(), own.detach().clone()) for name, own in model.named_parameters()}
+    before = {name: (parameter.data_ptr(), parameter.detach().clone()) for name, parameter in model.named_parameters()}
     with torch.no_grad():
         expected = batch_logits(model, batch)
         with rounded_to(model, dtype):
-            assert {own.dtype for own in model.parameters()} == {dtype}
+            assert {parameter.dtype for parameter in model.parameters()} == {dtype}
             rounded = batch_logits(model, batch)
     assert rounded.dtype == dtype
     assert 0 < (rounded.float() - expected).abs().max() < most * expected.abs().max()
-    for name, own in model.named_parameters():
+    for name, parameter in model.named_parameters():
         address, values = before[name]
-        assert own.data_ptr() == address
-        assert torch.equal(own, values)
+        assert parameter.data_ptr() == address
+        assert torch.equal(parameter, values)
 
 
 def test_a_loss_that_is_not_finite_changes_nothing(workspace: Workspace) -> None:
@@ -155,11 +157,11 @@ def test_a_loss_that_is_not_finite_changes_nothing(workspace: Workspace) -> None
     assert len(step.losses()) == 1
     with torch.no_grad():
         model.heads["t"][1].bias[1] = float("nan")
-    before = [own.detach().clone() for own in step.weights()]
+    before = [weight.detach().clone() for weight in step.weights()]
     for _ in range(2):
         step([pack(split, np.array([1]), use_of("t"), 2)])
-    for own, other in zip(step.weights(), before, strict=True):
-        torch.testing.assert_close(own.detach(), other, atol=0, rtol=0, equal_nan=True)
+    for weight, other in zip(step.weights(), before, strict=True):
+        torch.testing.assert_close(weight.detach(), other, atol=0, rtol=0, equal_nan=True)
     with pytest.raises(NotFinite, match=r"^step 2: "):
         step.losses()
 
@@ -185,7 +187,7 @@ def test_a_capacity_that_is_seldom_needed_borrows_a_larger_one(workspace: Worksp
     job = job_of(workspace, "none")
     step = CapturedStep(build_model(job, load_training_data(job)).train(), job.recipe, 40, "float32")
     split = random_split([100] * 3 + [20])
-    large, small = (pack(split, np.array(own), use_of("t"), 2) for own in ([0, 1, 2], [3]))
+    large, small = (pack(split, np.array(sequences), use_of("t"), 2) for sequences in ([0, 1, 2], [3]))
     step([small])
     step([large])
     assert list(step.buffers) == [("t", 256), ("t", 384)]
@@ -201,17 +203,17 @@ def test_buffers_by_hand() -> None:
     buffers = Buffers(use_of("t"), 16, averaged=False, device=torch.device("cpu"))
     # A longer batch before must leave no trace.
     buffers.fill(pack(random_split([5, 6, 5]), np.arange(3), use_of("t"), 2), 2, 7)
-    own = buffers.fill(batch, 2, 5)
-    assert own.input_ids.tolist() == [*batch.input_ids.tolist(), *[0] * 6]
-    assert own.position_ids.tolist() == [2, 3, 4, 5, 2, 3, 4, 5, 6, 7, 2, 3, 4, 5, 6, 7]
-    assert own.layout.lengths == (4, 6, 6)
+    filled = buffers.fill(batch, 2, 5)
+    assert filled.input_ids.tolist() == [*batch.input_ids.tolist(), *[0] * 6]
+    assert filled.position_ids.tolist() == [2, 3, 4, 5, 2, 3, 4, 5, 6, 7, 2, 3, 4, 5, 6, 7]
+    assert filled.layout.lengths == (4, 6, 6)
     starts, ends = buffers.batch.layout.spans
     assert starts.tolist() == [0] * 4 + [4] * 6 + [10] * 6
     assert ends.tolist() == [4] * 4 + [10] * 6 + [16] * 6
     units = len(batch.targets["label"])
-    assert own.targets["label"].tolist() == [*batch.targets["label"].tolist(), *[IGNORED] * (16 - units)]
+    assert filled.targets["label"].tolist() == [*batch.targets["label"].tolist(), *[IGNORED] * (16 - units)]
     # Unread units read places that differ.
-    assert own.pieces.tolist() == [*batch.pieces.tolist(), *range(units, 16)]
+    assert filled.pieces.tolist() == [*batch.pieces.tolist(), *range(units, 16)]
     assert buffers.terms.item() == 5
 
 
