@@ -36,15 +36,15 @@ def losses(job: Job, step_class: Any, **options: Any) -> tuple[list[float], list
     """Losses of all steps, and the weights at the end."""
     data = load_training_data(job)
     model = build_model(job, data, "cuda").train()
-    planned = [own for epoch in draw_epochs(data, job.recipe, job.seed) for own in epoch]
+    planned = [planned_step for epoch in draw_epochs(data, job.recipe, job.seed) for planned_step in epoch]
     torch.manual_seed(0)
     step = step_class(model, job.recipe, len(planned), job.precision, fusion_regularisation, **options)
-    for number, own in enumerate(planned):
+    for number, planned_step in enumerate(planned):
         rng = np.random.default_rng(number)
-        step([make_batch(job, own.part, each, step.batches_on, rng) for each in own.batches])
-    found = step.losses()
+        step([make_batch(job, planned_step.part, each, step.batches_on, rng) for each in planned_step.batches])
+    all_losses = step.losses()
     step.close()
-    return found, [own.detach().cpu() for own in model.parameters()]
+    return all_losses, [parameter.detach().cpu() for parameter in model.parameters()]
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
