@@ -31,7 +31,7 @@ LANGUAGES = f"{{en: {FILES}, de: {{test: de-test.conllu}}}}"
 def long_sentences(words: list[str], count: int, seed: int) -> list[Any]:
     """Sentences of 20 words, all different and long enough to be counted."""
     drawn = draw_sentences(words, count * 20, seed, longest=1)
-    return [[pair for own in drawn[20 * row : 20 * row + 20] for pair in own] for row in range(count)]
+    return [[pair for sentence in drawn[20 * row : 20 * row + 20] for pair in sentence] for row in range(count)]
 
 
 def task_of(workspace: Workspace, name: str, files: dict[str, Any], languages: str = LANGUAGES) -> Task:
@@ -53,14 +53,14 @@ def test_shared_texts_are_counted_by_language_and_recorded(
     task = task_of(workspace, "shared", {**files, "de-test": [*german[:18], *train[5:7]]})
     run = quick(workspace, task)
     assert run.record.leaks == (Leak(task="shared", language="en", split="test", texts=20, shared=3, identical=False),)
-    told = f"{run.name}: trained on texts that it is scored on: en test (3 of 20 texts)\n"
-    assert capsys.readouterr().err.startswith(told)
+    line = f"{run.name}: trained on texts that it is scored on: en test (3 of 20 texts)\n"
+    assert capsys.readouterr().err.startswith(line)
     scores = evaluate(run, runs=workspace.store, device="cpu")
     assert [(leak.language, leak.shared, leak.texts) for leak in scores.leaks or ()] == [("en", 3, 20), ("de", 2, 20)]
     assert evaluate(run, split="validation", runs=workspace.store, device="cpu").leaks == ()
     assert evaluate(run, split="train", runs=workspace.store, device="cpu", languages="en").leaks == ()
     quick(workspace, task)
-    assert told in capsys.readouterr().err
+    assert line in capsys.readouterr().err
 
 
 def test_the_same_file_is_told_however_short_its_texts(workspace: Workspace) -> None:
@@ -68,7 +68,7 @@ def test_the_same_file_is_told_however_short_its_texts(workspace: Workspace) -> 
     run = quick(
         workspace, task_of(workspace, "same", dict.fromkeys(("en-train", "en-dev", "en-test", "de-test"), short))
     )
-    assert [(own.split, own.shared, own.identical) for own in run.record.leaks or ()] == [
+    assert [(leak.split, leak.shared, leak.identical) for leak in run.record.leaks or ()] == [
         ("validation", 0, True),
         ("test", 0, True),
     ]
@@ -82,10 +82,12 @@ def test_one_file_with_rows_of_several_languages_is_no_leak(workspace: Workspace
     """A filter tells them apart, so equal bytes are not equal rows."""
     folder = workspace.folder / "rows"
     folder.mkdir()
-    pairs = [(code, own) for seed, code in enumerate(("en", "de")) for own in draw_sentences(ENGLISH, 9, seed)]
+    pairs = [
+        (code, sentence) for seed, code in enumerate(("en", "de")) for sentence in draw_sentences(ENGLISH, 9, seed)
+    ]
     rows = [
-        json.dumps({"lang": code, "tokens": [word for word, _ in own], "tags": [tag for _, tag in own]})
-        for code, own in pairs
+        json.dumps({"lang": code, "tokens": [word for word, _ in sentence], "tags": [tag for _, tag in sentence]})
+        for code, sentence in pairs
     ]
     (folder / "all.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     fields = {"name": "rows", "version": 1, "labels": "[A, B, C]", "word_piece": "first", "metrics": "[accuracy]"}
@@ -97,7 +99,9 @@ def test_one_file_with_rows_of_several_languages_is_no_leak(workspace: Workspace
     head = HEAD.format(kind="tagging", bottleneck=BOTTLENECK, full=FULL, **fields)
     (folder / "rows.yaml").write_text(head + data)
     run = workspace.train(str(folder / "rows.yaml"), settings={"epochs": "1"})
-    assert [(own.language, own.split, own.identical) for own in run.record.leaks or ()] == [("en", "validation", True)]
+    assert [(leak.language, leak.split, leak.identical) for leak in run.record.leaks or ()] == [
+        ("en", "validation", True)
+    ]
     assert evaluate(run, runs=workspace.store, device="cpu").leaks == ()
 
 

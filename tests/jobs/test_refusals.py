@@ -167,11 +167,11 @@ def test_unequal_shapes(workspace: Workspace, method: str) -> None:
     """To average or to continue, not to stack or to fuse."""
     field, value, old = {"bottleneck": ("reduction", "4", "8.0"), "lora": ("rank", "4", "16")}[method]
     whole, small = under(workspace, "a", method), under(workspace, "b", method, (field, value))
-    found = f"{float(value) if method == 'bottleneck' else value}"
+    shown = f"{float(value) if method == 'bottleneck' else value}"
     said = refusal(workspace, over=[whole, small], method=method, compose="merge")
-    assert said == f"--over {small.name}: {field} {found}, accepted {old}, as of {whole.name}, to merge"
+    assert said == f"--over {small.name}: {field} {shown}, accepted {old}, as of {whole.name}, to merge"
     said = refusal(workspace, over=[small], method=method, compose="continue")
-    assert said == f"--set {field}: found {old}, accepted {found}, the shape of {small.name}, to continue"
+    assert said == f"--set {field}: found {old}, accepted {shown}, the shape of {small.name}, to continue"
     compose = "fuse" if method == "bottleneck" else "stack"
     assert workspace.job(task_of(workspace, "t"), [whole, small], method=method, compose=compose).composition == compose
 
@@ -200,7 +200,7 @@ def test_composed_runs_underneath(workspace: Workspace) -> None:
 def leaking_task(workspace: Workspace, name: str, sentences: list[Any]) -> Task:
     """A task whose training file has the given sentences under names of its own."""
     folder = workspace.folder / name
-    write_conllu(folder / "x.conllu", [[(word, "C") for word, _ in own] for own in sentences])
+    write_conllu(folder / "x.conllu", [[(word, "C") for word, _ in sentence] for sentence in sentences])
     write_conllu(folder / "y.conllu", draw_sentences(ENGLISH, 5, 99))
     return write_task(folder, name, languages="{en: {train: x.conllu, validation: y.conllu}}")
 
@@ -252,7 +252,7 @@ def test_damaged_bundle(
     folder = workspace.folder / "damaged" / f"{method}-{damage.__name__}"
     shutil.copytree(runs[1].folder, folder)
     hurt = workspace.store.find(str(folder))
-    (path,) = (own for own in (hurt.bundle / "b").glob("*adapter*.safetensors"))
+    (path,) = (path for path in (hurt.bundle / "b").glob("*adapter*.safetensors"))
     damage(path)
     said = refusal(workspace, StiltsError, over=[runs[0], hurt], method=method, compose=compose)
     assert said.startswith(f"{path}: ")

@@ -122,7 +122,7 @@ def test_command_line_python_and_study_make_the_same_request(
     options = {"method": "houlsby", "compose": "fuse", "seed": 3, "limit": 7, "match_tokens": 60}
     run = workspace.train(task_of(workspace), over=over, settings={"epochs": 1}, **options)
     typed = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-    typed += [part for own in over for part in ("--over", own)]
+    typed += [part for intermediate in over for part in ("--over", intermediate)]
     folders = ["--backbone", workspace.folder / "tiny", "--runs", workspace.store.folder, "--device", "cpu"]
     assert command("train", task_of(workspace).path, *typed, "--set", "epochs=1", *folders).exit_code == 0
     plan = plan_of(workspace, STUDY)
@@ -152,7 +152,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def told(error: str, name: str) -> list[str]:
+def lines_about(error: str, name: str) -> list[str]:
     """What is said of the runs of a task, without progress."""
     return [line.split(": ", 1)[1] for line in error.splitlines() if re.match(rf"{name}-\S+: done before", line)]
 
@@ -175,11 +175,11 @@ def test_an_intermediate_is_resolved_trained_and_told_once(
     workspace.train(task_of(workspace), over=over, compose="fuse", settings=EPOCH)
     assert trained == ["other", "tags", "third", "tags"]
     below = first.record.over[0].run
-    assert told(capsys.readouterr().err, "other") == [f"done before, in {workspace.store.folder / below}"]
+    assert lines_about(capsys.readouterr().err, "other") == [f"done before, in {workspace.store.folder / below}"]
     again = workspace.train(task_of(workspace), over=over[:1], settings=EPOCH)
     assert (again.name, len(trained)) == (first.name, 4)
     error = capsys.readouterr().err
-    assert (len(told(error, "other")), len(told(error, "tags"))) == (1, 1)
+    assert (len(lines_about(error, "other")), len(lines_about(error, "tags"))) == (1, 1)
 
 
 def test_a_target_that_is_done_needs_nothing_underneath(workspace: Workspace) -> None:
@@ -206,11 +206,11 @@ def test_a_head_for_masked_language_modelling_is_trained_and_told_once(
     assert resolved == ["tags", "text"]
     error = capsys.readouterr().err
     assert (error.count(announced), error.count("done before")) == (1, 0)
-    (head,) = [own.record for own in workspace.store.runs() if own.record.task.name == "text"]
+    (head,) = [run.record for run in workspace.store.runs() if run.record.task.name == "text"]
     assert (head.method, head.recipe.development_examples) == ("head", 4)
     assert workspace.train(task_of(workspace), settings=settings, development_limit=4).name == run.name
     error = capsys.readouterr().err
-    assert (error.count(announced), len(told(error, "text")), len(told(error, "tags"))) == (1, 1, 1)
+    assert (error.count(announced), len(lines_about(error, "text")), len(lines_about(error, "tags"))) == (1, 1, 1)
 
 
 def test_an_intermediate_is_the_same_before_and_after_it_is_trained(workspace: Workspace) -> None:
@@ -224,9 +224,9 @@ def test_an_intermediate_is_the_same_before_and_after_it_is_trained(workspace: W
         workspace.request(task_of(workspace, "third"), [below], compose="continue"),
     ):
         job = resolve(request, None)
-        over = [own.source for own in job.intermediates]
+        over = [intermediate.source for intermediate in job.intermediates]
         options = {"compose": request.compose, "method": request.method}
-        run = workspace.train(request.tasks[0], over=[workspace.store.find(own.name) for own in over], **options)
+        run = workspace.train(request.tasks[0], over=[workspace.store.find(source.name) for source in over], **options)
         before, after = Intermediate.of_job(job), Intermediate.of_run(run)
         assert before == after
         with pytest.raises(StiltsError, match=f"^{job.name}: has yet to be trained$"):
