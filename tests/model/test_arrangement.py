@@ -144,7 +144,7 @@ def test_what_trains(workspace: Workspace, case: Case) -> None:
     expected |= {f"fusion {case.fusion[0]}": (*case.fusion[1], True)} if case.fusion else {}
     assert {part.name: (part.tensors, part.parameters, part.trains) for part in parts_of(model)} == expected
     assert job.arrangement.baked == case.baked
-    before = {name: own.clone() for name, own in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fitted = fit(job, model, data)
     after = model.state_dict()
     assert before.keys() == after.keys()
@@ -165,11 +165,13 @@ def test_stacked_intermediate_has_its_stored_weights(workspace: Workspace, metho
     data = load_training_data(job)
     model = build_model(job, data)
     fit(job, model, data)
-    (path,) = (own for own in (run.bundle / "a").glob("*.safetensors") if "head" not in own.name)
+    (path,) = (path for path in (run.bundle / "a").glob("*.safetensors") if "head" not in path.name)
     stored = sorted(load_file(path).values(), key=by_content)
-    found = sorted((own for name, own in model.named_parameters() if part_of(name) == "adapter a"), key=by_content)
-    assert len(stored) == len(found)
-    assert all(torch.equal(one, other) for one, other in zip(stored, found, strict=True))
+    loaded = sorted(
+        (parameter for name, parameter in model.named_parameters() if part_of(name) == "adapter a"), key=by_content
+    )
+    assert len(stored) == len(loaded)
+    assert all(torch.equal(one, other) for one, other in zip(stored, loaded, strict=True))
 
 
 def by_content(tensor: Tensor) -> tuple[Any, ...]:
@@ -181,9 +183,9 @@ def test_backbone_is_the_checkpoint_after_training(workspace: Workspace) -> None
     data = load_training_data(job)
     model = build_model(job, data)
     fit(job, model, data)
-    found = {name.removeprefix("roberta."): own for name, own in model.state_dict().items()}
-    for name, own in load_file(workspace.backbone.folder / "model.safetensors").items():
-        assert torch.equal(found[name], own), name
+    tensors = {name.removeprefix("roberta."): tensor for name, tensor in model.state_dict().items()}
+    for name, tensor in load_file(workspace.backbone.folder / "model.safetensors").items():
+        assert torch.equal(tensors[name], tensor), name
 
 
 def test_numbers_of_other_heads_and_sizes(workspace: Workspace) -> None:
@@ -259,21 +261,21 @@ def test_one_changed_value_of_a_frozen_tensor_is_noticed(workspace: Workspace) -
     job = job_of(workspace, Case("bottleneck", "stack", 1))
     model = build_model(job, load_training_data(job))
     frozen = FrozenWeights(model)
-    names = [name for name, own in model.named_parameters() if not own.requires_grad]
+    names = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     assert len(names) == BACKBONE[0] + PFEIFFER[0]
     for number, name in enumerate(names):
         flat = dict(model.named_parameters())[name].data.view(-1)
-        place_of_value = -1 if number % 2 else 0
-        before = flat[place_of_value].clone()
-        flat[place_of_value] = torch.nextafter(before, torch.tensor(float("inf")))
+        index = -1 if number % 2 else 0
+        before = flat[index].clone()
+        flat[index] = torch.nextafter(before, torch.tensor(float("inf")))
         with pytest.raises(StiltsError, match=rf"^{name}: is frozen and has changed in training$"):
             frozen.check(model)
-        flat[place_of_value] = before
+        flat[index] = before
         frozen.check(model)
     with torch.no_grad():
-        for own in model.parameters():
-            if own.requires_grad:
-                own.add_(1)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(1)
     frozen.check(model)
 
 
