@@ -55,7 +55,7 @@ TWO_LANGUAGES = (
 
 
 def test_a_value_for_every_field_of_a_recipe() -> None:
-    fields = OTHER_VALUES.keys() | {field for own in VALUES_ELSEWHERE.values() for field in own}
+    fields = OTHER_VALUES.keys() | {field for field_names in VALUES_ELSEWHERE.values() for field in field_names}
     assert fields == Recipe.model_fields.keys() - {"tuning"}
 
 
@@ -72,7 +72,7 @@ def test_each_field_of_the_identity_changes_the_name(workspace: Workspace, monke
     task = english_task(folder / "data")
     first, second = (workspace.train(english_task(folder / "under", "under", shift=1), seed=seed) for seed in (0, 1))
     full, lora = (
-        workspace.train(english_task(folder / "under", "under", shift=1), method=own) for own in ("full", "lora")
+        workspace.train(english_task(folder / "under", "under", shift=1), method=method) for method in ("full", "lora")
     )
     other_lora = workspace.train(english_task(folder / "under", "under", shift=1), method="lora", seed=1)
     both = [task, english_task(folder / "both", "both", shift=1)]
@@ -304,8 +304,8 @@ def test_run_without_weights_is_trained_again_and_keeps_its_scores(workspace: Wo
         workspace.execute(workspace.job(task, [run]))
     again = workspace.train(task)
     assert again.name == run.name
-    found = load_file(again.bundle / "tags" / "adapter.safetensors")
-    assert all(torch.equal(found[name], own) for name, own in weights.items())
+    tensors = load_file(again.bundle / "tags" / "adapter.safetensors")
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in weights.items())
     assert (again.folder / "evaluations" / "test-x" / "scores.json").read_text() == "{}"
     assert [path.name for path in workspace.store.folder.iterdir()] == [run.name]
 
@@ -323,7 +323,7 @@ def test_a_run_that_another_process_finished_first_stays(workspace: Workspace) -
 def test_a_done_target_needs_no_weights_underneath(workspace: Workspace) -> None:
     under, task = english_task(workspace.folder / "under", "under", shift=1), english_task(workspace.folder / "data")
     run = workspace.train(task, over=[str(under.path)])
-    (below,) = [own for own in workspace.store.runs() if own.record.task.name == "under"]
+    (below,) = [run for run in workspace.store.runs() if run.record.task.name == "under"]
     keep_of(below, "scores")
     assert workspace.train(task, over=[str(under.path)]).name == run.name
     assert not below.has_weights

@@ -45,7 +45,7 @@ def test_a_half_written_evaluation_is_not_compared_and_goes(tmp_path: Path) -> N
     store, folder = RunStore(tmp_path), run.folder / "evaluations"
     (of_old := folder / f".test-1.{'0' * 32}.partial").mkdir()
     (dead := folder / dead_name("test-2")).mkdir()
-    assert [own.name for own in evaluation_folders(run)] == ["test"]
+    assert [folder.name for folder in evaluation_folders(run)] == ["test"]
     assert len(compare_runs(store).tables_) == 1
     assert not dead.exists()
     assert of_old.exists()  # nobody can say that its writer is dead
@@ -63,13 +63,13 @@ def test_everything_that_a_kill_leaves_is_swept(tmp_path: Path) -> None:
         tmp_path / ".failures" / dead_name("x.txt"),
         tmp_path / ".claims" / dead_name("clock"),
     ]
-    for own in folders:
-        own.mkdir(parents=True)
+    for folder in folders:
+        folder.mkdir(parents=True)
     (tmp_path / ".claims" / "run.json").write_text('{"machine": 3}')
     os.utime(tmp_path / ".claims" / "run.json", (0, 0))
     (unfinished := tmp_path / CHECKPOINTS / "unfinished" / "step-1").mkdir(parents=True)
     tidy(RunStore(tmp_path))
-    assert [own for own in folders if own.exists()] == []
+    assert [folder for folder in folders if folder.exists()] == []
     assert list((tmp_path / ".claims").glob("*.json")) == []
     assert unfinished.exists()
 
@@ -77,28 +77,30 @@ def test_everything_that_a_kill_leaves_is_swept(tmp_path: Path) -> None:
 def test_a_run_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
     """As an earlier version left it: absent between two renames, or there again without its evaluations."""
     run = write_run(tmp_path, "bottleneck", "none", RIGHT)
-    update_record(run.folder, lambda own: own.model_copy(update={"scores": {"test": {"mean": {"accuracy": 1.0}}}}))
+    update_record(
+        run.folder, lambda record: record.model_copy(update={"scores": {"test": {"mean": {"accuracy": 1.0}}}})
+    )
     before = read_record(run.folder)
     for again in (False, True):
         run.folder.rename(tmp_path / f".{run.name}-replaced")
         if again:
             shutil.copytree(tmp_path / f".{run.name}-replaced", run.folder)
             shutil.rmtree(run.folder / "evaluations")
-            update_record(run.folder, lambda own: own.model_copy(update={"scores": {}}))
+            update_record(run.folder, lambda record: record.model_copy(update={"scores": {}}))
         tidy(RunStore(tmp_path))
-        assert [own.name for own in evaluation_folders(run)] == ["test"]
+        assert [folder.name for folder in evaluation_folders(run)] == ["test"]
         assert read_record(run.folder) == before
-        assert [own.name for own in tmp_path.iterdir()] == [run.name]
+        assert [path.name for path in tmp_path.iterdir()] == [run.name]
 
 
 def test_folders_that_only_look_like_ours_stay(tmp_path: Path) -> None:
     run = write_run(tmp_path, "bottleneck", "none", RIGHT)
-    theirs = [".foo.replaced", ".-replaced", ".backup.2024.replaced", ".x-replaced", ".a.b-replaced"]
-    for name in theirs:
+    foreign = [".foo.replaced", ".-replaced", ".backup.2024.replaced", ".x-replaced", ".a.b-replaced"]
+    for name in foreign:
         (tmp_path / name).mkdir()
     shutil.copytree(run.folder, tmp_path / ".copy-replaced")
     tidy(RunStore(tmp_path))
-    assert sorted(own.name for own in tmp_path.iterdir()) == sorted([*theirs, ".copy-replaced", run.name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*foreign, ".copy-replaced", run.name])
 
 
 def test_an_evaluation_that_was_moved_aside_is_looked_after(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_an_evaluation_that_was_moved_aside_is_looked_after(tmp_path: Path) -> N
         if again:
             shutil.copytree(aside, folder)
         tidy(RunStore(tmp_path))
-        assert [own.name for own in (run.folder / EVALUATIONS).iterdir()] == ["test"]
+        assert [path.name for path in (run.folder / EVALUATIONS).iterdir()] == ["test"]
 
 
 @pytest.mark.parametrize(("written", "stays"), [(-1, False), (0, False), (1, True)])
@@ -197,8 +199,8 @@ def test_notes_that_many_add_to_one_record_are_all_kept(tmp_path: Path) -> None:
         for count in range(10):
             name = f"test-{number}-{count}"
 
-            def change(own: Any, name: str = name) -> Any:
-                return own.model_copy(update={"scores": {**own.scores, name: {}}})
+            def change(record: Any, name: str = name) -> Any:
+                return record.model_copy(update={"scores": {**record.scores, name: {}}})
 
             update_record(run.folder, change)
 
@@ -271,7 +273,7 @@ def test_a_store_that_may_only_be_read(workspace: Workspace, monkeypatch: pytest
 
 def test_what_a_run_holds_can_be_read_by_others(workspace: Workspace) -> None:
     run = workspace.train(english_task(workspace.folder / "data"))
-    modes = {own.stat().st_mode & 0o777 for own in run.folder.rglob("*") if own.is_file()}
+    modes = {path.stat().st_mode & 0o777 for path in run.folder.rglob("*") if path.is_file()}
     assert modes == {(run.folder / RECORD).stat().st_mode & 0o777}
 
 
@@ -307,10 +309,10 @@ def test_a_run_trained_again_for_its_weights_is_there_all_the_time(
                 break
             except Killed:
                 killed += 1
-        there = workspace.store.find(run.name)
-        assert isinstance(there, Run)
-        assert there.record.scores == kept.record.scores
-        assert len(evaluation_folders(there)) == 1
-        assert not there.has_weights
+        stored = workspace.store.find(run.name)
+        assert isinstance(stored, Run)
+        assert stored.record.scores == kept.record.scores
+        assert len(evaluation_folders(stored)) == 1
+        assert not stored.has_weights
     assert killed == 3  # signatures, record, bundle
     assert workspace.store.find(run.name).has_weights
