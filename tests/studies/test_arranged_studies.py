@@ -129,7 +129,7 @@ def test_selectors_know_intermediates_and_compositions_by_their_names(workspace:
     )
     study = read_study(write_study(workspace, text))
     cells = {cell.label: cell for cell in expand(study)}
-    assert list(cells) == [label for label in LABELS if not any(own in label for own in ("slow", "in de", "=full"))]
+    assert list(cells) == [label for label in LABELS if not any(part in label for part in ("slow", "in de", "=full"))]
     trainings = {label: request_of(study, cell, BACKBONE, "float32") for label, cell in cells.items()}
     # What an entry sets itself goes before an override.
     assert dict(trainings["tags bottleneck longer, seed 0"].settings) == {"epochs": "3", "clip": "0.5"}
@@ -187,7 +187,7 @@ def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(works
         f"bottleneck stack over {variant}",
         "bottleneck stack over two (in de)",
     ]
-    assert sorted(own.task for own in report.below) == [
+    assert sorted(intermediate.task for intermediate in report.below) == [
         "both",
         "other",
         "slow",

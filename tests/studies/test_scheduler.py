@@ -53,7 +53,7 @@ def here(plan: Plan) -> Result:
 
 def name_of(plan: Plan, task: str, composition: str = "none") -> str:
     """The run of that task and composition."""
-    names = [name for name, own in plan.nodes.items() if (own.job.title, own.job.composition) == (task, composition)]
+    names = [name for name, node in plan.nodes.items() if (node.job.title, node.job.composition) == (task, composition)]
     assert len(names) == 1
     return names[0]
 
@@ -64,7 +64,7 @@ def count_trainings(monkeypatch: pytest.MonkeyPatch, instead: Any = None) -> lis
     call = instead or work.run_request
 
     def noted(request: Any, environment: Any) -> Any:
-        trained.append("+".join(own.name for own in request.tasks))
+        trained.append("+".join(task.name for task in request.tasks))
         return call(request, environment)
 
     monkeypatch.setattr(work, "run_request", noted)
@@ -78,10 +78,12 @@ def test_a_study_ends_with_every_cell_scored_and_is_recognised(
     result = here(plan)
     assert sorted(result.done) == sorted(plan.nodes)
     assert (result.before, dict(result.failed), result.stopped) == ((), {}, ())
-    found = list(runs_of(plan))
-    assert [own.run is not None and own.run.name for own in found] == [own.name for own in found]
-    assert all(len(own.run.record.scores) == 1 for own in found if own.run)
-    assert {own.record.task.name for own in workspace.store.runs() if not own.record.scores} == {"other", "third"}
+    study_runs = list(runs_of(plan))
+    assert [study_run.run is not None and study_run.run.name for study_run in study_runs] == [
+        study_run.name for study_run in study_runs
+    ]
+    assert all(len(study_run.run.record.scores) == 1 for study_run in study_runs if study_run.run)
+    assert {run.record.task.name for run in workspace.store.runs() if not run.record.scores} == {"other", "third"}
     trained = count_trainings(monkeypatch)
     again = here(plan_of(workspace))
     assert (again.done, sorted(again.before), trained) == ((), sorted(plan.nodes), [])
@@ -106,7 +108,7 @@ def test_a_failure_stops_only_what_stands_on_it(workspace: Workspace) -> None:
     third = name_of(plan, "third")
     assert list(result.failed) == [third]
     assert "both must be finite" in result.failed[third]
-    stopped = {name for name, own in plan.nodes.items() if third in own.over}
+    stopped = {name for name, node in plan.nodes.items() if third in node.over}
     assert len(stopped) == 2
     assert set(result.stopped) == stopped
     assert set(result.done) == set(plan.nodes) - stopped - {third}
@@ -139,8 +141,8 @@ def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
     claimed, leave = threading.Event(), threading.Event()
 
     def somebody() -> None:
-        with Claims(workspace.store.folder).hold(other) as ours:
-            assert ours
+        with Claims(workspace.store.folder).hold(other) as claim:
+            assert claim
             claimed.set()
             leave.wait(60)
             shutil.copytree(elsewhere.folder / run.name, workspace.store.folder / run.name)
@@ -212,7 +214,7 @@ def test_keep_drops_full_models_once_nothing_waits_for_them(workspace: Workspace
     plan = plan_of(workspace, f"{FULL}keep: {keep}\n")
     result = here(plan)
     assert len(result.done) == 5
-    assert sum(own.has_weights for own in workspace.store.runs()) == kept
+    assert sum(run.has_weights for run in workspace.store.runs()) == kept
     assert set(states(plan).values()) == {"done"}
 
 
@@ -221,7 +223,7 @@ def test_what_a_study_keeps_is_its_own_until_it_ends(workspace: Workspace, monke
     plan, call, dropped = plan_of(workspace, f"{FULL}keep: all\n"), work.run_request, []
 
     def dropping(request: Any, environment: Any) -> Any:
-        dropped.extend(keep_of(own, "scores") for own in workspace.store.runs())
+        dropped.extend(keep_of(run, "scores") for run in workspace.store.runs())
         return call(request, environment)
 
     monkeypatch.setattr(work, "run_request", dropping)
@@ -233,7 +235,7 @@ def test_what_a_study_keeps_is_its_own_until_it_ends(workspace: Workspace, monke
     dropped.clear()
     here(plan)
     assert dropped == [False] * 4
-    assert [keep_of(own, "scores") for own in workspace.store.runs()] == [True] * 5
+    assert [keep_of(run, "scores") for run in workspace.store.runs()] == [True] * 5
 
 
 def test_weights_are_kept_for_a_run_that_failed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,16 +249,16 @@ def test_weights_are_kept_for_a_run_that_failed(workspace: Workspace, monkeypatc
 
     monkeypatch.setattr(work, "run_request", broken)
     assert len(here(plan).failed) == 2
-    assert sorted(own.record.task.name for own in workspace.store.runs() if own.has_weights) == ["other", "third"]
+    assert sorted(run.record.task.name for run in workspace.store.runs() if run.has_weights) == ["other", "third"]
     monkeypatch.setattr(work, "run_request", call)
     trained = count_trainings(monkeypatch)
     # A report says why.
-    reasons = [(own.state, own.reason) for own in missing_runs(runs_of(plan), workspace.store)]
+    reasons = [(missing.state, missing.reason) for missing in missing_runs(runs_of(plan), workspace.store)]
     assert reasons == [("failed", "broken")] * 2
     assert not here(plan).failed
     assert not list((workspace.store.folder / FAILURES).iterdir())
     assert trained == ["tags", "tags"]
-    assert not any(own.has_weights for own in workspace.store.runs())
+    assert not any(run.has_weights for run in workspace.store.runs())
 
 
 def test_a_worker_that_is_killed_fails_its_run_alone(workspace: Workspace) -> None:
@@ -298,9 +300,9 @@ def test_command_line(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> 
     assert '"done": 0,\n  "to_do": 6,' in succeeded("study", "plan", *options, "--json")
     logs = workspace.folder / "logs"
     succeeded("study", "run", *options, "--tensorboard", logs)
-    for own in workspace.store.runs():
-        found = list(curves_in(logs / own.name)["development/accuracy"].values())
-        assert found == pytest.approx([epoch.scores["accuracy"] for epoch in own.record.history])
+    for run in workspace.store.runs():
+        accuracies = list(curves_in(logs / run.name)["development/accuracy"].values())
+        assert accuracies == pytest.approx([epoch.scores["accuracy"] for epoch in run.record.history])
     assert {path.name for path in logs.iterdir()} == set(workspace.store.names())
     assert "6 runs for 4 cells; 6 done, 0 to do" in succeeded("study", "plan", *options)
     write_study(workspace, SMALL + BROKEN)
@@ -325,7 +327,7 @@ def test_a_run_that_has_ended_leaves_no_model_behind(workspace: Workspace) -> No
     """Models refer to themselves: without a collector's help they would pile up."""
 
     def models() -> list[XLMRobertaAdapterModel]:
-        return [own for own in gc.get_objects() if isinstance(own, XLMRobertaAdapterModel)]
+        return [instance for instance in gc.get_objects() if isinstance(instance, XLMRobertaAdapterModel)]
 
     plan = plan_of(workspace, FULL)
     gc.collect()
@@ -333,7 +335,7 @@ def test_a_run_that_has_ended_leaves_no_model_behind(workspace: Workspace) -> No
     try:
         before = models()  # those of other tests
         here(plan)
-        left = [own for own in models() if all(own is not other for other in before)]
+        left = [model for model in models() if all(model is not other for other in before)]
     finally:
         gc.enable()
     assert left == []

@@ -107,11 +107,11 @@ def complaints(workspace: Workspace, text: str) -> list[str]:
     ],
 )
 def test_complaints(workspace: Workspace, text: str, message: str) -> None:
-    found = complaints(workspace, text)
+    lines = complaints(workspace, text)
     if message.startswith("study.yaml: "):  # a key that is not in the file: its place is the file's
-        found = [line.replace("study.yaml:1: ", "study.yaml: ") for line in found]
-    assert any(line.startswith(message) for line in found), found
-    assert len(found) <= 2
+        lines = [line.replace("study.yaml:1: ", "study.yaml: ") for line in lines]
+    assert any(line.startswith(message) for line in lines), lines
+    assert len(lines) <= 2
 
 
 def test_include_fills_what_is_not_given_and_its_mistakes_are_named_there(workspace: Workspace) -> None:
@@ -122,7 +122,7 @@ def test_include_fills_what_is_not_given_and_its_mistakes_are_named_there(worksp
     (workspace.folder / "study.yaml").write_text("include: [sub/base.yaml, more.yaml]\nkeep: scores\n")
     study = read_study(workspace.folder / "study.yaml")
     assert (study.name, study.seeds, study.limit, study.keep) == ("study", (6, 7), 7, "scores")
-    assert [Path(own).name for own in (*study.targets, *study.intermediates)] == ["tags.yaml", "other.yaml"]
+    assert [Path(path).name for path in (*study.targets, *study.intermediates)] == ["tags.yaml", "other.yaml"]
     (workspace.folder / "more.yaml").write_text("intermediates: [other.yaml]\nseeds: [6, 6]\n")
     with pytest.raises(UsageError, match=r"more\.yaml:2: seeds\[1\]: found 6 twice"):
         read_study(workspace.folder / "study.yaml")

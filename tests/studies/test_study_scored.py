@@ -33,10 +33,10 @@ def plan_of(workspace: Workspace, target: str) -> Plan:
 
 def sentences(plan: Plan) -> float:
     """Test sentences of the only cell's evaluation."""
-    (found,) = runs_of(plan)
-    assert found.run is not None
-    assert found.evaluation is not None
-    return read_scores(found.evaluation, found.run).languages["en"]["n"]
+    (study_run,) = runs_of(plan)
+    assert study_run.run is not None
+    assert study_run.evaluation is not None
+    return read_scores(study_run.evaluation, study_run.run).languages["en"]["n"]
 
 
 def test_each_study_reads_its_own_test_data(workspace: Workspace) -> None:
@@ -83,11 +83,15 @@ def test_a_target_that_is_an_intermediate_of_another_yaml_is_scored_on_its_own(w
     plan = make_plan(read_study(path), workspace.store, backbone=workspace.backbone, device="cpu")
     run_plan(plan, 0)
     assert set(states(plan).values()) == {"done"}
-    (found,) = (own for own in runs_of(plan) if own.cell.target.endswith("tags/tags.yaml") and not own.cell.over)
-    assert found.name in {name for node in plan.nodes.values() for name in node.over}
-    assert found.run is not None
-    assert found.evaluation is not None
-    assert read_scores(found.evaluation, found.run).languages["en"]["n"] == 10
+    (study_run,) = (
+        study_run
+        for study_run in runs_of(plan)
+        if study_run.cell.target.endswith("tags/tags.yaml") and not study_run.cell.over
+    )
+    assert study_run.name in {name for node in plan.nodes.values() for name in node.over}
+    assert study_run.run is not None
+    assert study_run.evaluation is not None
+    assert read_scores(study_run.evaluation, study_run.run).languages["en"]["n"] == 10
 
 
 def test_two_targets_that_are_one_run_are_refused(workspace: Workspace) -> None:
