@@ -50,7 +50,7 @@ def test_one_intermediate_is_no_list_of_letters(workspace: Workspace) -> None:
         workspace.train(yaml_of(workspace), over=over, settings=EPOCH) for over in (below, below.name, below.folder)
     ]
     assert len({run.name for run in runs}) == 1
-    assert [own.task for own in runs[0].record.over] == ["below"]
+    assert [intermediate.task for intermediate in runs[0].record.over] == ["below"]
 
 
 def test_development_limit_is_the_recipes_field_and_reaches_intermediates(workspace: Workspace) -> None:
@@ -58,7 +58,7 @@ def test_development_limit_is_the_recipes_field_and_reaches_intermediates(worksp
     assert run.name == workspace.train(yaml_of(workspace), settings={"epochs": 1, "development_examples": "3"}).name
     above = workspace.train(yaml_of(workspace), over=yaml_of(workspace, "below"), limit=8, development_limit=3)
     for record in (above.record, workspace.store.find(above.record.over[0].run).record):
-        read = {own.split: own.examples for own in record.data}
+        read = {source.split: source.examples for source in record.data}
         assert (record.limit, read["train"], read["validation"]) == (8, 8, 3)
     with pytest.raises(UsageError, match=r"^--development-limit and --set development_examples: found both, accepted"):
         workspace.train(yaml_of(workspace), settings={"development_examples": 3}, development_limit=3)
@@ -66,7 +66,7 @@ def test_development_limit_is_the_recipes_field_and_reaches_intermediates(worksp
 
 def test_tune_takes_what_train_takes(workspace: Workspace) -> None:
     options: dict[str, Any] = {"trials": 2, "backbone": workspace.backbone, "runs": workspace.store, "device": "cpu"}
-    found = tune(
+    result = tune(
         yaml_of(workspace),
         search={"learning_rate": [1e-3, 1e-2]},
         settings=EPOCH,
@@ -74,9 +74,9 @@ def test_tune_takes_what_train_takes(workspace: Workspace) -> None:
         development_limit=3,
         **options,
     )
-    assert [own.settings for own in found.trials] == [{"learning_rate": "0.001"}, {"learning_rate": "0.01"}]
-    assert (found.recipe.epochs, found.recipe.development_examples) == (1, 3)
-    assert [own.seed for own in found.best.attempts] == [1]
+    assert [trial.settings for trial in result.trials] == [{"learning_rate": "0.001"}, {"learning_rate": "0.01"}]
+    assert (result.recipe.epochs, result.recipe.development_examples) == (1, 3)
+    assert [attempt.seed for attempt in result.best.attempts] == [1]
     for changed, message in (
         ({"seeds": "1"}, "--seed: found '1', accepted whole numbers from 0"),
         ({"trials": "2"}, "--trials: found '2', accepted a whole number of at least 0"),

@@ -38,7 +38,7 @@ def trained(
     data = load_training_data(job)
     model = build_model(job, data)
     fitted = fit(job, model, data, execution, checkpoints)
-    return {name: own.detach().clone() for name, own in model.named_parameters()}, fitted
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}, fitted
 
 
 def cut_and_resumed(
@@ -110,9 +110,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         assert (before.name, newest.name) == ("step-000000003-0001", "step-000000004-0001")
         damage(newest)
         checkpoints = Checkpoints(folder, 0)
-        found = checkpoints.load()
-        assert found is not None
-        assert found["fitted.steps"] == 3
+        loaded = checkpoints.load()
+        assert loaded is not None
+        assert loaded["fitted.steps"] == 3
         assert "step-000000004-0001" in capsys.readouterr().err
         assert not newest.exists()
         assert_same(trained(job, Checkpoints(folder, 0)), whole)
@@ -194,10 +194,10 @@ def test_a_checkpoint_of_an_earlier_format_is_told_and_training_starts_anew(
     for path in folder.iterdir():
         earlier_format(path)
     capsys.readouterr()
-    taken: list[int] = []
-    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, taken))
+    calls: list[int] = []
+    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, calls))
     assert_same(trained(job, Checkpoints(folder, 0)), whole)
-    assert len(taken) == STEPS
+    assert len(calls) == STEPS
     said = capsys.readouterr().err.splitlines()
     path = folder / "step-000000004-0001" / STATE
     assert said[0] == f"{path}: format: found 1, accepted 2; the training starts anew"
@@ -264,7 +264,7 @@ def test_state_of_another_model_is_refused(workspace: Workspace) -> None:
     step = EagerStep(model, job.recipe, 3, "float32")
     state = dict(step.state())
     with pytest.raises(StiltsError, match=r"^weight.0: found nothing, accepted torch.float32 of"):
-        step.load_state({name: own for name, own in state.items() if name != "weight.0"})
+        step.load_state({name: value for name, value in state.items() if name != "weight.0"})
 
 
 def test_checkpoints_vanish_with_the_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,19 +277,19 @@ def test_checkpoints_vanish_with_the_run(workspace: Workspace, monkeypatch: pyte
     context.undo()
     job = workspace.job(task)
     folder = workspace.store.folder / CHECKPOINTS / job.name
-    assert [own.name for own in sorted(folder.iterdir())] == ["step-000000003-0001", "step-000000004-0001"]
+    assert [path.name for path in sorted(folder.iterdir())] == ["step-000000003-0001", "step-000000004-0001"]
     assert workspace.store.names() == []
-    taken: list[int] = []
-    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, taken))
+    calls: list[int] = []
+    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, calls))
     run = workspace.train(task, **options)
-    assert len(taken) == 2
+    assert len(calls) == 2
     assert run.record.cost.steps == STEPS
     assert not folder.exists()
 
 
-def counting(call: Any, taken: list[int]) -> Any:
+def counting(call: Any, calls: list[int]) -> Any:
     def counted(self: Any, batches: Sequence[Any]) -> None:
-        taken.append(1)
+        calls.append(1)
         call(self, batches)
 
     return counted
@@ -333,7 +333,7 @@ def test_two_trainings_of_one_run_do_not_trip_over_each_other(
     if removed:
         assert one.load() is None
         one.save(state, 3, 0)
-    found = one.load()
-    assert found is not None
-    assert (found["fitted.steps"], found["step.weight.0"].tolist()) == (3, [0.0, 1.0, 2.0, 3.0])
+    loaded = one.load()
+    assert loaded is not None
+    assert (loaded["fitted.steps"], loaded["step.weight.0"].tolist()) == (3, [0.0, 1.0, 2.0, 3.0])
     assert [path.name for path in (tmp_path / "all" / "run").iterdir()] == ["step-000000003-0000"]

@@ -97,7 +97,7 @@ def logits_of(job: Job, model: Any) -> Tensor:
 
 
 def of_part(model: Any, part: str) -> dict[str, Tensor]:
-    return {name: own.detach().clone() for name, own in model.named_parameters() if part_of(name) == part}
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters() if part_of(name) == part}
 
 
 def as_stored(name: str, adapter: str, stored_as: str) -> str:
@@ -109,7 +109,7 @@ def as_stored(name: str, adapter: str, stored_as: str) -> str:
 
 
 def stored(run: Run, adapter: str) -> dict[str, Tensor]:
-    (path,) = (own for own in (run.bundle / adapter).glob("*.safetensors") if "head" not in own.name)
+    (path,) = (path for path in (run.bundle / adapter).glob("*.safetensors") if "head" not in path.name)
     return load_file(path)
 
 
@@ -142,15 +142,15 @@ def test_train_and_load(
     monkeypatch.setattr(api, "save_bundle", remember)
     run = workspace.train(task_of(workspace, "t"), method=method, over=over, compose=compose, settings=FAST | settings)
     assert (run.name, run.record.composition, run.record.variant) == (job.name, compose, variant)
-    assert [(own.run, own.task, own.development) for own in run.record.over] == [
-        (own.name, own.record.task.name, own.record.development) for own in over
+    assert [(intermediate.run, intermediate.task, intermediate.development) for intermediate in run.record.over] == [
+        (source.name, source.record.task.name, source.record.development) for source in over
     ]
     model, manifest = load_bundle(run.bundle, workspace.backbone)
     assert (" ".join(manifest.adapters), manifest.fused) == (adapters, fused)
     assert manifest.baked == (tuple(names) if compose == "bake" else ())
     assert list(model.heads) == ["t"]
     torch.testing.assert_close(logits_of(job, model), before[1], atol=1e-5, rtol=1e-5)
-    assert run.record.cost.bundle_bytes == sum(own.bytes for own in read_manifest(run.bundle).files.values())
+    assert run.record.cost.bundle_bytes == sum(file.bytes for file in read_manifest(run.bundle).files.values())
     assert len(run.record.history) == run.record.selected_epoch == run.record.recipe.epochs
 
 
@@ -159,11 +159,11 @@ def test_train_and_load(
 
 @pytest.mark.parametrize("method", [*BOTTLENECKS, *PEFT])
 def test_continue_starts_from_the_intermediates_weights(workspace: Workspace, method: str) -> None:
-    found = of_part(built(target(workspace, method, "a", "continue")), "adapter t")
+    parameters = of_part(built(target(workspace, method, "a", "continue")), "adapter t")
     wanted = stored(under(workspace, method, "a"), "a")
-    assert {as_stored(name, "t", "a") for name in found} == wanted.keys()
-    for name, own in found.items():
-        assert torch.equal(own, wanted[as_stored(name, "t", "a")]), name
+    assert {as_stored(name, "t", "a") for name in parameters} == wanted.keys()
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, wanted[as_stored(name, "t", "a")]), name
 
 
 @pytest.mark.parametrize("then", ["stack", "continue"])
@@ -171,19 +171,19 @@ def test_continue_starts_from_the_intermediates_weights(workspace: Workspace, me
 def test_merge_is_the_weighted_mean(workspace: Workspace, method: str, then: str) -> None:
     job = target(workspace, method, "ab", "merge", settings={"merge_weights": "0.8,0.2", "merge_then": then})
     name = {"stack": "merged", "continue": "t"}[then]
-    one, other = (stored(under(workspace, method, own), own) for own in "ab")
-    found = of_part(built(job), f"adapter {name}")
-    assert len(found) == len(one)
-    for key, own in found.items():
+    one, other = (stored(under(workspace, method, task_name), task_name) for task_name in "ab")
+    parameters = of_part(built(job), f"adapter {name}")
+    assert len(parameters) == len(one)
+    for key, parameter in parameters.items():
         wanted = 0.8 * one[as_stored(key, name, "a")] + 0.2 * other[as_stored(key, name, "b")]
-        torch.testing.assert_close(own, wanted, atol=1e-6, rtol=0)
+        torch.testing.assert_close(parameter, wanted, atol=1e-6, rtol=0)
 
 
 def deltas(tensors: dict[str, Tensor], scaling: float) -> dict[str, Tensor]:
     """scaling * B @ A by module."""
     return {
-        key.removesuffix(".lora_A.weight"): scaling * tensors[key.replace("lora_A", "lora_B")] @ own
-        for key, own in tensors.items()
+        key.removesuffix(".lora_A.weight"): scaling * tensors[key.replace("lora_A", "lora_B")] @ tensor
+        for key, tensor in tensors.items()
         if "lora_A" in key
     }
 
@@ -192,24 +192,24 @@ def test_merge_of_lora_adds_weighted_deltas(workspace: Workspace) -> None:
     """alpha is twice the rank; `cat` is exact and has scaling 1."""
     job = target(workspace, "lora", "ab", "merge", settings={"merge_weights": "0.8,0.2", "merge": "cat"})
     model = built(job)
-    one, other = (deltas(stored(under(workspace, "lora", own), own), 2.0) for own in "ab")
+    one, other = (deltas(stored(under(workspace, "lora", task_name), task_name), 2.0) for task_name in "ab")
     config = model.peft.tuner.peft_config["merged"]
-    merged = {as_stored(name, "merged", ""): own for name, own in of_part(model, "adapter merged").items()}
-    found = deltas(merged, config.lora_alpha / config.r)
-    assert found.keys() == one.keys()
-    for key, own in found.items():
-        torch.testing.assert_close(own, 0.8 * one[key] + 0.2 * other[key], atol=1e-6, rtol=0)
+    merged = {as_stored(name, "merged", ""): parameter for name, parameter in of_part(model, "adapter merged").items()}
+    merged_deltas = deltas(merged, config.lora_alpha / config.r)
+    assert merged_deltas.keys() == one.keys()
+    for key, delta in merged_deltas.items():
+        torch.testing.assert_close(delta, 0.8 * one[key] + 0.2 * other[key], atol=1e-6, rtol=0)
 
 
 def test_bake_adds_the_deltas_to_the_backbone(workspace: Workspace) -> None:
     model = built(target(workspace, "lora", "ab", "bake"))
-    one, other = (deltas(stored(under(workspace, "lora", own), own), 2.0) for own in "ab")
+    one, other = (deltas(stored(under(workspace, "lora", task_name), task_name), 2.0) for task_name in "ab")
     backbone = load_file(workspace.backbone.folder / "model.safetensors")
-    found = {name.replace(".base_layer", ""): own for name, own in of_part(model, "backbone").items()}
+    weights = {name.replace(".base_layer", ""): parameter for name, parameter in of_part(model, "backbone").items()}
     for key, delta in one.items():
         module = key.removeprefix("base_model.model.")
         wanted = backbone[f"{module}.weight"] + delta + other[key]
-        torch.testing.assert_close(found[f"roberta.{module}.weight"], wanted, atol=1e-6, rtol=0)
+        torch.testing.assert_close(weights[f"roberta.{module}.weight"], wanted, atol=1e-6, rtol=0)
         assert delta.abs().max() > 1e-3
 
 
@@ -230,9 +230,9 @@ def test_two_intermediates_lie_in_the_order_given(workspace: Workspace) -> None:
     for name in "ab":
         wanted = stored(under(workspace, "bottleneck", name), name)
         for model in models:
-            found = of_part(model, f"adapter {name}")
-            assert found.keys() == wanted.keys()
-            assert all(torch.equal(own, wanted[key]) for key, own in found.items())
+            parameters = of_part(model, f"adapter {name}")
+            assert parameters.keys() == wanted.keys()
+            assert all(torch.equal(parameter, wanted[key]) for key, parameter in parameters.items())
     one, other = (logits_of(job, model) for job, model in zip(jobs, models, strict=True))
     assert (one - other).abs().max() > 1e-4
 
@@ -244,9 +244,9 @@ def test_run_that_is_itself_a_stack_brings_all_its_adapters(workspace: Workspace
     job = workspace.job(task_of(workspace, "a"), [second])
     assert [name for _, _, name in job.underneath] == ["a_2", "b"]
     assert job.arrangement.adapters == ("a_2", "b", "a")
-    found = of_part(built(job), "adapter a_2")
-    for name, own in stored(first, "a").items():
-        assert torch.equal(found[name.replace("adapters.a.", "adapters.a_2.")], own), name
+    parameters = of_part(built(job), "adapter a_2")
+    for name, tensor in stored(first, "a").items():
+        assert torch.equal(parameters[name.replace("adapters.a.", "adapters.a_2.")], tensor), name
     run = workspace.execute(job)
     assert run.record.over[0].run == second.name
     assert run.record.over[0].label == "b (stack over a)"
@@ -255,9 +255,9 @@ def test_run_that_is_itself_a_stack_brings_all_its_adapters(workspace: Workspace
 def test_full_stilts_starts_from_the_final_encoder(workspace: Workspace) -> None:
     final = load_file(under(workspace, "full", "a").bundle / "model.safetensors")
     model = built(target(workspace, "full", "a"))
-    start = {name.removeprefix("roberta."): own for name, own in of_part(model, "backbone").items()}
+    start = {name.removeprefix("roberta."): parameter for name, parameter in of_part(model, "backbone").items()}
     assert start.keys() == final.keys()
-    assert all(torch.equal(own, final[name]) for name, own in start.items())
+    assert all(torch.equal(parameter, final[name]) for name, parameter in start.items())
     key = "encoder.layer.0.output.dense.weight"
     assert not torch.equal(final[key], load_file(workspace.backbone.folder / "model.safetensors")[key])
     assert list(model.heads) == ["t"]
@@ -277,10 +277,10 @@ def test_target_starts_alike_under_every_composition(workspace: Workspace, metho
         assert start.keys() == starts[0].keys()
         assert all(torch.equal(start[name], starts[0][name]) for name in names)
     heads = [
-        of_part(built(own), "head t")
-        for own in (target(workspace, method, "a", "continue"), target(workspace, "full", ""))
+        of_part(built(job), "head t")
+        for job in (target(workspace, method, "a", "continue"), target(workspace, "full", ""))
     ]
-    assert all(torch.equal(own, starts[0][name]) for head in heads for name, own in head.items())
+    assert all(torch.equal(parameter, starts[0][name]) for head in heads for name, parameter in head.items())
 
 
 @pytest.mark.parametrize(
@@ -304,9 +304,9 @@ def test_zeroing_an_intermediate_changes_the_logits(
     used = logits_of(job, model)
     assert torch.equal(used, logits_of(job, model))
     with torch.no_grad():
-        for name, own in model.named_parameters():
+        for name, parameter in model.named_parameters():
             if part_of(name) == f"adapter {gone}":
-                own.zero_()
+                parameter.zero_()
     assert (used - logits_of(job, model)).abs().max() > least
 
 
@@ -321,10 +321,10 @@ def test_fusion_learns_at_a_tenth_of_the_rate(
     assert job.recipe.learning_rate == 1e-2
     assert job.recipe.fusion_learning_rate == pytest.approx(wanted, rel=1e-12)
     model = built(job)
-    names = {id(own): name for name, own in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, job.recipe)
-    rates = {names[id(own)]: group["lr"] for group in groups for own in group["params"]}
-    assert rates.keys() == {name for name, own in model.named_parameters() if own.requires_grad}
+    rates = {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
+    assert rates.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     in_fusion = {name for name in rates if part_of(name) == "fusion a,b,nothing"}
     assert len(in_fusion) == 2 * {"light": 3, "full": 5}[fusion]
     for name, rate in rates.items():
@@ -372,20 +372,20 @@ def test_random_control_is_untrained(workspace: Workspace, method: str) -> None:
     assert below.label == "a (random)"
     control = workspace.store.find(below.run)
     fresh = workspace.job(task_of(workspace, "a"), method=method)
-    start, found = of_part(built(fresh), "adapter a"), stored(control, "a")
-    assert {as_stored(name, "a", "a") for name in start} == found.keys()
-    assert all(torch.equal(own, found[as_stored(name, "a", "a")]) for name, own in start.items())
+    start, stored_tensors = of_part(built(fresh), "adapter a"), stored(control, "a")
+    assert {as_stored(name, "a", "a") for name in start} == stored_tensors.keys()
+    assert all(torch.equal(parameter, stored_tensors[as_stored(name, "a", "a")]) for name, parameter in start.items())
     record = control.record
     assert (record.control, record.history, record.selected_epoch, record.cost.steps) == ("random", (), 0, 0)
     assert control.name != under(workspace, method, "a").name
     under_target = of_part(load_bundle(run.bundle, workspace.backbone)[0], "adapter a")
-    assert all(torch.equal(own, start[name]) for name, own in under_target.items())
+    assert all(torch.equal(parameter, start[name]) for name, parameter in under_target.items())
 
 
 def test_shuffled_control_has_the_same_inputs_and_labels_in_another_order(workspace: Workspace) -> None:
     task = task_of(workspace, "a")
     plain, shuffled = (
-        load_training_data(workspace.job(task, control=own, seed=3)).tasks[0] for own in (None, "shuffled")
+        load_training_data(workspace.job(task, control=control, seed=3)).tasks[0] for control in (None, "shuffled")
     )
     labels = plain.train.targets["label"]
     assert shuffled.train.targets["label"].tolist() == np.random.default_rng(3).permutation(labels).tolist()
@@ -408,19 +408,19 @@ def test_shuffled_control_under_a_target(workspace: Workspace) -> None:
     assert (run.record.over[0].label, control.record.control) == ("a (shuffled)", "shuffled")
     assert control.record.cost.steps == real.record.cost.steps
     labelled = stored(real, "a")
-    assert not any(torch.equal(own, labelled[name]) for name, own in stored(control, "a").items())
+    assert not any(torch.equal(tensor, labelled[name]) for name, tensor in stored(control, "a").items())
 
 
 def test_weights_of_a_merge_are_made_one(workspace: Workspace) -> None:
     settings = {"merge_weights": "4,1", "merge_then": "continue"}
     large = target(workspace, "lora", "ab", "merge", settings={**settings, "merge": "cat"})
     small = target(workspace, "lora", "ab", "merge", settings={**settings, "merge": "cat", "merge_weights": "0.8,0.2"})
-    first, second = (dict(built(own).named_parameters()) for own in (large, small))
-    assert all(torch.allclose(own, second[name], atol=1e-7) for name, own in first.items())
+    first, second = (dict(built(job).named_parameters()) for job in (large, small))
+    assert all(torch.allclose(parameter, second[name], atol=1e-7) for name, parameter in first.items())
 
 
 def test_what_lies_under_an_architecture_by_name_has_it_too(workspace: Workspace) -> None:
     task = english_task(workspace.folder / "named", "named")
     run = workspace.train(task, over=[str(task_of(workspace, "a").path)], method="compacter", settings={"epochs": "1"})
-    (below,) = (workspace.store.find(own.run) for own in run.record.over)
+    (below,) = (workspace.store.find(intermediate.run) for intermediate in run.record.over)
     assert (below.record.recipe.adapter, run.record.recipe.adapter) == ("compacter", "compacter")

@@ -39,42 +39,44 @@ def weights_of(run: Run) -> dict[str, bytes]:
 
 def listened(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Gets every loss that the steps tell from now on."""
-    told: list[float] = []
+    heard: list[float] = []
     losses = EagerStep.losses
 
     def listening(self: Any) -> list[float]:
-        own = losses(self)
-        told.extend(own)
-        return own
+        latest = losses(self)
+        heard.extend(latest)
+        return latest
 
     monkeypatch.setattr(EagerStep, "losses", listening)
-    return told
+    return heard
 
 
 def test_curves_are_those_of_the_record(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    task, logs, told = english_task(workspace.folder), workspace.folder / "logs", listened(monkeypatch)
+    task, logs, heard = english_task(workspace.folder), workspace.folder / "logs", listened(monkeypatch)
     run = workspace.train(task, execution=Execution(tensorboard=logs))
-    found = curves_in(logs / run.name)
-    losses, history, recipe = found["train/loss"], run.record.history, run.record.recipe
-    assert losses == pytest.approx(dict(enumerate(told, 1)), rel=1e-6)
-    for own in history:
-        mean = sum(losses[step] for step in range(3 * own.epoch - 2, 3 * own.epoch + 1)) / 3
-        assert mean == pytest.approx(own.loss, rel=1e-6)
-    assert found["development/accuracy"] == pytest.approx({3 * own.epoch: own.scores["accuracy"] for own in history})
+    curves = curves_in(logs / run.name)
+    losses, history, recipe = curves["train/loss"], run.record.history, run.record.recipe
+    assert losses == pytest.approx(dict(enumerate(heard, 1)), rel=1e-6)
+    for epoch in history:
+        mean = sum(losses[step] for step in range(3 * epoch.epoch - 2, 3 * epoch.epoch + 1)) / 3
+        assert mean == pytest.approx(epoch.loss, rel=1e-6)
+    assert curves["development/accuracy"] == pytest.approx(
+        {3 * epoch.epoch: epoch.scores["accuracy"] for epoch in history}
+    )
     rates = {step + 1: recipe.learning_rate * learning_rate_share(step, STEPS, recipe.warmup) for step in range(STEPS)}
-    assert found["train/learning_rate"] == pytest.approx(rates, rel=1e-6)
-    assert set(found) == {"train/loss", "train/learning_rate", "development/accuracy"}
+    assert curves["train/learning_rate"] == pytest.approx(rates, rel=1e-6)
+    assert set(curves) == {"train/loss", "train/learning_rate", "development/accuracy"}
 
 
 def test_losses_that_are_asked_for_in_blocks_have_their_steps(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, told = english_task(workspace.folder), listened(monkeypatch)
+    task, heard = english_task(workspace.folder), listened(monkeypatch)
     monkeypatch.setattr(trainer, "ASK_EVERY", {"cpu": 2})
     run = workspace.train(task, execution=Execution(tensorboard=workspace.folder / "logs"))
-    found = curves_in(workspace.folder / "logs" / run.name)
-    assert found["train/loss"] == pytest.approx(dict(enumerate(told, 1)), rel=1e-6)
-    assert len(told) == STEPS
+    curves = curves_in(workspace.folder / "logs" / run.name)
+    assert curves["train/loss"] == pytest.approx(dict(enumerate(heard, 1)), rel=1e-6)
+    assert len(heard) == STEPS
 
 
 def test_name_weights_and_scores_are_those_without_a_log(workspace: Workspace) -> None:
@@ -95,13 +97,13 @@ def test_every_run_has_a_folder_and_fusion_a_rate_of_its_own(workspace: Workspac
     logs = workspace.folder / "logs"
     over = [str(task.path) for task in tasks[:2]]
     run = workspace.train(tasks[2], over=over, compose="fuse", execution=Execution(tensorboard=logs))
-    names = {run.name, *(own.run for own in run.record.over)}
+    names = {run.name, *(intermediate.run for intermediate in run.record.over)}
     assert {path.name for path in logs.iterdir()} == names
     assert len(names) == 3
-    found, recipe = curves_in(logs / run.name), run.record.recipe
+    curves, recipe = curves_in(logs / run.name), run.record.recipe
     assert recipe.fusion_learning_rate == pytest.approx(recipe.learning_rate / 10)
-    own = {step: rate / 10 for step, rate in found["train/learning_rate"].items()}
-    assert found["train/fusion_learning_rate"] == pytest.approx(own, rel=1e-5)
+    expected = {step: rate / 10 for step, rate in curves["train/learning_rate"].items()}
+    assert curves["train/fusion_learning_rate"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, STEPS])

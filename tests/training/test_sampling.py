@@ -53,8 +53,8 @@ def test_so_many_pieces_with_the_fewest_examples_of_their_order(lengths: list[in
     tokens = max(1, round(share * sum(lengths)))
     chosen = choose_examples(split, None, tokens, seed)
     assert chosen.tolist() == sorted(order[: len(chosen)].tolist())
-    assert sum(lengths[own] for own in chosen) >= tokens
-    assert sum(lengths[own] for own in order[: len(chosen) - 1]) < tokens
+    assert sum(lengths[example] for example in chosen) >= tokens
+    assert sum(lengths[example] for example in order[: len(chosen) - 1]) < tokens
     assert len(choose_examples(split, None, sum(lengths), seed)) == len(lengths)
 
 
@@ -66,14 +66,14 @@ def test_more_pieces_than_there_are() -> None:
 def test_intermediates_of_equal_size_under_a_target(workspace: Workspace, tasks: list[Task]) -> None:
     """The number is the intermediates'; a run that stands on none takes it for itself."""
     target = english_task(workspace.folder / "t", "t")
-    run = workspace.train(target, over=[str(own.path) for own in tasks[:2]], match_tokens=150)
+    run = workspace.train(target, over=[str(task.path) for task in tasks[:2]], match_tokens=150)
     assert (run.record.match_tokens, run.record.data[0].examples) == (None, 24)
-    for own in run.record.over:
-        below = workspace.store.find(own.run).record
+    for intermediate in run.record.over:
+        below = workspace.store.find(intermediate.run).record
         longest = max(load_training_data(workspace.job(tasks[0])).tasks[0].train.lengths)
         assert below.match_tokens == 150
         assert 150 <= below.data[0].tokens < 150 + 40 + longest
-        assert own.label == f"{own.task} (150 tokens)"
+        assert intermediate.label == f"{intermediate.task} (150 tokens)"
     alone = workspace.train(tasks[0], match_tokens=100)
     assert alone.record.match_tokens == 100
     assert alone.record.data[0].tokens >= 100
@@ -88,9 +88,9 @@ def shares_by_formula(examples: list[int], recipe: Recipe) -> list[float]:
     if recipe.mixing == "uniform":
         weights = [1.0] * len(examples)
     else:
-        capped = [min(own, recipe.mixing_cap or own) for own in examples]
-        weights = [own ** (1 / recipe.mixing_temperature if recipe.mixing == "temperature" else 1) for own in capped]
-    return [own / sum(weights) for own in weights]
+        capped = [min(size, recipe.mixing_cap or size) for size in examples]
+        weights = [size ** (1 / recipe.mixing_temperature if recipe.mixing == "temperature" else 1) for size in capped]
+    return [weight / sum(weights) for weight in weights]
 
 
 @given(
@@ -105,14 +105,14 @@ def test_steps_of_each_task_by_formula(
 ) -> None:
     """They sum to one pass over all tasks, but for tasks whose share is less than one step, which get one."""
     recipe = Recipe(mixing=mixing, mixing_cap=cap, mixing_temperature=temperature)
-    steps = [ceil(own / batch) for own in examples]
+    steps = [ceil(count / batch) for count in examples]
     shares = [share * sum(steps) for share in shares_by_formula(examples, recipe)]
-    found = mixing_counts(examples, steps, recipe)
-    for count, share in zip(found, shares, strict=True):
+    counts = mixing_counts(examples, steps, recipe)
+    for count, share in zip(counts, shares, strict=True):
         assert max(1, floor(share - 1e-6)) <= count <= max(1, ceil(share + 1e-6))
-    raised = sum(count == 1 and share < 1 for count, share in zip(found, shares, strict=True))
-    assert sum(steps) <= sum(found) <= sum(steps) + raised
-    assert min(found) >= 1
+    raised = sum(count == 1 and share < 1 for count, share in zip(counts, shares, strict=True))
+    assert sum(steps) <= sum(counts) <= sum(steps) + raised
+    assert min(counts) >= 1
 
 
 @pytest.mark.parametrize(
@@ -140,24 +140,24 @@ def test_a_task_goes_on_where_it_stopped(workspace: Workspace, tasks: list[Task]
     steps = [ceil(len(part.train_examples) / 8) for part in data.tasks]
     counts = mixing_counts([len(part.train_examples) for part in data.tasks], steps, job.recipe)
     for part, count in zip(data.tasks, counts, strict=True):
-        assert [sum(step.part is part for step in own) for own in epochs] == [count] * job.recipe.epochs
+        assert [sum(step.part is part for step in epoch) for epoch in epochs] == [count] * job.recipe.epochs
         seen = [
             int(example)
-            for own in epochs
-            for step in own
+            for epoch in epochs
+            for step in epoch
             if step.part is part
             for batch in step.batches
             for example in dict.fromkeys(part.train.example[batch].tolist())
         ]
         size = len(part.train_examples)
         passes = [seen[first : first + size] for first in range(0, len(seen), size)]
-        assert all(sorted(own) == part.train_examples.tolist() for own in passes[:-1])
+        assert all(sorted(examples) == part.train_examples.tolist() for examples in passes[:-1])
         assert len(set(passes[-1])) == len(passes[-1])
         assert len(passes) < 2 or passes[0] != passes[1]
-    order = [[step.part.head for step in own] for own in epochs]
+    order = [[step.part.head for step in epoch] for epoch in epochs]
     assert order[0] != order[1]
-    assert [[step.part.head for step in own] for own in draw_epochs(data, job.recipe, job.seed)] == order
-    assert [[step.part.head for step in own] for own in draw_epochs(data, job.recipe, 1)] != order
+    assert [[step.part.head for step in epoch] for epoch in draw_epochs(data, job.recipe, job.seed)] == order
+    assert [[step.part.head for step in epoch] for epoch in draw_epochs(data, job.recipe, 1)] != order
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
@@ -172,7 +172,7 @@ def test_one_adapter_and_a_head_for_each_task(workspace: Workspace, tasks: list[
     assert record.cost.steps == record.recipe.epochs * (3 + 8 + 2)
     last = record.history[-1].scores
     assert last.keys() == {"a.accuracy", "b.accuracy", "c.accuracy", "accuracy"}
-    assert last["accuracy"] == pytest.approx(np.mean([last[f"{own}.accuracy"] for own in "abc"]), abs=1e-9)
+    assert last["accuracy"] == pytest.approx(np.mean([last[f"{name}.accuracy"] for name in "abc"]), abs=1e-9)
     assert record.development == last["accuracy"]
     manifest = read_manifest(run.bundle)
     assert manifest.more_heads == {"b": ("A", "B", "C"), "c": ("same", "different")}
@@ -187,9 +187,9 @@ def test_several_tasks_together_under_a_target(
 ) -> None:
     """The target gets what they share, and none of their heads."""
     target = english_task(workspace.folder / "t", "t")
-    over = "+".join(str(own.path) for own in tasks[:2])
+    over = "+".join(str(task.path) for task in tasks[:2])
     run = workspace.train(target, over=[over], method=method)
-    assert [own.task for own in run.record.over] == ["a+b"]
+    assert [intermediate.task for intermediate in run.record.over] == ["a+b"]
     assert {part.name for part in run.record.parts} == {"backbone", "head t"} | (
         {f"adapter {name}" for name in (*below, "t")} if method == "bottleneck" else set()
     )

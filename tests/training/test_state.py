@@ -94,9 +94,9 @@ def test_every_field_survives(workspace: Workspace) -> None:
         assert name == "steps" or getattr(fresh, name) != getattr(FULL, name), name
     assert other.best is not None
     assert other.best.score == 61.25
-    for mine, theirs in ((best.copies, other.best.copies), (step.weights(), other.step.weights())):
-        assert len(mine) == len(theirs) > 5
-        assert all(torch.equal(one, two) for one, two in zip(mine, theirs, strict=True))
+    for mine, others in ((best.copies, other.best.copies), (step.weights(), other.step.weights())):
+        assert len(mine) == len(others) > 5
+        assert all(torch.equal(one, two) for one, two in zip(mine, others, strict=True))
     assert torch.equal(torch.rand(3), drawn)
 
 
@@ -111,10 +111,10 @@ def test_steps_and_optimizer_survive(workspace: Workspace) -> None:
     other = TrainingState(new_step(workspace), RandomState(CPU))
     through_a_checkpoint(workspace.folder / "checkpoints", state, other)
     assert (other.fitted.steps, other.fitted.losses) == (1, state.fitted.losses)
-    mine, theirs = state.state(), other.state()
-    assert mine.keys() == theirs.keys() >= {"step.exp_avg.0", "step.exp_avg_sq.0", "step.step.0", "step.weight.0"}
+    mine, others = state.state(), other.state()
+    assert mine.keys() == others.keys() >= {"step.exp_avg.0", "step.exp_avg_sq.0", "step.step.0", "step.weight.0"}
     for name, value in mine.items():
-        assert torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name], name
+        assert torch.equal(value, others[name]) if isinstance(value, torch.Tensor) else value == others[name], name
 
 
 def test_a_new_field_is_saved_by_being_there(workspace: Workspace) -> None:

@@ -125,7 +125,13 @@ def test_selection(
     seen: list[dict[str, Tensor]] = []
 
     def scores(job: Job, model: Any, data: TrainingData) -> tuple[dict[str, float], int]:
-        seen.append({name: own.detach().clone() for name, own in model.named_parameters() if own.requires_grad})
+        seen.append(
+            {
+                name: parameter.detach().clone()
+                for name, parameter in model.named_parameters()
+                if parameter.requires_grad
+            }
+        )
         return {"accuracy": [50.0, 80.0, 80.0, 60.0][len(seen) - 1]}, [1, 3, 2, 4][len(seen) - 1]
 
     monkeypatch.setattr(trainer, "development_scores", scores)
@@ -133,12 +139,15 @@ def test_selection(
     model = build_model(job, data)
     fitted = fit(job, model, data)
     assert fitted.selected_epoch == epoch
-    assert [own.scores["accuracy"] for own in fitted.history] == [50.0, 80.0, 80.0, 60.0]
-    assert ([own.labels for own in fitted.history], fitted.development_labels) == ([1, 3, 2, 4], {4: 4, 2: 3}[epoch])
+    assert [epoch_record.scores["accuracy"] for epoch_record in fitted.history] == [50.0, 80.0, 80.0, 60.0]
+    assert ([epoch_record.labels for epoch_record in fitted.history], fitted.development_labels) == (
+        [1, 3, 2, 4],
+        {4: 4, 2: 3}[epoch],
+    )
     compared = 0
-    for name, own in model.named_parameters():
-        if own.requires_grad and name in seen[0] and own.shape == seen[0][name].shape:
-            assert torch.equal(own, seen[epoch - 1][name]), name
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and name in seen[0] and parameter.shape == seen[0][name].shape:
+            assert torch.equal(parameter, seen[epoch - 1][name]), name
             compared += 1
     assert compared >= 10
     head = "heads.tags.1.weight"
@@ -196,7 +205,7 @@ def test_development_examples_do_not_follow_the_seed(workspace: Workspace) -> No
     settings = {"development_examples": "4"}
     drawn = [only_part(workspace.job(task, seed=seed, settings=settings)) for seed in (0, 1)]
     expected = sorted(np.random.default_rng(0).permutation(10)[:4].tolist())
-    assert [own.development_examples.tolist() for own in drawn] == [expected, expected]
+    assert [part.development_examples.tolist() for part in drawn] == [expected, expected]
 
 
 @pytest.mark.parametrize("kind", ["tagging", "classification"])

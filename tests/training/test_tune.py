@@ -27,36 +27,36 @@ def tuned(workspace: Workspace, **options: Any) -> Tuned:
 
 def test_best_of_the_trials(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each trial is the run that `train` gives for its settings, without weights; the second call trains nothing."""
-    found = tuned(workspace, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20)
-    assert (found.task, found.method, found.backbone) == ("tags", "bottleneck", workspace.backbone.id)
-    assert len(found.trials) == 4
-    best = max(found.trials, key=lambda trial: trial.development)
-    assert len({trial.development for trial in found.trials}) > 1
-    assert found.recipe.learning_rate == float(best.settings["learning_rate"])
-    assert (found.recipe.epochs, found.recipe.reduction) == (3, 2.0)
-    assert found.recipe.tuning == (
+    result = tuned(workspace, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20)
+    assert (result.task, result.method, result.backbone) == ("tags", "bottleneck", workspace.backbone.id)
+    assert len(result.trials) == 4
+    best = max(result.trials, key=lambda trial: trial.development)
+    assert len({trial.development for trial in result.trials}) > 1
+    assert result.recipe.learning_rate == float(best.settings["learning_rate"])
+    assert (result.recipe.epochs, result.recipe.reduction) == (3, 2.0)
+    assert result.recipe.tuning == (
         "best of 4 trials over learning_rate 1e-4, 1e-3, 1e-2, 3e-2, 1e-1 (20 English examples, 3 epochs, seed 0: "
         f"development accuracy {best.development:.1f})"
     )
-    for trial in found.trials:
+    for trial in result.trials:
         (attempt,) = trial.attempts
         run = workspace.store.find(attempt.run)
         assert not run.has_weights
         assert sorted(path.name for path in run.folder.iterdir()) == ["record.json", "trained_on.safetensors"]
         assert run.record.recipe.learning_rate == float(trial.settings["learning_rate"])
         assert (run.record.limit, run.record.development, len(attempt.by_epoch)) == (20, trial.development, 3)
-        assert attempt.by_epoch == tuple(own.scores["accuracy"] for own in run.record.history)
+        assert attempt.by_epoch == tuple(epoch.scores["accuracy"] for epoch in run.record.history)
         assert run.record.scores == {}
     names = workspace.store.names()
     monkeypatch.setattr(api, "execute", lambda *_: pytest.fail("trained again"))
-    assert tuned(workspace, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20) == found
+    assert tuned(workspace, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20) == result
     assert workspace.store.names() == names
 
 
 def test_trial_is_what_train_gives(workspace: Workspace) -> None:
-    found = tuned(workspace, trials=1, search={"learning_rate": "1e-3"})
+    result = tuned(workspace, trials=1, search={"learning_rate": "1e-3"})
     run = workspace.train(english_task(workspace.folder / "data"), settings={"learning_rate": "1e-3"})
-    assert (run.name, run.record.development) == (found.trials[0].attempts[0].run, found.trials[0].development)
+    assert (run.name, run.record.development) == (result.trials[0].attempts[0].run, result.trials[0].development)
     assert run.has_weights
 
 
@@ -68,11 +68,11 @@ def test_earlier_trial_wins_a_tie(
 ) -> None:
     left = iter(scores)
     monkeypatch.setattr(trainer, "development_scores", lambda *_: ({"accuracy": next(left)}, 2))
-    found = tuned(workspace, trials=4, settings={"epochs": "1"})
-    assert [trial.development for trial in found.trials] == scores
-    assert found.recipe.learning_rate == float(found.trials[best].settings["learning_rate"])
-    assert found.recipe.tuning is not None
-    assert found.recipe.tuning.endswith(
+    result = tuned(workspace, trials=4, settings={"epochs": "1"})
+    assert [trial.development for trial in result.trials] == scores
+    assert result.recipe.learning_rate == float(result.trials[best].settings["learning_rate"])
+    assert result.recipe.tuning is not None
+    assert result.recipe.tuning.endswith(
         f"(all English examples, 1 epochs, seed 0: development accuracy {scores[best]:.1f})"
     )
 
@@ -80,10 +80,10 @@ def test_earlier_trial_wins_a_tie(
 def test_test_data_are_never_read(workspace: Workspace) -> None:
     task = english_task(workspace.folder / "data")
     (workspace.folder / "data" / "en-test.conllu").unlink()
-    found = tune(
+    result = tune(
         task, trials=2, backbone=workspace.backbone, runs=workspace.store, device="cpu", settings={"epochs": "1"}
     )
-    assert len(found.trials) == 2
+    assert len(result.trials) == 2
 
 
 # --- spaces ----------------------------------------------------------------------------------------------------------
@@ -95,8 +95,8 @@ def test_default_space_is_as_wide_for_every_method(workspace: Workspace) -> None
     assert (space.key, space.choices, space.low, space.high) == ("learning_rate", (), 1e-4, 32e-4)
     assert space.text == "0.0001 to 0.0032"
     for method, rate in (("bottleneck", 1e-2), ("full", 1e-3)):
-        found = tuned(workspace, method=method, trials=3, settings={"epochs": "1"})
-        tried = [float(trial.settings["learning_rate"]) for trial in found.trials]
+        result = tuned(workspace, method=method, trials=3, settings={"epochs": "1"})
+        tried = [float(trial.settings["learning_rate"]) for trial in result.trials]
         # Two digits; the middle of the scale is sqrt(rate / 8 * rate * 4).
         assert tried == pytest.approx([rate / 8, rate / math.sqrt(2), rate * 4], rel=0.05)
 
@@ -104,14 +104,14 @@ def test_default_space_is_as_wide_for_every_method(workspace: Workspace) -> None
 @pytest.mark.parametrize(("trials", "distinct"), [(1, 1), (2, 2), (5, 5)])
 def test_values_lie_evenly(trials: int, distinct: int) -> None:
     space = Space("learning_rate", low=1e-4, high=1e-2)
-    values = [space.spread(own, trials) for own in range(trials)]
-    expected = [1e-3] if trials == 1 else [1e-4 * 100 ** (own / (trials - 1)) for own in range(trials)]
+    values = [space.spread(index, trials) for index in range(trials)]
+    expected = [1e-3] if trials == 1 else [1e-4 * 100 ** (index / (trials - 1)) for index in range(trials)]
     assert values == pytest.approx(expected, rel=1e-9)
-    assert len({space_choice(own, trials) for own in range(trials)}) == min(distinct, 4)
+    assert len({space_choice(index, trials) for index in range(trials)}) == min(distinct, 4)
 
 
-def space_choice(place: int, places: int) -> str | float:
-    return Space("adapter", ("pfeiffer", "houlsby", "parallel", "compacter")).spread(place, places)
+def space_choice(index: int, count: int) -> str | float:
+    return Space("adapter", ("pfeiffer", "houlsby", "parallel", "compacter")).spread(index, count)
 
 
 def test_spaces_from_text() -> None:
@@ -123,18 +123,18 @@ def test_spaces_from_text() -> None:
 
 
 def test_two_fields_do_not_rise_together(workspace: Workspace) -> None:
-    found = tuned(
+    result = tuned(
         workspace,
         trials=5,
         search={"learning_rate": "1e-3:1e-1", "reduction": "2,4,8,16"},
         settings={"epochs": "1"},
     )
-    pairs = [(float(own.settings["learning_rate"]), float(own.settings["reduction"])) for own in found.trials]
+    pairs = [(float(trial.settings["learning_rate"]), float(trial.settings["reduction"])) for trial in result.trials]
     assert len(set(pairs)) == 5
     assert [rate for rate, _ in pairs] == sorted(rate for rate, _ in pairs)
     assert [size for _, size in pairs] != sorted(size for _, size in pairs)
-    assert found.recipe.tuning is not None
-    assert found.recipe.tuning.startswith("best of 5 trials over learning_rate 0.001 to 0.1; reduction 2, 4, 8, 16 (")
+    assert result.recipe.tuning is not None
+    assert result.recipe.tuning.startswith("best of 5 trials over learning_rate 0.001 to 0.1; reduction 2, 4, 8, 16 (")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_seeds_are_averaged(workspace: Workspace, monkeypatch: pytest.MonkeyPatc
     """Of two rates the one that both seeds learn by is chosen, not the one that is best under the first seed."""
     scores = iter([80.0, 10.0, 60.0, 70.0])
     monkeypatch.setattr(trainer, "development_scores", lambda *_: ({"accuracy": next(scores)}, 2))
-    found = tuned(
+    result = tuned(
         workspace,
         trials=2,
         seeds=(0, 1),
@@ -173,15 +173,15 @@ def test_seeds_are_averaged(workspace: Workspace, monkeypatch: pytest.MonkeyPatc
         match_tokens=60,
         settings={"epochs": "1"},
     )
-    assert [own.development for own in found.trials] == [45.0, 65.0]
-    assert [[one.development for one in own.attempts] for own in found.trials] == [[80.0, 10.0], [60.0, 70.0]]
-    assert found.recipe.learning_rate == 1e-3
-    assert found.recipe.tuning == (
+    assert [trial.development for trial in result.trials] == [45.0, 65.0]
+    assert [[one.development for one in trial.attempts] for trial in result.trials] == [[80.0, 10.0], [60.0, 70.0]]
+    assert result.recipe.learning_rate == 1e-3
+    assert result.recipe.tuning == (
         "best of 2 trials over learning_rate 1e-2, 1e-3 (60 English pieces, 1 epochs, seeds 0, 1: development accuracy "
         "65.0, 60.0 to 70.0)"
     )
-    records = [workspace.store.find(one.run).record for own in found.trials for one in own.attempts]
-    assert [(own.seed, own.recipe.learning_rate, own.match_tokens) for own in records] == [
+    records = [workspace.store.find(one.run).record for trial in result.trials for one in trial.attempts]
+    assert [(record.seed, record.recipe.learning_rate, record.match_tokens) for record in records] == [
         (0, 1e-2, 60),
         (1, 1e-2, 60),
         (0, 1e-3, 60),
@@ -207,16 +207,16 @@ def test_more_trials_than_are_spread_are_guided(workspace: Workspace) -> None:
     more = tuned(workspace, trials=tuning.SPREAD_TRIALS + 2, settings={"epochs": "1"})
     again = tuned(workspace, trials=tuning.SPREAD_TRIALS + 2, settings={"epochs": "1"})
     assert len(few.trials) == 2
-    assert [own.settings for own in more.trials] == [own.settings for own in again.trials]
-    rates = [float(own.settings["learning_rate"]) for own in more.trials]
+    assert [trial.settings for trial in more.trials] == [trial.settings for trial in again.trials]
+    rates = [float(trial.settings["learning_rate"]) for trial in more.trials]
     assert all(1e-2 / 8 * 0.95 <= rate <= 4e-2 * 1.05 for rate in rates)
 
 
 def test_trial_whose_loss_is_not_finite_does_not_end_the_search(workspace: Workspace) -> None:
     """It counts as 0."""
-    found = tuned(workspace, trials=2, search={"learning_rate": "1e-2,1e37"}, settings={"warmup": "0"})
-    assert [own.development > 0 for own in found.trials] == [True, False]
-    assert found.recipe.learning_rate == 1e-2
+    result = tuned(workspace, trials=2, search={"learning_rate": "1e-2,1e37"}, settings={"warmup": "0"})
+    assert [trial.development > 0 for trial in result.trials] == [True, False]
+    assert result.recipe.learning_rate == 1e-2
 
 
 def test_no_trial_with_a_finite_loss(workspace: Workspace) -> None:
@@ -225,6 +225,6 @@ def test_no_trial_with_a_finite_loss(workspace: Workspace) -> None:
 
 
 def test_bottleneck_adapters_by_name(workspace: Workspace) -> None:
-    found = tuned(workspace, method="houlsby", trials=1, settings={"epochs": "1"})
-    assert (found.method, found.recipe.adapter) == ("bottleneck", "houlsby")
-    assert workspace.store.find(found.trials[0].attempts[0].run).record.recipe.adapter == "houlsby"
+    result = tuned(workspace, method="houlsby", trials=1, settings={"epochs": "1"})
+    assert (result.method, result.recipe.adapter) == ("bottleneck", "houlsby")
+    assert workspace.store.find(result.trials[0].attempts[0].run).record.recipe.adapter == "houlsby"
