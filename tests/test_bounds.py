@@ -73,8 +73,8 @@ def test_a_configuration_leads_to_no_other_weights(tmp_path: Path) -> None:
     whole = load_model(load_backbone(tiny_backbone_folder(tmp_path / "whole"))).state_dict()
     path = configured(tmp_path, transformers_weights=str(other / "model.safetensors"), num_labels=10**9)
     with quickly():
-        found = load_model(load_backbone(path)).state_dict()
-    assert all(torch.equal(own, whole[name]) for name, own in found.items())
+        tensors = load_model(load_backbone(path)).state_dict()
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize(
@@ -228,17 +228,17 @@ def test_where_a_prediction_cannot_be_written(workspace: Workspace) -> None:
 
 
 def in_threads(*works: Callable[[], Any]) -> list[Any]:
-    found: list[Any] = [None] * len(works)
+    results: list[Any] = [None] * len(works)
 
     def do(index: int) -> None:
-        found[index] = works[index]()
+        results[index] = works[index]()
 
     threads = [threading.Thread(target=do, args=(index,)) for index in range(len(works))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return found
+    return results
 
 
 def test_two_threads_train_as_each_would_alone(workspace: Workspace, tmp_path: Path) -> None:

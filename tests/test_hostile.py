@@ -134,42 +134,42 @@ def attack(workspace: Workspace, runs: dict[str, Run], times: int, seed: int) ->
     drawn, whole, refused = random.Random(seed), {}, 0
     text = workspace.folder / "text.txt"
     text.write_text("the dog is seven !\nand cats run\n")
-    theirs = workspace.folder / "theirs"
+    foreign = workspace.folder / "theirs"
     above = english_task(workspace.folder / "above", "above", shift=2)
     assert above.name == "above"
     for number in range(times):
         kind = drawn.choice(sorted(runs))
         use = drawn.choice(["compare", "evaluate", "predict", "over", "report"])
-        shutil.rmtree(theirs, ignore_errors=True)
-        store, run = RunStore(theirs), runs[kind]
-        shutil.copytree(run.folder, theirs / run.name)
+        shutil.rmtree(foreign, ignore_errors=True)
+        store, run = RunStore(foreign), runs[kind]
+        shutil.copytree(run.folder, foreign / run.name)
         work = uses_of(workspace, store, run.name, text)[use]
         if (kind, use) not in whole:
             whole[kind, use] = work()
-            shutil.rmtree(theirs)
-            shutil.copytree(run.folder, theirs / run.name)
-        shutil.rmtree(theirs / run.name / "evaluations") if use == "evaluate" else None
+            shutil.rmtree(foreign)
+            shutil.copytree(run.folder, foreign / run.name)
+        shutil.rmtree(foreign / run.name / "evaluations") if use == "evaluate" else None
         mutation = drawn.choice(RUN_MUTATIONS)
-        mutation(theirs / run.name, drawn)
-        before = snapshot(workspace.folder, theirs, workspace.folder / "mine", workspace.folder / "cache")
-        found = outcome(work)
+        mutation(foreign / run.name, drawn)
+        before = snapshot(workspace.folder, foreign, workspace.folder / "mine", workspace.folder / "cache")
+        result = outcome(work)
         shutil.rmtree(workspace.folder / "mine", ignore_errors=True)
-        assert snapshot(workspace.folder, theirs, workspace.folder / "mine", workspace.folder / "cache") == before, (
+        assert snapshot(workspace.folder, foreign, workspace.folder / "mine", workspace.folder / "cache") == before, (
             number
         )
-        if isinstance(found, Exception):
+        if isinstance(result, Exception):
             refused += 1
         else:
-            assert _figures(found) == _figures(whole[kind, use]), (number, kind, use, mutation.__name__)
+            assert _figures(result) == _figures(whole[kind, use]), (number, kind, use, mutation.__name__)
     return refused, times - refused
 
 
-def _figures(found: Any) -> Any:
+def _figures(result: Any) -> Any:
     """Scores alone: a record may say another licence or cost."""
     return (
-        [[own.languages, own.mean, own.mean_zero_shot] for rows in found for own in rows]
-        if isinstance(found, list)
-        else found
+        [[row.languages, row.mean, row.mean_zero_shot] for rows in result for row in rows]
+        if isinstance(result, list)
+        else result
     )
 
 
@@ -197,13 +197,13 @@ def attack_checkpoints(workspace: Workspace, times: int, seed: int) -> int:
         shutil.copytree(workspace.folder / "tiny", folder)
         checkpoint_mutation(folder, drawn)
         before = snapshot(workspace.folder, workspace.folder / "cache")
-        found = outcome(partial(_load, folder))
+        result = outcome(partial(_load, folder))
         assert snapshot(workspace.folder, workspace.folder / "cache") == before
-        if isinstance(found, Exception):
+        if isinstance(result, Exception):
             refused += 1
         else:
             whole = load_model(workspace.backbone).state_dict()
-            assert all(torch.equal(own, whole[name]) for name, own in found.state_dict().items())
+            assert all(torch.equal(tensor, whole[name]) for name, tensor in result.state_dict().items())
     return refused
 
 
@@ -246,12 +246,12 @@ def attack_mirrors(workspace: Workspace, times: int, seed: int) -> int:
         shutil.copytree(workspace.folder / "whole", mirror)
         mirror_mutation(mirror / "some" / "data", drawn)
         before = snapshot(workspace.folder, mirror, workspace.folder / "cache")
-        found = outcome(lambda: load_split(task, "en", "train", mirror).columns)
+        result = outcome(lambda: load_split(task, "en", "train", mirror).columns)
         assert snapshot(workspace.folder, mirror, workspace.folder / "cache") == before, number
-        refused += isinstance(found, Exception)
-        assert isinstance(found, Exception) or CANARY not in str(found), number
+        refused += isinstance(result, Exception)
+        assert isinstance(result, Exception) or CANARY not in str(result), number
         # A file without checksum may say something else; it still says words with their labels.
-        assert isinstance(found, Exception) or found.keys() == whole.keys(), number
+        assert isinstance(result, Exception) or result.keys() == whole.keys(), number
     for folder in (mirror, workspace.folder / "whole"):
         shutil.rmtree(folder)
     return refused
@@ -267,9 +267,9 @@ def test_hostile_mirrors(workspace: Workspace) -> None:
 def attack_training(workspace: Workspace, times: int, seed: int) -> tuple[int, int]:
     """Trainings that go on from mutated checkpoints; how many were refused, how many gave the whole run's scores."""
     drawn, refused, equal = random.Random(seed), 0, 0
-    task, theirs = english_task(workspace.folder / "t", "t"), workspace.folder / "theirs"
+    task, foreign = english_task(workspace.folder / "t", "t"), workspace.folder / "theirs"
     # After the first epoch, whose score a checkpoint holds.
-    store, execution = RunStore(theirs), Execution(checkpoint_seconds=0)
+    store, execution = RunStore(foreign), Execution(checkpoint_seconds=0)
 
     def go_on() -> Any:
         options: dict[str, Any] = {
@@ -281,28 +281,28 @@ def attack_training(workspace: Workspace, times: int, seed: int) -> tuple[int, i
         record = train(task, **options).record
         return record.history, record.development, record.selected_epoch
 
-    shutil.rmtree(theirs, ignore_errors=True)
+    shutil.rmtree(foreign, ignore_errors=True)
     whole = go_on()
-    shutil.rmtree(theirs)
+    shutil.rmtree(foreign)
     context = cut_after(4)
     with pytest.raises(Cut):
         go_on()
     context.undo()
     cut = workspace.folder / f"cut-{seed}"
-    shutil.copytree(theirs, cut)
+    shutil.copytree(foreign, cut)
     for number in range(times):
-        shutil.rmtree(theirs)
-        shutil.copytree(cut, theirs)
-        (folder,) = (theirs / CHECKPOINTS).iterdir()
+        shutil.rmtree(foreign)
+        shutil.copytree(cut, foreign)
+        (folder,) = (foreign / CHECKPOINTS).iterdir()
         said = training_checkpoint_mutation(folder, drawn)
-        before = snapshot(workspace.folder, theirs, workspace.folder / "cache")
-        found = outcome(go_on)
-        assert snapshot(workspace.folder, theirs, workspace.folder / "cache") == before, number
-        refused += isinstance(found, Exception)
-        equal += found == whole
+        before = snapshot(workspace.folder, foreign, workspace.folder / "cache")
+        result = outcome(go_on)
+        assert snapshot(workspace.folder, foreign, workspace.folder / "cache") == before, number
+        refused += isinstance(result, Exception)
+        equal += result == whole
         # Numbers that are sealed anew cannot be told from a training's own.
-        assert isinstance(found, Exception) or found == whole or not said, number
-    shutil.rmtree(theirs)
+        assert isinstance(result, Exception) or result == whole or not said, number
+    shutil.rmtree(foreign)
     return refused, equal
 
 
@@ -322,31 +322,31 @@ def test_a_hundred_hostile_checkpoints_of_a_training(workspace: Workspace) -> No
 # --- one bit --------------------------------------------------------------------------------------------------------
 
 
-def flip_everywhere(workspace: Workspace, run: Run, places: int, seed: int, uses: list[str]) -> int:
+def flip_everywhere(workspace: Workspace, run: Run, positions: int, seed: int, uses: list[str]) -> int:
     """One bit in each file of a run, at so many places a file; how many of the uses were refused."""
     drawn, refused = random.Random(seed), 0
     text = workspace.folder / "text.txt"
     text.write_text("the dog is seven !\nand cats run\n")
-    theirs = workspace.folder / "flipped"
-    store, folder = RunStore(theirs), theirs / run.name
-    shutil.rmtree(theirs, ignore_errors=True)
+    flipped = workspace.folder / "flipped"
+    store, folder = RunStore(flipped), flipped / run.name
+    shutil.rmtree(flipped, ignore_errors=True)
     shutil.copytree(run.folder, folder)
     works = uses_of(workspace, store, run.name, text)
     whole = {use: works[use]() for use in uses}
-    for path in sorted(own for own in run.folder.rglob("*") if own.is_file()):
-        for _ in range(places):
-            shutil.rmtree(theirs)
+    for path in sorted(file for file in run.folder.rglob("*") if file.is_file()):
+        for _ in range(positions):
+            shutil.rmtree(flipped)
             shutil.copytree(run.folder, folder)
             hurt = folder / path.relative_to(run.folder)
             content = bytearray(hurt.read_bytes())
             content[drawn.randrange(len(content))] ^= 1 << drawn.randrange(8)
             hurt.write_bytes(content)
             for use in uses:
-                found = outcome(works[use])
+                result = outcome(works[use])
                 shutil.rmtree(workspace.folder / "mine", ignore_errors=True)
-                refused += isinstance(found, Exception)
-                if not isinstance(found, Exception):
-                    assert found == whole[use], (hurt, use)
+                refused += isinstance(result, Exception)
+                if not isinstance(result, Exception):
+                    assert result == whole[use], (hurt, use)
     return refused
 
 

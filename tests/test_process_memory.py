@@ -27,7 +27,7 @@ def models_after(work: Callable[[], Any]) -> int:
 
 
 def count_models() -> int:
-    return sum(isinstance(own, XLMRobertaModel) for own in gc.get_objects())
+    return sum(isinstance(instance, XLMRobertaModel) for instance in gc.get_objects())
 
 
 def test_no_model_stays(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def test_plan_and_report_of_a_study_that_has_run(tmp_path: Path, monkeypatch: py
     run_plan(made, workers=0)
     options = ("--backbone", workspace.backbone.id, "--runs", workspace.store.folder, "--device", "cpu")
     printed, heavy = run("study", "plan", write_study(workspace, STUDY), *options, "--json")
-    assert [(own["run"], own["state"]) for own in json.loads(printed)["nodes"]] == [
+    assert [(node["run"], node["state"]) for node in json.loads(printed)["nodes"]] == [
         (name, "done") for name in made.nodes
     ]
     assert heavy == "[]"
@@ -131,7 +131,7 @@ def test_a_plan_with_masked_language_modelling_looks_for_a_head_without_reading_
     assert sum(node.job.method == "head" for node in made.nodes.values()) == 1
     options = ("--backbone", workspace.backbone.id, "--runs", workspace.store.folder, "--device", "cpu")
     printed, heavy = run("study", "plan", write_study(workspace, study), *options, "--json")
-    assert [own["run"] for own in json.loads(printed)["nodes"]] == list(made.nodes)
+    assert [node["run"] for node in json.loads(printed)["nodes"]] == list(made.nodes)
     assert heavy == "[]"
 
 
@@ -144,14 +144,14 @@ from adapter_stilts.engine import device
 device._has_driver = lambda: {driver}
 print(device.default_device(), "torch" in sys.modules)
 """
-    found = {
+    asked = {
         driver: subprocess.run(
             [sys.executable, "-c", code.format(driver=driver)], capture_output=True, text=True, check=True
         ).stdout.split()
         for driver in (False, True)
     }
-    assert found[False] == ["cpu", "False"]
-    assert found[True][1] == "True"
+    assert asked[False] == ["cpu", "False"]
+    assert asked[True][1] == "True"
 
 
 def test_find_backbone_reads_what_it_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +165,8 @@ def test_find_backbone_reads_what_it_does_not_know(tmp_path: Path, monkeypatch: 
         seen: list[Path] = []
         with monkeypatch.context() as context:
             context.setattr(backbones, "_check_readable", seen.append)
-            found = find_backbone(folder)
-        assert found.summary == known
+            backbone = find_backbone(folder)
+        assert backbone.summary == known
         return len(seen)
 
     assert reads() == 0
