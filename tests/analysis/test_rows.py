@@ -10,7 +10,7 @@ from support.records import under, write_run
 
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.analysis.render import by_family, by_language, conditions, fitting, rich_table, summary
-from adapter_stilts.analysis.table import Row, Table
+from adapter_stilts.analysis.table import Delta, Row, Table
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.zero_shot import SCORES
 from adapter_stilts.runs.store import EVALUATIONS, RunStore
@@ -28,7 +28,7 @@ def row_of(store: Path, label: str) -> Row:
     return next(row for row in table_of(store).rows if row.label == label)
 
 
-def against(delta: Any) -> tuple[str, float] | None:
+def against(delta: Delta | None) -> tuple[str, float] | None:
     return None if delta is None else (delta.against, pytest.approx(delta.interval.value))
 
 

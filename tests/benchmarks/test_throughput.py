@@ -285,7 +285,7 @@ def jobs(backbone: Path, folder: Path, names: list[str]) -> dict[str, Any]:
     return {name: contenders.job_of(name, task, base, runs, size, "float32", None) for name in names}
 
 
-def test_peer_models_have_our_dropout(backbone: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_peer_models_have_our_dropout(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
     made = jobs(backbone, tmp_path, ["stack", "fuse", "lora", "full"])
     for name, job in made.items():

@@ -1,6 +1,7 @@
 """Training texts in a task's own development and test data: counted, said, recorded; an intermediate's: refused."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from support.training import (
     FULL,
     GERMAN,
     HEAD,
+    Sentence,
     Workspace,
     draw_sentences,
     write_conllu,
@@ -28,13 +30,15 @@ FILES = "{train: en-train.conllu, validation: en-dev.conllu, test: en-test.conll
 LANGUAGES = f"{{en: {FILES}, de: {{test: de-test.conllu}}}}"
 
 
-def long_sentences(words: list[str], count: int, seed: int) -> list[Any]:
+def long_sentences(words: list[str], count: int, seed: int) -> list[list[tuple[str, str]]]:
     """Sentences of 20 words, all different and long enough to be counted."""
     drawn = draw_sentences(words, count * 20, seed, longest=1)
     return [[pair for sentence in drawn[20 * row : 20 * row + 20] for pair in sentence] for row in range(count)]
 
 
-def task_of(workspace: Workspace, name: str, files: dict[str, Any], languages: str = LANGUAGES) -> Task:
+def task_of(
+    workspace: Workspace, name: str, files: Mapping[str, Sequence[Sentence]], languages: str = LANGUAGES
+) -> Task:
     for file, sentences in files.items():
         write_conllu(workspace.folder / name / f"{file}.conllu", sentences)
     return write_task(workspace.folder / name, name, languages=languages)

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from support.hostile import alter, truncate
 from support.tiny import tiny_backbone_folder
 from support.training import (
     ENGLISH,
+    Sentence,
     Workspace,
     draw_sentences,
     english_task,
@@ -197,7 +198,7 @@ def test_composed_runs_underneath(workspace: Workspace) -> None:
 # --- test sentences that an intermediate has seen ---------------------------------------------------------------------
 
 
-def leaking_task(workspace: Workspace, name: str, sentences: list[Any]) -> Task:
+def leaking_task(workspace: Workspace, name: str, sentences: Sequence[Sentence]) -> Task:
     """A task whose training file has the given sentences under names of its own."""
     folder = workspace.folder / name
     write_conllu(folder / "x.conllu", [[(word, "C") for word, _ in sentence] for sentence in sentences])
@@ -205,7 +206,7 @@ def leaking_task(workspace: Workspace, name: str, sentences: list[Any]) -> Task:
     return write_task(folder, name, languages="{en: {train: x.conllu, validation: y.conllu}}")
 
 
-def long_target(workspace: Workspace) -> tuple[Task, list[Any]]:
+def long_target(workspace: Workspace) -> tuple[Task, list[list[tuple[str, str]]]]:
     task = english_task(workspace.folder / "long", "long")
     test = draw_sentences(ENGLISH, 40, 5, longest=30)
     write_conllu(workspace.folder / "long" / "en-test.conllu", test)

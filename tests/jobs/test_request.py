@@ -16,7 +16,7 @@ from support.training import Workspace, write_task
 import adapter_stilts
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.jobs import resolve as resolving
-from adapter_stilts.jobs.job import Intermediate
+from adapter_stilts.jobs.job import Intermediate, Job
 from adapter_stilts.jobs.request import Request
 from adapter_stilts.jobs.resolve import resolve
 from adapter_stilts.model.backbone import load_backbone
@@ -24,6 +24,7 @@ from adapter_stilts.runs.store import Run, keep_of
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training import api
+from adapter_stilts.training.environment import Environment
 
 EPOCH = {"epochs": "1"}
 TEXT = """\
@@ -113,7 +114,7 @@ def test_command_line_python_and_study_make_the_same_request(
     seen: list[Request] = []
     run_request = api.run_request
 
-    def noted(request: Request, environment: Any) -> Run:
+    def noted(request: Request, environment: Environment) -> Run:
         seen.append(request)
         return run_request(request, environment)
 
@@ -163,7 +164,7 @@ def test_an_intermediate_is_resolved_trained_and_told_once(
     trained: list[str] = []
     execute = api.execute
 
-    def noted(job: Any, *arguments: Any) -> Run:
+    def noted(job: Job, *arguments: Any) -> Run:
         trained.append(job.title)
         return execute(job, *arguments)
 
@@ -239,7 +240,7 @@ def test_data_that_change_while_an_intermediate_trains_name_the_run(
 ) -> None:
     execute, file = api.execute, workspace.folder / "tags" / "en-train.conllu"
 
-    def edited(job: Any, *arguments: Any) -> Run:
+    def edited(job: Job, *arguments: Any) -> Run:
         if job.title == "other":
             file.write_text(file.read_text().replace("\tA\t", "\tB\t"))
         return execute(job, *arguments)

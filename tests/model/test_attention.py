@@ -17,6 +17,7 @@ from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
 from adapter_stilts.model.pretrained import load_model
+from adapter_stilts.tasks.encode import EncodedSplit
 
 HEADS, SIZE = 2, 3
 LENGTHS = {
@@ -98,7 +99,7 @@ def model(tmp_path: Path) -> Any:
     return install(load_model(load_backbone(str(tiny_backbone_folder(tmp_path))))).eval()
 
 
-def row(split: Any) -> tuple[Tensor, Tensor, PackedLayout]:
+def row(split: EncodedSplit) -> tuple[Tensor, Tensor, PackedLayout]:
     positions = torch.cat([torch.arange(2, 2 + int(length)) for length in split.lengths])
     return torch.from_numpy(split.ids).long(), positions, PackedLayout.from_lengths(split.lengths.tolist())
 

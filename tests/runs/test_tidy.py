@@ -20,7 +20,7 @@ from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.owners import partial_name
 from adapter_stilts.runs import store as storing
 from adapter_stilts.runs.claims import Claims
-from adapter_stilts.runs.record import RECORD, read_record
+from adapter_stilts.runs.record import RECORD, Record, read_record
 from adapter_stilts.runs.store import EVALUATIONS, TRAINED_ON, Run, RunStore, evaluation_folders, keep_of
 from adapter_stilts.runs.tidy import CHECKPOINTS, tidy
 from adapter_stilts.runs.update import update_record
@@ -199,7 +199,7 @@ def test_notes_that_many_add_to_one_record_are_all_kept(tmp_path: Path) -> None:
         for count in range(10):
             name = f"test-{number}-{count}"
 
-            def change(record: Any, name: str = name) -> Any:
+            def change(record: Record, name: str = name) -> Record:
                 return record.model_copy(update={"scores": {**record.scores, name: {}}})
 
             update_record(run.folder, change)

@@ -19,9 +19,10 @@ from support.studies import SMALL, make_study_workspace, plan_of, write_study
 from support.training import Workspace
 
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.jobs.request import Request
 from adapter_stilts.report.content import missing_runs
 from adapter_stilts.runs.claims import Claims, Needs
-from adapter_stilts.runs.store import RunStore, keep_of
+from adapter_stilts.runs.store import Run, RunStore, keep_of
 from adapter_stilts.runs.tidy import FAILURES
 from adapter_stilts.studies import scheduler, work
 from adapter_stilts.studies.estimate import Estimate, duration
@@ -29,6 +30,7 @@ from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
 from adapter_stilts.studies.scheduler import Interrupted, Result, run_plan
 from adapter_stilts.studies.work import Outcome, is_full_disk
+from adapter_stilts.training.environment import Environment
 from adapter_stilts.training.execution import Execution
 
 FULL = """\
@@ -63,7 +65,7 @@ def count_trainings(monkeypatch: pytest.MonkeyPatch, instead: Any = None) -> lis
     trained: list[str] = []
     call = instead or work.run_request
 
-    def noted(request: Any, environment: Any) -> Any:
+    def noted(request: Request, environment: Environment) -> Run:
         trained.append("+".join(task.name for task in request.tasks))
         return call(request, environment)
 
@@ -119,7 +121,7 @@ def test_a_failure_stops_only_what_stands_on_it(workspace: Workspace) -> None:
 def test_an_error_that_nobody_foresaw_leaves_its_traceback(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(request: Any, environment: Any) -> Any:
+    def wrong(request: Request, environment: Environment) -> Run:
         raise ValueError("a wrong\nturn")
 
     count_trainings(monkeypatch, wrong)
@@ -169,7 +171,7 @@ def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
 def test_ctrl_c_says_what_to_do_and_leaves_no_claim(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, call = plan_of(workspace), work.run_request
 
-    def interrupted(request: Any, environment: Any) -> Any:
+    def interrupted(request: Request, environment: Environment) -> Run:
         if request.tasks[0].name == "third":
             raise KeyboardInterrupt
         return call(request, environment)
@@ -195,7 +197,7 @@ def test_ctrl_c_says_what_to_do_and_leaves_no_claim(workspace: Workspace, monkey
 def test_a_full_disk_ends_the_study_and_says_what_to_do(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def full(request: Any, environment: Any) -> Any:
+    def full(request: Request, environment: Environment) -> Run:
         raise error
 
     trained = count_trainings(monkeypatch, full)
@@ -222,7 +224,7 @@ def test_what_a_study_keeps_is_its_own_until_it_ends(workspace: Workspace, monke
     """Another study over the same runs that keeps fewer drops none of them before; afterwards it may."""
     plan, call, dropped = plan_of(workspace, f"{FULL}keep: all\n"), work.run_request, []
 
-    def dropping(request: Any, environment: Any) -> Any:
+    def dropping(request: Request, environment: Environment) -> Run:
         dropped.extend(keep_of(run, "scores") for run in workspace.store.runs())
         return call(request, environment)
 
@@ -242,7 +244,7 @@ def test_weights_are_kept_for_a_run_that_failed(workspace: Workspace, monkeypatc
     """It will be tried again; afterwards they go."""
     plan, call = plan_of(workspace, FULL), work.run_request
 
-    def broken(request: Any, environment: Any) -> Any:
+    def broken(request: Request, environment: Environment) -> Run:
         if request.compose == "continue":
             raise StiltsError("broken")
         return call(request, environment)

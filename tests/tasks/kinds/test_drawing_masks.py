@@ -1,7 +1,7 @@
 """Masking: BERT's proportions, places that may be drawn, and labels that point to what stood there."""
 
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_any_batch(lengths: list[int], seed: int) -> None:
     assert masked.layout is batch.layout
 
 
-def test_special_pieces_are_no_candidates_and_never_drawn(tmp_path: Any) -> None:
+def test_special_pieces_are_no_candidates_and_never_drawn(tmp_path: Path) -> None:
     """`<unk>` and `<mask>` as typed in a text, `</s>` within one, and a piece that is not asked for."""
     tokenizer = load_backbone(str(tiny_backbone_folder(tmp_path / "tiny"))).tokenizer
     split = encoded_split([EncodedSequence(0, [0, 3, 499, 2, 1, 20, 20, 7, 2], [], [])], [[]])

@@ -34,6 +34,7 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.documents.document import Document, Reading, named_rows, read_as
 from adapter_stilts.tasks.documents.rendering import render_jsonl
+from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import KINDS, Kind
 from adapter_stilts.tasks.kinds.contract import Columns, EncodedSequence, HeadSpec, Inventory, Options, PlaceOf
 from adapter_stilts.tasks.metrics import Array, Metric, paired_numbers, percent_right
@@ -82,7 +83,7 @@ def loss(scores: torch.Tensor, batch: Any) -> torch.Tensor:
     return segment_loss(scores.squeeze(1), batch.segment, batch.targets["right"])
 
 
-def best(values: np.ndarray, split: Any, examples: np.ndarray) -> list[int]:
+def best(values: np.ndarray, split: EncodedSplit, examples: np.ndarray) -> list[int]:
     return [int(values[split.units_of(split.sequences_of(np.array([row])))].argmax()) for row in examples]
 
 
