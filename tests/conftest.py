@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from support.training import Place
+    from support.training import Workspace
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -33,15 +33,15 @@ def hub_mirror() -> Path:
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache in the test's own folder."""
     monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A tiny backbone and an empty store of runs in the test's own folder. A module whose tests share runs defines its
-    own `place`."""
-    from support.training import make_place  # PyTorch, which most tests of tables do not need
+    own `workspace`."""
+    from support.training import make_workspace  # PyTorch, which most tests of tables do not need
 
-    return make_place(tmp_path, monkeypatch)
+    return make_workspace(tmp_path, monkeypatch)

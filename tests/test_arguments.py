@@ -27,14 +27,14 @@ def test_settings_are_what_would_be_typed() -> None:
 
 
 def test_languages_are_codes_not_letters() -> None:
-    codes = [arguments.language_codes("--languages", own) for own in ("de", "de, ar", ["de"], ("de", "ar"), None)]
+    codes = [arguments.language_codes("--languages", value) for value in ("de", "de, ar", ["de"], ("de", "ar"), None)]
     assert codes == [["de"], ["de", "ar"], ["de"], ["de", "ar"], None]
 
 
 def test_one_is_a_list_of_one() -> None:
     assert arguments.listed("--over", "ud_deprel", (str, Path), "") == ["ud_deprel"]
     assert arguments.listed("--over", Path("a.yaml"), (str, Path), "") == [Path("a.yaml")]
-    assert arguments.listed("--over", (own for own in "ab"), (str, Path), "") == ["a", "b"]
+    assert arguments.listed("--over", (letter for letter in "ab"), (str, Path), "") == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 from support.cli import command
 from support.hostile import reseal_bundle
 from support.tiny import tiny_backbone_folder
-from support.training import Place, english_task
+from support.training import Workspace, english_task
 
 from adapter_stilts import residue
 from adapter_stilts.errors import StiltsError, UsageError
@@ -44,17 +44,17 @@ def quickly() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", [".claims", ".checkpoints", ".failures"])
 def test_a_link_among_a_stores_own_folders_is_not_followed(
-    tmp_path: Path, place: Place, name: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, workspace: Workspace, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(residue, "LOOK_EVERY", -1.0)
-    run = place.train(english_task(place.folder / "data"))
+    run = workspace.train(english_task(workspace.folder / "data"))
     outside = tmp_path / "outside"
     (outside / run.name).mkdir(parents=True)
     (outside / "package.json").write_text("{}")
-    remove(place.store.folder / name)
-    (place.store.folder / name).symlink_to(outside)
+    remove(workspace.store.folder / name)
+    (workspace.store.folder / name).symlink_to(outside)
     with pytest.raises(StiltsError, match=rf"{name}: found a symbolic link, accepted a folder"):
-        evaluate(run.name, runs=place.store, device="cpu")
+        evaluate(run.name, runs=workspace.store, device="cpu")
     assert sorted(path.name for path in outside.iterdir()) == sorted(["package.json", run.name])
 
 
@@ -73,8 +73,8 @@ def test_a_configuration_leads_to_no_other_weights(tmp_path: Path) -> None:
     whole = load_model(load_backbone(tiny_backbone_folder(tmp_path / "whole"))).state_dict()
     path = configured(tmp_path, transformers_weights=str(other / "model.safetensors"), num_labels=10**9)
     with quickly():
-        found = load_model(load_backbone(path)).state_dict()
-    assert all(torch.equal(own, whole[name]) for name, own in found.items())
+        tensors = load_model(load_backbone(path)).state_dict()
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize(
@@ -111,15 +111,15 @@ def test_half_a_character_in_a_name(tmp_path: Path) -> None:
         list(names_in(weight_map(path).values(), path))
 
 
-def test_an_adapter_with_an_invertible_one_is_refused(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
+def test_an_adapter_with_an_invertible_one_is_refused(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
     path = next(run.bundle.rglob("adapter_config.json"))
     content = json.loads(path.read_text())
     content["config"] |= {"inv_adapter": "nice", "inv_adapter_reduction_factor": 1e-9}
     path.write_text(json.dumps(content))
     reseal_bundle(run.bundle)
     with quickly(), pytest.raises(StiltsError, match=r"found config\.inv_adapter: nice, accepted null"):
-        evaluate(run, runs=place.store, device="cpu")
+        evaluate(run, runs=workspace.store, device="cpu")
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
@@ -192,13 +192,13 @@ def test_a_list_of_layers_is_short() -> None:
         layer_numbers(",".join(["0-999"] * 100_000))
 
 
-def test_numbers_that_no_record_holds(place: Place) -> None:
-    task = english_task(place.folder / "data")
+def test_numbers_that_no_record_holds(workspace: Workspace) -> None:
+    task = english_task(workspace.folder / "data")
     with pytest.raises(UsageError, match=r"--limit: found .*, accepted a whole number from 0 to 1000000000000000"):
-        place.train(task, limit=10**30)
-    run = place.train(task)
+        workspace.train(task, limit=10**30)
+    run = workspace.train(task)
     with pytest.raises(UsageError, match=r"--limit: found .*, accepted a whole number from 1 to 1000000000000000"):
-        evaluate(run, runs=place.store, device="cpu", limit=10**30)
+        evaluate(run, runs=workspace.store, device="cpu", limit=10**30)
 
 
 @pytest.mark.parametrize(
@@ -213,11 +213,11 @@ def test_formulas(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
 
 
-def test_where_a_prediction_cannot_be_written(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
-    text = place.folder / "text.txt"
+def test_where_a_prediction_cannot_be_written(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
+    text = workspace.folder / "text.txt"
     text.write_text("the dog runs\n")
-    result = command("predict", run.name, text, "--runs", place.store.folder, "--out", "/dev/full")
+    result = command("predict", run.name, text, "--runs", workspace.store.folder, "--out", "/dev/full")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (
         1,
         "/dev/full: cannot be written (No space left on device)",
@@ -228,34 +228,34 @@ def test_where_a_prediction_cannot_be_written(place: Place) -> None:
 
 
 def in_threads(*works: Callable[[], Any]) -> list[Any]:
-    found: list[Any] = [None] * len(works)
+    results: list[Any] = [None] * len(works)
 
     def do(index: int) -> None:
-        found[index] = works[index]()
+        results[index] = works[index]()
 
     threads = [threading.Thread(target=do, args=(index,)) for index in range(len(works))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return found
+    return results
 
 
-def test_two_threads_train_as_each_would_alone(place: Place, tmp_path: Path) -> None:
-    task = english_task(place.folder / "data")
+def test_two_threads_train_as_each_would_alone(workspace: Workspace, tmp_path: Path) -> None:
+    task = english_task(workspace.folder / "data")
 
     def history(seed: int, store: str) -> Callable[[], Any]:
         return lambda: (
-            train(task, backbone=place.backbone, runs=tmp_path / store, device="cpu", seed=seed).record.history
+            train(task, backbone=workspace.backbone, runs=tmp_path / store, device="cpu", seed=seed).record.history
         )
 
     alone = [history(seed, "alone")() for seed in (0, 1)]
     assert in_threads(history(0, "first"), history(1, "second")) == alone
 
 
-def test_training_leaves_the_callers_random_numbers_alone(place: Place) -> None:
+def test_training_leaves_the_callers_random_numbers_alone(workspace: Workspace) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    place.train(english_task(place.folder / "data"))
+    workspace.train(english_task(workspace.folder / "data"))
     assert torch.equal(torch.rand(3), expected)

@@ -50,11 +50,11 @@ def test_what_a_dead_process_left_goes_at_once_and_a_living_ones_stays(tmp_path:
 
     in_a_dead_process(half)
     assert len(names(tmp_path)) == 3
-    with atomic_folder(tmp_path / "ours") as ours:
+    with atomic_folder(tmp_path / "ours") as folder:
         residue._looked.clear()
         (tmp_path / ".others.partial").touch()  # not a name that we give
         sweep(tmp_path)
-        assert names(tmp_path) == sorted([ours.name, ".others.partial"])
+        assert names(tmp_path) == sorted([folder.name, ".others.partial"])
 
 
 def test_the_next_writer_sweeps_its_folder(tmp_path: Path) -> None:
@@ -94,8 +94,11 @@ def test_a_number_that_went_to_another_process_is_not_its_writer(tmp_path: Path)
     "content",
     [[], "x", {"machine": 1, "pid": 2, "started": 3}, {"machine": "a", "pid": "abc", "started": 3.0}]
     + [{"machine": "a", "pid": pid, "started": 3.0} for pid in (-1, 0, True, 1.5)]
-    + [{"machine": "a", "pid": 1, "started": own} for own in ("x", None, float("nan"), float("inf"), True, 10**400)]
-    + [{"machine": "a", "pid": 1, "ticks": own, "started": 3.0} for own in ("x", -1, 1.5, True)],
+    + [
+        {"machine": "a", "pid": 1, "started": started}
+        for started in ("x", None, float("nan"), float("inf"), True, 10**400)
+    ]
+    + [{"machine": "a", "pid": 1, "ticks": ticks, "started": 3.0} for ticks in ("x", -1, 1.5, True)],
 )
 def test_nonsense_names_no_owner(content: object) -> None:
     assert owner_of_json(content) is None
@@ -128,23 +131,23 @@ def test_a_process_that_proc_hides_is_not_taken_for_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: type[OSError]
 ) -> None:
     """As another user's where /proc is mounted with hidepid; one whose number is nobody's is dead all the same."""
-    own, stat = myself(), owners._stat
+    owner, stat = myself(), owners._stat
 
     def hiding(pid: int | str) -> tuple[str, int]:
         if pid == other.pid:
             raise hidden
         return stat(pid)
 
-    other = replace(own, pid=os.getppid())
+    other = replace(owner, pid=os.getppid())
     monkeypatch.setattr(owners, "_stat", hiding)
     assert other.lives is None
-    (left := tmp_path / re.sub(rf"-{own.pid}-", f"-{other.pid}-", partial_name("run"))).mkdir()
+    (left := tmp_path / re.sub(rf"-{owner.pid}-", f"-{other.pid}-", partial_name("run"))).mkdir()
     sweep(tmp_path)
     assert left.exists()
     monkeypatch.setattr(os, "kill", refuse_to_kill)
     assert other.lives is None
     monkeypatch.undo()
-    assert replace(own, pid=ended_process()).lives is False
+    assert replace(owner, pid=ended_process()).lives is False
 
 
 def refuse_to_kill(pid: int, signal: int) -> None:
@@ -177,13 +180,13 @@ def test_without_proc_starts_are_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(owners, "_stat", no_proc)
     owners._process.cache_clear()
     try:
-        own = myself()
-        assert own.started == psutil.Process().create_time()
+        owner = myself()
+        assert owner.started == psutil.Process().create_time()
         assert owner_of_partial(partial_name("run")) is not None
-        assert own.lives is True
-        assert not own.is_stopped
-        assert replace(own, started=own.started - 60).lives is False
-        assert replace(own, ticks=3).lives is None
+        assert owner.lives is True
+        assert not owner.is_stopped
+        assert replace(owner, started=owner.started - 60).lives is False
+        assert replace(owner, ticks=3).lives is None
     finally:
         owners._process.cache_clear()
 

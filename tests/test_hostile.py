@@ -22,7 +22,7 @@ from support.hostile import (
     snapshot,
     training_checkpoint_mutation,
 )
-from support.training import Cut, Place, cut_after, english_task, make_place
+from support.training import Cut, Workspace, cut_after, english_task, make_workspace
 
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.errors import StiltsError
@@ -44,9 +44,9 @@ CANARY = "the reader's own secret"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        made = make_place(tmp_path_factory.mktemp("hostile"), monkeypatch)
+        made = make_workspace(tmp_path_factory.mktemp("hostile"), monkeypatch)
         outside = made.folder / "outside"
         outside.mkdir()
         (outside / "canary.json").write_text(json.dumps({"secret": CANARY}))
@@ -59,17 +59,17 @@ def _never(*_: Any, **__: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(place: Place) -> dict[str, Run]:
+def runs(workspace: Workspace) -> dict[str, Run]:
     """A run of each way in which weights are kept, evaluated where that is quick."""
-    task, quick = english_task(place.folder / "t", "t"), {"epochs": "1"}
-    under = place.train(english_task(place.folder / "a", "a", shift=1), settings=quick)
+    task, quick = english_task(workspace.folder / "t", "t"), {"epochs": "1"}
+    under = workspace.train(english_task(workspace.folder / "a", "a", shift=1), settings=quick)
     made = {
-        "stack": place.train(task, over=[under], settings=quick),
-        "lora": place.train(task, method="lora", settings=quick),
-        "full": place.train(task, method="full", settings=quick),
+        "stack": workspace.train(task, over=[under], settings=quick),
+        "lora": workspace.train(task, method="lora", settings=quick),
+        "full": workspace.train(task, method="full", settings=quick),
     }
     for run in made.values():
-        evaluate(run, runs=place.store, device="cpu")
+        evaluate(run, runs=workspace.store, device="cpu")
     return made
 
 
@@ -91,9 +91,9 @@ def check_line(line: str) -> None:
     assert CANARY not in line
 
 
-def uses_of(place: Place, store: RunStore, name: str, text: Path) -> dict[str, Callable[[], Any]]:
+def uses_of(workspace: Workspace, store: RunStore, name: str, text: Path) -> dict[str, Callable[[], Any]]:
     """Everything that reads a run; each gives figures."""
-    above = english_task(place.folder / "above", "above", shift=2)
+    above = english_task(workspace.folder / "above", "above", shift=2)
 
     def over() -> Any:
         run = store.find(name)
@@ -101,21 +101,21 @@ def uses_of(place: Place, store: RunStore, name: str, text: Path) -> dict[str, C
             above,
             over=[run],
             method=run.record.method,
-            backbone=place.backbone,
-            runs=place.folder / "mine",
+            backbone=workspace.backbone,
+            runs=workspace.folder / "mine",
             device="cpu",
             settings={"epochs": "1"},
             limit=4,
         )
         figures = made.record.development
-        shutil.rmtree(place.folder / "mine")
+        shutil.rmtree(workspace.folder / "mine")
         return figures
 
     def report() -> Any:
         run = store.find(name)
         (evaluation,) = evaluation_folders(run)
-        targets = f"targets: [{place.folder / 't' / 't.yaml'}]"
-        study = study_of(place.folder, f"{targets}\nmethods: [bottleneck]\ncompositions: [none]\n")
+        targets = f"targets: [{workspace.folder / 't' / 't.yaml'}]"
+        study = study_of(workspace.folder, f"{targets}\nmethods: [bottleneck]\ncompositions: [none]\n")
         cell = next(expand(study))
         rows = make_report(study, [StudyRun(cell, name, run, evaluation)], store, resamples=0).rows
         return {row["language"]: (row["score"], row["sentences"], row["zero_shot"]) for row in rows}
@@ -129,57 +129,59 @@ def uses_of(place: Place, store: RunStore, name: str, text: Path) -> dict[str, C
     }
 
 
-def attack(place: Place, runs: dict[str, Run], times: int, seed: int) -> tuple[int, int]:
+def attack(workspace: Workspace, runs: dict[str, Run], times: int, seed: int) -> tuple[int, int]:
     """Mutated runs used in one way each; how many were refused, and how many gave the whole run's result."""
     drawn, whole, refused = random.Random(seed), {}, 0
-    text = place.folder / "text.txt"
+    text = workspace.folder / "text.txt"
     text.write_text("the dog is seven !\nand cats run\n")
-    theirs = place.folder / "theirs"
-    above = english_task(place.folder / "above", "above", shift=2)
+    foreign = workspace.folder / "theirs"
+    above = english_task(workspace.folder / "above", "above", shift=2)
     assert above.name == "above"
     for number in range(times):
         kind = drawn.choice(sorted(runs))
         use = drawn.choice(["compare", "evaluate", "predict", "over", "report"])
-        shutil.rmtree(theirs, ignore_errors=True)
-        store, run = RunStore(theirs), runs[kind]
-        shutil.copytree(run.folder, theirs / run.name)
-        work = uses_of(place, store, run.name, text)[use]
+        shutil.rmtree(foreign, ignore_errors=True)
+        store, run = RunStore(foreign), runs[kind]
+        shutil.copytree(run.folder, foreign / run.name)
+        work = uses_of(workspace, store, run.name, text)[use]
         if (kind, use) not in whole:
             whole[kind, use] = work()
-            shutil.rmtree(theirs)
-            shutil.copytree(run.folder, theirs / run.name)
-        shutil.rmtree(theirs / run.name / "evaluations") if use == "evaluate" else None
+            shutil.rmtree(foreign)
+            shutil.copytree(run.folder, foreign / run.name)
+        shutil.rmtree(foreign / run.name / "evaluations") if use == "evaluate" else None
         mutation = drawn.choice(RUN_MUTATIONS)
-        mutation(theirs / run.name, drawn)
-        before = snapshot(place.folder, theirs, place.folder / "mine", place.folder / "cache")
-        found = outcome(work)
-        shutil.rmtree(place.folder / "mine", ignore_errors=True)
-        assert snapshot(place.folder, theirs, place.folder / "mine", place.folder / "cache") == before, number
-        if isinstance(found, Exception):
+        mutation(foreign / run.name, drawn)
+        before = snapshot(workspace.folder, foreign, workspace.folder / "mine", workspace.folder / "cache")
+        result = outcome(work)
+        shutil.rmtree(workspace.folder / "mine", ignore_errors=True)
+        assert snapshot(workspace.folder, foreign, workspace.folder / "mine", workspace.folder / "cache") == before, (
+            number
+        )
+        if isinstance(result, Exception):
             refused += 1
         else:
-            assert _figures(found) == _figures(whole[kind, use]), (number, kind, use, mutation.__name__)
+            assert _figures(result) == _figures(whole[kind, use]), (number, kind, use, mutation.__name__)
     return refused, times - refused
 
 
-def _figures(found: Any) -> Any:
+def _figures(result: Any) -> Any:
     """Scores alone: a record may say another licence or cost."""
     return (
-        [[own.languages, own.mean, own.mean_zero_shot] for rows in found for own in rows]
-        if isinstance(found, list)
-        else found
+        [[row.languages, row.mean, row.mean_zero_shot] for rows in result for row in rows]
+        if isinstance(result, list)
+        else result
     )
 
 
-def test_hostile_runs(place: Place, runs: dict[str, Run]) -> None:
-    refused, equal = attack(place, runs, 40, seed=0)
+def test_hostile_runs(workspace: Workspace, runs: dict[str, Run]) -> None:
+    refused, equal = attack(workspace, runs, 40, seed=0)
     assert refused >= 15
     assert refused + equal == 40
 
 
 @pytest.mark.slow
-def test_five_hundred_hostile_runs(place: Place, runs: dict[str, Run]) -> None:
-    refused, _ = attack(place, runs, 400, seed=1)
+def test_five_hundred_hostile_runs(workspace: Workspace, runs: dict[str, Run]) -> None:
+    refused, _ = attack(workspace, runs, 400, seed=1)
     assert refused > 150
 
 
@@ -187,127 +189,132 @@ def _load(folder: Path) -> Any:
     return load_model(load_backbone(str(folder)))
 
 
-def attack_checkpoints(place: Place, times: int, seed: int) -> int:
+def attack_checkpoints(workspace: Workspace, times: int, seed: int) -> int:
     drawn, refused = random.Random(seed), 0
     for _ in range(times):
-        folder = place.folder / "foreign"
+        folder = workspace.folder / "foreign"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(place.folder / "tiny", folder)
+        shutil.copytree(workspace.folder / "tiny", folder)
         checkpoint_mutation(folder, drawn)
-        before = snapshot(place.folder, place.folder / "cache")
-        found = outcome(partial(_load, folder))
-        assert snapshot(place.folder, place.folder / "cache") == before
-        if isinstance(found, Exception):
+        before = snapshot(workspace.folder, workspace.folder / "cache")
+        result = outcome(partial(_load, folder))
+        assert snapshot(workspace.folder, workspace.folder / "cache") == before
+        if isinstance(result, Exception):
             refused += 1
         else:
-            whole = load_model(place.backbone).state_dict()
-            assert all(torch.equal(own, whole[name]) for name, own in found.state_dict().items())
+            whole = load_model(workspace.backbone).state_dict()
+            assert all(torch.equal(tensor, whole[name]) for name, tensor in result.state_dict().items())
     return refused
 
 
-def test_hostile_checkpoints(place: Place) -> None:
-    assert attack_checkpoints(place, 20, seed=0) > 8
+def test_hostile_checkpoints(workspace: Workspace) -> None:
+    assert attack_checkpoints(workspace, 20, seed=0) > 8
 
 
 @pytest.mark.slow
-def test_a_hundred_hostile_checkpoints(place: Place) -> None:
-    assert attack_checkpoints(place, 100, seed=1) > 40
+def test_a_hundred_hostile_checkpoints(workspace: Workspace) -> None:
+    assert attack_checkpoints(workspace, 100, seed=1) > 40
 
 
 # --- mirrors ----------------------------------------------------------------------------------------------------------
 
 
-def _mirror(place: Place) -> Path:
+def _mirror(workspace: Workspace) -> Path:
     """A mirror with one repository, beside what is outside of it."""
-    folder = place.folder / "mirror" / "some" / "data"
+    folder = workspace.folder / "mirror" / "some" / "data"
     for number in range(2):
         table = pa.table({"words": [["the", "dog"], ["seven"]], "tags": [["A", "B"], ["C"]]})
         (folder / "one").mkdir(parents=True, exist_ok=True)
         pq.write_table(table, folder / "one" / f"train-{number}.parquet")
     (folder / "README.md").write_text("---\nconfigs:\n- config_name: one\n  data_files: one/*.parquet\n---\n")
-    pq.write_table(pa.table({"words": [[CANARY]], "tags": [["A"]]}), place.folder / "outside" / "canary.parquet")
-    return place.folder / "mirror"
+    pq.write_table(pa.table({"words": [[CANARY]], "tags": [["A"]]}), workspace.folder / "outside" / "canary.parquet")
+    return workspace.folder / "mirror"
 
 
-def attack_mirrors(place: Place, times: int, seed: int) -> int:
+def attack_mirrors(workspace: Workspace, times: int, seed: int) -> int:
     """Mutated repositories that are read; how many were refused."""
-    drawn, refused, mirror = random.Random(seed), 0, _mirror(place)
-    shutil.copytree(mirror, place.folder / "whole")
+    drawn, refused, mirror = random.Random(seed), 0, _mirror(workspace)
+    shutil.copytree(mirror, workspace.folder / "whole")
     data = "data:\n  dataset: some/data\n  columns: {tokens: words, labels: tags}\n  languages: {en: one}\n"
-    english_task(place.folder / "t", "t")
-    path = place.folder / "mirrored.yaml"
-    path.write_text((place.folder / "t" / "t.yaml").read_text().split("data:")[0] + data)
+    english_task(workspace.folder / "t", "t")
+    path = workspace.folder / "mirrored.yaml"
+    path.write_text((workspace.folder / "t" / "t.yaml").read_text().split("data:")[0] + data)
     task = find_task(str(path))
     whole = load_split(task, "en", "train", mirror).columns
     for number in range(times):
         shutil.rmtree(mirror)
-        shutil.copytree(place.folder / "whole", mirror)
+        shutil.copytree(workspace.folder / "whole", mirror)
         mirror_mutation(mirror / "some" / "data", drawn)
-        before = snapshot(place.folder, mirror, place.folder / "cache")
-        found = outcome(lambda: load_split(task, "en", "train", mirror).columns)
-        assert snapshot(place.folder, mirror, place.folder / "cache") == before, number
-        refused += isinstance(found, Exception)
-        assert isinstance(found, Exception) or CANARY not in str(found), number
+        before = snapshot(workspace.folder, mirror, workspace.folder / "cache")
+        result = outcome(lambda: load_split(task, "en", "train", mirror).columns)
+        assert snapshot(workspace.folder, mirror, workspace.folder / "cache") == before, number
+        refused += isinstance(result, Exception)
+        assert isinstance(result, Exception) or CANARY not in str(result), number
         # A file without checksum may say something else; it still says words with their labels.
-        assert isinstance(found, Exception) or found.keys() == whole.keys(), number
-    for folder in (mirror, place.folder / "whole"):
+        assert isinstance(result, Exception) or result.keys() == whole.keys(), number
+    for folder in (mirror, workspace.folder / "whole"):
         shutil.rmtree(folder)
     return refused
 
 
-def test_hostile_mirrors(place: Place) -> None:
-    assert attack_mirrors(place, 60, seed=0) > 25
+def test_hostile_mirrors(workspace: Workspace) -> None:
+    assert attack_mirrors(workspace, 60, seed=0) > 25
 
 
 # --- checkpoints of training ------------------------------------------------------------------------------------------
 
 
-def attack_training(place: Place, times: int, seed: int) -> tuple[int, int]:
+def attack_training(workspace: Workspace, times: int, seed: int) -> tuple[int, int]:
     """Trainings that go on from mutated checkpoints; how many were refused, how many gave the whole run's scores."""
     drawn, refused, equal = random.Random(seed), 0, 0
-    task, theirs = english_task(place.folder / "t", "t"), place.folder / "theirs"
+    task, foreign = english_task(workspace.folder / "t", "t"), workspace.folder / "theirs"
     # After the first epoch, whose score a checkpoint holds.
-    store, execution = RunStore(theirs), Execution(checkpoint_seconds=0)
+    store, execution = RunStore(foreign), Execution(checkpoint_seconds=0)
 
     def go_on() -> Any:
-        options: dict[str, Any] = {"backbone": place.backbone, "runs": store, "device": "cpu", "execution": execution}
+        options: dict[str, Any] = {
+            "backbone": workspace.backbone,
+            "runs": store,
+            "device": "cpu",
+            "execution": execution,
+        }
         record = train(task, **options).record
         return record.history, record.development, record.selected_epoch
 
-    shutil.rmtree(theirs, ignore_errors=True)
+    shutil.rmtree(foreign, ignore_errors=True)
     whole = go_on()
-    shutil.rmtree(theirs)
+    shutil.rmtree(foreign)
     context = cut_after(4)
     with pytest.raises(Cut):
         go_on()
     context.undo()
-    cut = place.folder / f"cut-{seed}"
-    shutil.copytree(theirs, cut)
+    cut = workspace.folder / f"cut-{seed}"
+    shutil.copytree(foreign, cut)
     for number in range(times):
-        shutil.rmtree(theirs)
-        shutil.copytree(cut, theirs)
-        (folder,) = (theirs / CHECKPOINTS).iterdir()
+        shutil.rmtree(foreign)
+        shutil.copytree(cut, foreign)
+        (folder,) = (foreign / CHECKPOINTS).iterdir()
         said = training_checkpoint_mutation(folder, drawn)
-        before = snapshot(place.folder, theirs, place.folder / "cache")
-        found = outcome(go_on)
-        assert snapshot(place.folder, theirs, place.folder / "cache") == before, number
-        refused += isinstance(found, Exception)
-        equal += found == whole
+        before = snapshot(workspace.folder, foreign, workspace.folder / "cache")
+        result = outcome(go_on)
+        assert snapshot(workspace.folder, foreign, workspace.folder / "cache") == before, number
+        refused += isinstance(result, Exception)
+        equal += result == whole
         # Numbers that are sealed anew cannot be told from a training's own.
-        assert isinstance(found, Exception) or found == whole or not said, number
-    shutil.rmtree(theirs)
+        assert isinstance(result, Exception) or result == whole or not said, number
+    shutil.rmtree(foreign)
     return refused, equal
 
 
-def test_hostile_checkpoints_of_a_training(place: Place) -> None:
-    refused, equal = attack_training(place, 25, seed=0)
+def test_hostile_checkpoints_of_a_training(workspace: Workspace) -> None:
+    refused, equal = attack_training(workspace, 25, seed=0)
     assert equal >= 12
     assert refused + equal >= 20
 
 
 @pytest.mark.slow
-def test_a_hundred_hostile_checkpoints_of_a_training(place: Place) -> None:
-    refused, equal = attack_training(place, 100, seed=1)
+def test_a_hundred_hostile_checkpoints_of_a_training(workspace: Workspace) -> None:
+    refused, equal = attack_training(workspace, 100, seed=1)
     assert equal >= 60
     assert refused + equal >= 80
 
@@ -315,39 +322,39 @@ def test_a_hundred_hostile_checkpoints_of_a_training(place: Place) -> None:
 # --- one bit --------------------------------------------------------------------------------------------------------
 
 
-def flip_everywhere(place: Place, run: Run, places: int, seed: int, uses: list[str]) -> int:
+def flip_everywhere(workspace: Workspace, run: Run, positions: int, seed: int, uses: list[str]) -> int:
     """One bit in each file of a run, at so many places a file; how many of the uses were refused."""
     drawn, refused = random.Random(seed), 0
-    text = place.folder / "text.txt"
+    text = workspace.folder / "text.txt"
     text.write_text("the dog is seven !\nand cats run\n")
-    theirs = place.folder / "flipped"
-    store, folder = RunStore(theirs), theirs / run.name
-    shutil.rmtree(theirs, ignore_errors=True)
+    flipped = workspace.folder / "flipped"
+    store, folder = RunStore(flipped), flipped / run.name
+    shutil.rmtree(flipped, ignore_errors=True)
     shutil.copytree(run.folder, folder)
-    works = uses_of(place, store, run.name, text)
+    works = uses_of(workspace, store, run.name, text)
     whole = {use: works[use]() for use in uses}
-    for path in sorted(own for own in run.folder.rglob("*") if own.is_file()):
-        for _ in range(places):
-            shutil.rmtree(theirs)
+    for path in sorted(file for file in run.folder.rglob("*") if file.is_file()):
+        for _ in range(positions):
+            shutil.rmtree(flipped)
             shutil.copytree(run.folder, folder)
             hurt = folder / path.relative_to(run.folder)
             content = bytearray(hurt.read_bytes())
             content[drawn.randrange(len(content))] ^= 1 << drawn.randrange(8)
             hurt.write_bytes(content)
             for use in uses:
-                found = outcome(works[use])
-                shutil.rmtree(place.folder / "mine", ignore_errors=True)
-                refused += isinstance(found, Exception)
-                if not isinstance(found, Exception):
-                    assert found == whole[use], (hurt, use)
+                result = outcome(works[use])
+                shutil.rmtree(workspace.folder / "mine", ignore_errors=True)
+                refused += isinstance(result, Exception)
+                if not isinstance(result, Exception):
+                    assert result == whole[use], (hurt, use)
     return refused
 
 
-def test_one_bit_flipped(place: Place, runs: dict[str, Run]) -> None:
-    assert flip_everywhere(place, runs["stack"], 1, 0, ["compare", "predict", "report"]) >= 10
+def test_one_bit_flipped(workspace: Workspace, runs: dict[str, Run]) -> None:
+    assert flip_everywhere(workspace, runs["stack"], 1, 0, ["compare", "predict", "report"]) >= 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["stack", "lora", "full"])
-def test_one_bit_flipped_at_twenty_places(place: Place, runs: dict[str, Run], kind: str) -> None:
-    assert flip_everywhere(place, runs[kind], 20, 1, ["compare", "report", "evaluate", "predict", "over"]) >= 100
+def test_one_bit_flipped_at_twenty_places(workspace: Workspace, runs: dict[str, Run], kind: str) -> None:
+    assert flip_everywhere(workspace, runs[kind], 20, 1, ["compare", "report", "evaluate", "predict", "over"]) >= 100

@@ -132,12 +132,12 @@ def _commonest_script(file: Path) -> str:
 
 def test_scripts_and_names_are_those_of_the_data(hub_mirror):
     xtreme = hub_mirror / "google" / "xtreme"
-    found = {
+    scripts = {
         folder.name.removeprefix("PAN-X."): _commonest_script(min(folder.rglob("*.parquet")))
         for folder in xtreme.glob("PAN-X.*")
     }
     thai = _commonest_script(min((xtreme / "udpos.Thai").rglob("*.parquet")))
-    assert len(found) == 47
-    assert found | {"th": thai} == {code: LANGUAGES[code].script for code in [*found, "th"]}
+    assert len(scripts) == 47
+    assert scripts | {"th": thai} == {code: LANGUAGES[code].script for code in [*scripts, "th"]}
     treebanks = {folder.name.removeprefix("udpos.") for folder in xtreme.glob("udpos.*")}
     assert treebanks == {LANGUAGES[code].name for code in LANGUAGE_LISTS["xtreme"]["udpos"]}

@@ -20,7 +20,7 @@ def ran(*arguments: object, **environment: str) -> subprocess.CompletedProcess[b
     unset = {"PYTHONIOENCODING", "PYTHONUTF8", "LC_ALL"}
     kept = {key: value for key, value in os.environ.items() if key not in unset}
     return subprocess.run(
-        [*COMMAND, *(os.fspath(own) if isinstance(own, Path) else own for own in arguments)],  # type: ignore[misc]
+        [*COMMAND, *(os.fspath(argument) if isinstance(argument, Path) else argument for argument in arguments)],  # type: ignore[misc]
         capture_output=True,
         env=kept | environment,
     )

@@ -31,6 +31,6 @@ def test_processes_that_it_starts_count() -> None:
         )
         child.stdout.readline()
         peak._look()
-        own = psutil.Process().memory_info().rss
+        resident = psutil.Process().memory_info().rss
         child.communicate(b"\n")
-    assert peak.bytes > own + 200 * MEBIBYTE
+    assert peak.bytes > resident + 200 * MEBIBYTE

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.training import Place, english_task
+from support.training import Workspace, english_task
 from transformers import XLMRobertaModel
 
 from adapter_stilts import memory
@@ -27,16 +27,16 @@ def models_after(work: Callable[[], Any]) -> int:
 
 
 def count_models() -> int:
-    return sum(isinstance(own, XLMRobertaModel) for own in gc.get_objects())
+    return sum(isinstance(instance, XLMRobertaModel) for instance in gc.get_objects())
 
 
-def test_no_model_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_model_stays(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "WORTH_A_LOOK", -(2**40))
-    task, text = english_task(place.folder / "data"), place.folder / "text.txt"
+    task, text = english_task(workspace.folder / "data"), workspace.folder / "text.txt"
     text.write_text("the dog runs\n")
-    assert models_after(lambda: place.train(task)) == 0
-    run = place.train(task)
-    assert models_after(lambda: evaluate(run, runs=place.store, device="cpu")) == 0
+    assert models_after(lambda: workspace.train(task)) == 0
+    run = workspace.train(task)
+    assert models_after(lambda: evaluate(run, runs=workspace.store, device="cpu")) == 0
     assert models_after(lambda: predict_file(run, text, device="cpu")) == 0
 
 
@@ -50,8 +50,8 @@ def test_a_process_that_has_not_grown_is_not_searched(monkeypatch: pytest.Monkey
         assert len(searches) == expected
 
 
-def test_backbones_of_one_content_share_their_tokenizer(place: Place) -> None:
-    folder = place.folder / "tiny"
+def test_backbones_of_one_content_share_their_tokenizer(workspace: Workspace) -> None:
+    folder = workspace.folder / "tiny"
     first = load_backbone(folder)
     assert load_backbone(folder).tokenizer is first.tokenizer
     path = folder / "tokenizer.json"

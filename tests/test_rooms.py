@@ -31,11 +31,11 @@ HEAVY = {"torch", "transformers", "adapters", "peft", "datasets"}
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its name, without the package's own in front."""
-    found = {}
+    by_name = {}
     for path in ROOT.rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        by_name[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return by_name
 
 
 def imports(node: ast.AST) -> Iterator[str]:
@@ -61,15 +61,15 @@ def libraries(module: str) -> set[str]:
 @cache
 def graph() -> dict[str, set[str]]:
     """The modules of the package that each imports."""
-    found, known = {}, modules()
+    imported, known = {}, modules()
     for name, path in known.items():
         inside = set()
         for full in imports(ast.parse(path.read_text(encoding="utf-8"))):
             if full.split(".")[0] == PACKAGE:
                 inner = full.removeprefix(PACKAGE).removeprefix(".")
                 inside.add(inner if inner in known else inner.rpartition(".")[0])
-        found[name] = inside - {name}
-    return found
+        imported[name] = inside - {name}
+    return imported
 
 
 def room(module: str) -> str:
@@ -100,13 +100,13 @@ def test_no_circle_of_modules() -> None:
 
 
 def test_rooms_know_those_before_them() -> None:
-    found = {
+    backward = {
         (module, other)
         for module, others in graph().items()
         for other in others
         if room(other) in ORDER and room(module) in ORDER[: ORDER.index(room(other))]
     }
-    assert found == set()
+    assert backward == set()
 
 
 def test_statistics_know_numbers_alone() -> None:
@@ -142,9 +142,9 @@ def test_runs_are_read_without_what_computes() -> None:
 
 
 def test_no_name_of_a_module_has_two_meanings() -> None:
-    found = defaultdict(list)
+    by_name = defaultdict(list)
     for module, path in modules().items():
         if path.name != "__init__.py":
-            found[module.split(".")[-1]].append(module)
-    assert {name: own for name, own in found.items() if len(own) > 1 and name not in SHARED_NAMES} == {}
-    assert {name for name in SHARED_NAMES if len(found[name]) < 2} == set()
+            by_name[module.split(".")[-1]].append(module)
+    assert {name: names for name, names in by_name.items() if len(names) > 1 and name not in SHARED_NAMES} == {}
+    assert {name for name in SHARED_NAMES if len(by_name[name]) < 2} == set()

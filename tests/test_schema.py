@@ -291,10 +291,10 @@ def test_all_that_is_wrong_is_said_at_once_by_line(tmp_path: Path) -> None:
     ],
 )
 def test_complaints_say_what_yaml_takes(tmp_path: Path, old: str, new: str, line: str) -> None:
-    (found,) = complaints(tmp_path, TASK.replace(old, new))
+    (complaint,) = complaints(tmp_path, TASK.replace(old, new))
     if "nested" in line:  # nobody counts lines at such a depth
-        found = re.sub(r"^:\d+:", ":23:", found)
-    assert found[: len(line)] == line
+        complaint = re.sub(r"^:\d+:", ":23:", complaint)
+    assert complaint[: len(line)] == line
 
 
 def test_no_word_of_pydantic_is_in_a_complaint(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_no_word_of_pydantic_is_in_a_complaint(tmp_path: Path) -> None:
                     for location, what in complaints_of(error, model, {key: value}):
                         seen += 1
                         assert re.match("found .+, accepted .+", what), (key, value, what)
-                        assert not [own for own in words if own in what], (location, value, what)
+                        assert not [word for word in words if word in what], (location, value, what)
     assert seen > 500
 
 
@@ -353,4 +353,4 @@ def test_override_says_all_at_once_and_takes_no_tracebacks() -> None:
 
 def test_settings_as_typed() -> None:
     values = (None, True, 2, 0.5, "a", ["query", "value"], (0.7, 0.3))
-    assert [setting_text(own) for own in values] == ["null", "true", "2", "0.5", "a", "query,value", "0.7,0.3"]
+    assert [setting_text(value) for value in values] == ["null", "true", "2", "0.5", "a", "query,value", "0.7,0.3"]

@@ -14,7 +14,7 @@ from adapter_stilts.threads import computing_with, thread_count, usable_cores
 
 def test_a_number_from_one_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "usable_cores", lambda: 3)
-    assert [thread_count(own) for own in (None, 1, 3)] == [None, 1, 3]
+    assert [thread_count(number) for number in (None, 1, 3)] == [None, 1, 3]
     for wrong in (0, -1, 4, 1.5, "2", True):
         with pytest.raises(UsageError, match=r"--threads: found .*, accepted a whole number from 1 to 3"):
             thread_count(wrong)

@@ -64,8 +64,8 @@ def test_links_of_the_hubs_cache_stay_inside(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path, found in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
-        with pytest.raises(StiltsError, match=f"{path}: found {found}, accepted a regular file"):
+    for path, kind in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(StiltsError, match=f"{path}: found {kind}, accepted a regular file"):
             regular_file(path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.records import under, write_run
-from support.studies import make_study_place, plan_of, write_study
+from support.studies import make_study_workspace, plan_of, write_study
 
 from adapter_stilts.model import backbone as backbones
 from adapter_stilts.model.backbone import find_backbone
@@ -102,17 +102,17 @@ def test_compare(tmp_path: Path) -> None:
 
 def test_plan_and_report_of_a_study_that_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process finds every run by its name, which takes the backbone's identity."""
-    place = make_study_place(tmp_path, monkeypatch)
-    made = plan_of(place, STUDY)
+    workspace = make_study_workspace(tmp_path, monkeypatch)
+    made = plan_of(workspace, STUDY)
     run_plan(made, workers=0)
-    options = ("--backbone", place.backbone.id, "--runs", place.store.folder, "--device", "cpu")
-    printed, heavy = run("study", "plan", write_study(place, STUDY), *options, "--json")
-    assert [(own["run"], own["state"]) for own in json.loads(printed)["nodes"]] == [
+    options = ("--backbone", workspace.backbone.id, "--runs", workspace.store.folder, "--device", "cpu")
+    printed, heavy = run("study", "plan", write_study(workspace, STUDY), *options, "--json")
+    assert [(node["run"], node["state"]) for node in json.loads(printed)["nodes"]] == [
         (name, "done") for name in made.nodes
     ]
     assert heavy == "[]"
-    out = place.folder / "out"
-    _, heavy = run("study", "report", write_study(place, STUDY), *options, "--out", out)
+    out = workspace.folder / "out"
+    _, heavy = run("study", "report", write_study(workspace, STUDY), *options, "--out", out)
     assert "All 2 target runs are in this report." in (out / "index.html").read_text(encoding="utf-8")
     assert heavy == "[]"
 
@@ -120,18 +120,18 @@ def test_plan_and_report_of_a_study_that_has_run(tmp_path: Path, monkeypatch: py
 def test_a_plan_with_masked_language_modelling_looks_for_a_head_without_reading_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = make_study_place(tmp_path, monkeypatch)
-    text = place.folder / "text.yaml"
-    (place.folder / "text.tsv").write_text("words\nthe dog\n", encoding="utf-8")
+    workspace = make_study_workspace(tmp_path, monkeypatch)
+    text = workspace.folder / "text.yaml"
+    (workspace.folder / "text.tsv").write_text("words\nthe dog\n", encoding="utf-8")
     text.write_text(TEXT, encoding="utf-8")
     study = STUDY.replace(
         "[other/other.yaml]", f"[{{task: other/other.yaml, set: {{mlm_share: 0.5, mlm_task: {text}}}}}]"
     )
-    made = plan_of(place, study)
+    made = plan_of(workspace, study)
     assert sum(node.job.method == "head" for node in made.nodes.values()) == 1
-    options = ("--backbone", place.backbone.id, "--runs", place.store.folder, "--device", "cpu")
-    printed, heavy = run("study", "plan", write_study(place, study), *options, "--json")
-    assert [own["run"] for own in json.loads(printed)["nodes"]] == list(made.nodes)
+    options = ("--backbone", workspace.backbone.id, "--runs", workspace.store.folder, "--device", "cpu")
+    printed, heavy = run("study", "plan", write_study(workspace, study), *options, "--json")
+    assert [node["run"] for node in json.loads(printed)["nodes"]] == list(made.nodes)
     assert heavy == "[]"
 
 
@@ -144,29 +144,29 @@ from adapter_stilts.engine import device
 device._has_driver = lambda: {driver}
 print(device.default_device(), "torch" in sys.modules)
 """
-    found = {
+    asked = {
         driver: subprocess.run(
             [sys.executable, "-c", code.format(driver=driver)], capture_output=True, text=True, check=True
         ).stdout.split()
         for driver in (False, True)
     }
-    assert found[False] == ["cpu", "False"]
-    assert found[True][1] == "True"
+    assert asked[False] == ["cpu", "False"]
+    assert asked[True][1] == "True"
 
 
 def test_find_backbone_reads_what_it_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The summary is of the files as they are now, and of these versions of the libraries that read them."""
-    place = make_study_place(tmp_path, monkeypatch)
-    folder = place.backbone.folder
-    known = place.backbone.summary
+    workspace = make_study_workspace(tmp_path, monkeypatch)
+    folder = workspace.backbone.folder
+    known = workspace.backbone.summary
     assert (known.hidden_size, known.layers, known.vocabulary) == (32, 2, 500)
 
     def reads() -> int:
         seen: list[Path] = []
         with monkeypatch.context() as context:
             context.setattr(backbones, "_check_readable", seen.append)
-            found = find_backbone(folder)
-        assert found.summary == known
+            backbone = find_backbone(folder)
+        assert backbone.summary == known
         return len(seen)
 
     assert reads() == 0

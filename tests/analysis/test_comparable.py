@@ -57,22 +57,22 @@ def test_other_test_data_are_another_table_and_no_delta(tmp_path: Path) -> None:
     assert table.rows[1].delta_none.interval.value == pytest.approx(10)
     assert table.notes == ()
     evaluation(stack, test_data={**DATA, "de": "d2", "zh": "z2"})
-    found = tables(tmp_path)
-    assert sorted(labels(own) for own in found) == [[("lora none", (0,))], [("lora stack over a", (0,))]]
-    assert [row.delta_none for own in found for row in own.rows] == [None, None]
-    notes = {own.rows[0].label: own.notes for own in found}
+    all_tables = tables(tmp_path)
+    assert sorted(labels(table) for table in all_tables) == [[("lora none", (0,))], [("lora stack over a", (0,))]]
+    assert [row.delta_none for table in all_tables for row in table.rows] == [None, None]
+    notes = {table.rows[0].label: table.notes for table in all_tables}
     assert notes["lora none"] == (f"not in this table: {stack.name} (other test data in de, zh)",)
     assert notes["lora stack over a"] == (f"not in this table: {none.name} (other test data in de, zh)",)
-    assert f"- not in this table: {none.name} (other test data in de, zh)." in "".join(map(markdown, found))
+    assert f"- not in this table: {none.name} (other test data in de, zh)." in "".join(map(markdown, all_tables))
 
 
 def other_gold(run: Run, sentences: int = 20) -> None:
     """German of this run alone has other gold, or fewer sentences."""
-    own = [
+    predictions = [
         Predictions(code, range(count), [["B"] * 5] * count, [["A"] * 4 + [last]] * count)
         for code, last, count in (("en", "A", 20), ("de", "B", sentences), ("nl", "A", 20), ("zh", "A", 20))
     ]
-    write_predictions(run.folder / EVALUATIONS / "test", own, "tagging")
+    write_predictions(run.folder / EVALUATIONS / "test", predictions, "tagging")
     languages = read_scores(run.folder / EVALUATIONS / "test", run).languages
     evaluation(run, languages={**languages, "de": {**languages["de"], "n": float(sentences)}})
 
@@ -85,12 +85,12 @@ def test_older_files_are_held_against_each_other_by_their_gold(tmp_path: Path, s
         stack = write_run(tmp_path, "lora", "stack", 60, over=[under("a")], seed=seed)
     assert len(tables(tmp_path)) == 1
     other_gold(stack, sentences)
-    found = tables(tmp_path)
-    assert [labels(own) for own in found] == [
+    all_tables = tables(tmp_path)
+    assert [labels(table) for table in all_tables] == [
         [("lora none", (0, 1, 2)), ("lora stack over a", (0, 1))],
         [("lora stack over a", (2,))],
     ]
-    assert found[0].notes == (f"not in this table: {stack.name} (other test data in de)",)
+    assert all_tables[0].notes == (f"not in this table: {stack.name} (other test data in de)",)
 
 
 def test_an_older_file_joins_those_with_its_gold(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_an_older_file_joins_those_with_its_gold(tmp_path: Path) -> None:
     (table,) = tables(tmp_path)
     assert table.rows[1].delta_none is not None
     other_gold(old)
-    assert [own.notes for own in tables(tmp_path) if own.rows[0].label == "lora none"] == [
+    assert [table.notes for table in tables(tmp_path) if table.rows[0].label == "lora none"] == [
         (f"not in this table: {old.name} (other test data in de)",)
     ]
 
@@ -112,10 +112,10 @@ def test_seeds_of_other_data_are_never_one_row(tmp_path: Path, identity: dict[st
     for seed in (0, 1):
         write_run(tmp_path, "lora", "none", 50, seed=seed, identity=task_identity("t1"))
     odd = write_run(tmp_path, "lora", "none", 90, seed=2, identity=identity)
-    found = tables(tmp_path)
-    assert [labels(own) for own in found] == [[("lora none", (0, 1))], [("lora none", (2,))]]
-    assert found[0].rows[0].mean_zero_shot == 50
-    assert found[0].notes == (f"not in this table: {odd.name} ({said})",)
+    all_tables = tables(tmp_path)
+    assert [labels(table) for table in all_tables] == [[("lora none", (0, 1))], [("lora none", (2,))]]
+    assert all_tables[0].rows[0].mean_zero_shot == 50
+    assert all_tables[0].notes == (f"not in this table: {odd.name} ({said})",)
 
 
 def test_what_lies_underneath_decides_nothing_of_the_runs_own_data(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_runs_trained_on_other_languages_are_apart(tmp_path: Path) -> None:
     both = write_run(
         tmp_path, "lora", "none", 50, variant="in de+en", languages=("de", "en"), identity=task_identity("t1")
     )
-    notes = {own.rows[0].label: own.notes for own in tables(tmp_path)}
+    notes = {table.rows[0].label: table.notes for table in tables(tmp_path)}
     assert notes["lora none"] == (f"not in this table: {both.name} (trained on de and en, here en)",)
 
 
@@ -181,7 +181,7 @@ def test_other_scoring_is_another_table(tmp_path: Path, changes: dict[str, Any],
     folder = evaluation(other, **changes)
     predictions = read_predictions(other.folder / EVALUATIONS / "test", before, "tagging")
     write_predictions(folder, [predictions[code] for code in changes.get("languages", predictions)], "tagging")
-    notes = {own.seeds: own.notes for own in tables(tmp_path)}
+    notes = {table.seeds: table.notes for table in tables(tmp_path)}
     assert notes[(0,)] == (f"not in this table: {other.name} ({said})",)
 
 
@@ -191,8 +191,8 @@ def test_intermediates_of_other_data_are_never_one_row(tmp_path: Path) -> None:
     def intermediate(seed: int, train: str, limit: int | None = None) -> str:
         identity = task_identity(train, name="a")
         run = write_run(tmp_path, "lora", "none", 50, seed=10 + seed, identity=identity, limit=limit)
-        for own in (run.folder / EVALUATIONS).rglob("*.*"):
-            own.unlink()
+        for path in (run.folder / EVALUATIONS).rglob("*.*"):
+            path.unlink()
         (run.folder / EVALUATIONS / "test").rmdir()
         return run.name
 
@@ -202,13 +202,13 @@ def test_intermediates_of_other_data_are_never_one_row(tmp_path: Path) -> None:
         write_run(tmp_path, "lora", "stack", 60 + seed, over=[under("a", run=name)], seed=seed)
         for seed, name in enumerate(below)
     ]
-    found = tables(tmp_path)
-    assert labels(found[0]) == [("lora none", (0,)), ("lora stack over a", (0, 1))]
-    assert sorted(note for note in found[0].notes) == [
+    all_tables = tables(tmp_path)
+    assert labels(all_tables[0]) == [("lora none", (0,)), ("lora stack over a", (0, 1))]
+    assert sorted(note for note in all_tables[0].notes) == [
         f"not in this table: {stacks[2].name} (other training data of tags in en)",
         f"not in this table: {stacks[3].name} (other number of examples of tags)",
     ]
-    assert sorted(own.seeds for own in found[1:]) == [(2,), (3,)]
+    assert sorted(table.seeds for table in all_tables[1:]) == [(2,), (3,)]
 
 
 def test_the_evaluation_counts_that_most_runs_have(tmp_path: Path) -> None:

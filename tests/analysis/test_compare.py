@@ -11,10 +11,10 @@ from rich.console import Console
 from support.training import (
     CHINESE,
     GERMAN,
-    Place,
+    Workspace,
     draw_sentences,
     english_task,
-    make_place,
+    make_workspace,
     write_conllu,
     write_task,
 )
@@ -34,7 +34,7 @@ METRIC = "accuracy"
 
 @dataclass(frozen=True)
 class Compared:
-    place: Place
+    workspace: Workspace
     runs: dict[str, Run]
     means: dict[str, dict[str, float]]
     comparison: Comparison
@@ -48,30 +48,32 @@ class Compared:
         return next(row for row in self.table.rows if row.label == label)
 
     def mean(self, name: str) -> float:
-        own = self.means[name]
-        return sum(own[code] for code in ("de", "nl", "zh")) / 3
+        by_language = self.means[name]
+        return sum(by_language[code] for code in ("de", "nl", "zh")) / 3
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        place = make_place(tmp_path_factory.mktemp("compare"), monkeypatch)
-        folder = place.folder / "target"
+        workspace = make_workspace(tmp_path_factory.mktemp("compare"), monkeypatch)
+        folder = workspace.folder / "target"
         english_task(folder)
         for code, words in (("de", GERMAN), ("nl", GERMAN), ("zh", CHINESE)):
             write_conllu(folder / f"{code}-test.conllu", draw_sentences(words, 12, len(code) + ord(code[0])))
         target = write_task(folder, languages=LANGUAGES)
-        under = english_task(place.folder / "under", "under", shift=1)
+        under = english_task(workspace.folder / "under", "under", shift=1)
         runs, means = {}, {}
         for seed in (0, 1):
             for method in ("bottleneck", "full"):
-                intermediate = place.train(under, method=method, seed=seed)
+                intermediate = workspace.train(under, method=method, seed=seed)
                 for name, over in (("none", []), ("over", [intermediate])):
-                    run = place.train(target, over=over, method=method, seed=seed)
-                    scores = evaluate(run, runs=place.store)
+                    run = workspace.train(target, over=over, method=method, seed=seed)
+                    scores = evaluate(run, runs=workspace.store)
                     runs[f"{method} {name} {seed}"] = run
-                    means[f"{method} {name} {seed}"] = {code: own[METRIC] for code, own in scores.languages.items()}
-        yield Compared(place, runs, means, compare_runs(place.store))
+                    means[f"{method} {name} {seed}"] = {
+                        code: values[METRIC] for code, values in scores.languages.items()
+                    }
+        yield Compared(workspace, runs, means, compare_runs(workspace.store))
 
 
 def test_rows_come_adapters_first_and_average_their_seeds(compared: Compared) -> None:
@@ -159,30 +161,30 @@ def test_terminal_and_markdown_show_the_same_cells(compared: Compared) -> None:
 
 def test_given_runs_alone_are_compared(compared: Compared) -> None:
     runs = [compared.runs["bottleneck none 0"], compared.runs["bottleneck over 0"]]
-    (table,) = compare_runs(compared.place.store, runs).tables_
+    (table,) = compare_runs(compared.workspace.store, runs).tables_
     assert [row.label for row in table.rows] == ["bottleneck none", "bottleneck stack over under"]
     assert table.rows[1].delta_full is None
 
 
 def test_a_control_is_known_through_all_that_stands_on_it(compared: Compared) -> None:
-    place = compared.place
-    shuffled, target = place.folder / "under" / "under.yaml", place.folder / "target" / "tags.yaml"
-    stack = place.train(str(target), over=[f"{shuffled}@shuffled"])
-    (own,) = stack.record.over
-    assert (own.label, own.control) == ("under (shuffled)", "shuffled")
-    (deep,) = place.train(english_task(place.folder / "third", "third", shift=2), over=[stack]).record.over
+    workspace = compared.workspace
+    shuffled, target = workspace.folder / "under" / "under.yaml", workspace.folder / "target" / "tags.yaml"
+    stack = workspace.train(str(target), over=[f"{shuffled}@shuffled"])
+    (intermediate,) = stack.record.over
+    assert (intermediate.label, intermediate.control) == ("under (shuffled)", "shuffled")
+    (deep,) = workspace.train(english_task(workspace.folder / "third", "third", shift=2), over=[stack]).record.over
     assert (deep.label, deep.control) == ("tags (stack over under (shuffled))", "shuffled")
     assert compared.runs["bottleneck over 0"].record.over[0].control is None
 
 
 def test_one_row_with_two_recipes_is_refused(compared: Compared) -> None:
-    task = write_task(compared.place.folder / "target", languages=LANGUAGES)
-    other = compared.place.train(task, settings={"epochs": "1"})
-    evaluate(other, runs=compared.place.store)
+    task = write_task(compared.workspace.folder / "target", languages=LANGUAGES)
+    other = compared.workspace.train(task, settings={"epochs": "1"})
+    evaluate(other, runs=compared.workspace.store)
     with pytest.raises(UsageError, match=r"different recipes \(epochs: 1 and 2\)"):
-        compare_runs(compared.place.store, [compared.runs["bottleneck none 0"], other])
+        compare_runs(compared.workspace.store, [compared.runs["bottleneck none 0"], other])
 
 
 def test_nothing_scored_says_how_to_score(compared: Compared, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="adapter-stilts evaluate RUN"):
-        compare_runs(compared.place.store, limit=7)
+        compare_runs(compared.workspace.store, limit=7)

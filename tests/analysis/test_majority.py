@@ -34,11 +34,11 @@ def table(scored: list[Scored]) -> Table:
 
 def test_majority_is_the_most_frequent_gold_label_of_each_language(tmp_path: Path, scored: list[Scored]) -> None:
     """de: B stands 3 times of 4; zh: A 2 of 3. What was predicted is no matter."""
-    own = [
+    predictions = [
         Predictions("de", [0, 1], [["A", "A"], ["A", "A"]], [["B", "A"], ["B", "B"]]),
         Predictions("zh", [0], [["C", "C", "C"]], [["A", "C", "A"]]),
     ]
-    write_predictions(tmp_path, own, "tagging")
+    write_predictions(tmp_path, predictions, "tagging")
     scores = scored[0].scores
     languages = {code: {**scores.languages[code], "n": float(n)} for code, n in (("de", 2), ("zh", 1))}
     scores = scores.model_copy(update={"languages": languages})

@@ -10,7 +10,7 @@ from support.records import under, write_run
 
 from adapter_stilts.analysis.compare import compare_runs
 from adapter_stilts.analysis.render import by_family, by_language, conditions, fitting, rich_table, summary
-from adapter_stilts.analysis.table import Row, Table
+from adapter_stilts.analysis.table import Delta, Row, Table
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.zero_shot import SCORES
 from adapter_stilts.runs.store import EVALUATIONS, RunStore
@@ -28,7 +28,7 @@ def row_of(store: Path, label: str) -> Row:
     return next(row for row in table_of(store).rows if row.label == label)
 
 
-def against(delta: Any) -> tuple[str, float] | None:
+def against(delta: Delta | None) -> tuple[str, float] | None:
     return None if delta is None else (delta.against, pytest.approx(delta.interval.value))
 
 
@@ -92,7 +92,7 @@ def test_labels_and_their_order(tmp_path: Path) -> None:
     assert [row.label for row in table_of(tmp_path).rows] == order
     assert order[order.index("bottleneck none (shuffled)") + 1 :][:2] == controls
     control = {row.label: row.control for row in table_of(tmp_path).rows}
-    assert {label: own for label, own in control.items() if own} == {
+    assert {label: kind for label, kind in control.items() if kind} == {
         "bottleneck none (shuffled)": "shuffled",
         "bottleneck stack over deprel (random)": "random",
         "bottleneck stack over deprel (shuffled)": "shuffled",
@@ -112,8 +112,8 @@ def test_none_is_the_row_of_the_same_shape_or_the_plain_one(tmp_path: Path) -> N
     write_run(tmp_path, "bottleneck", "fuse", 52, over=[under("a"), under("b")], variant="light fusion")
     write_run(tmp_path, "lora", "stack", 11, **one, variant="adapter=houlsby")
     write_run(tmp_path, "dora", "stack", 11, **one)
-    found = {row.label: against(row.delta_none) for row in table_of(tmp_path).rows if row.over}
-    assert found == {
+    differences = {row.label: against(row.delta_none) for row in table_of(tmp_path).rows if row.over}
+    assert differences == {
         "bottleneck stack over deprel (target adapter=houlsby)": ("bottleneck none (adapter=houlsby)", 4),
         "bottleneck stack over deprel (target adapter=houlsby, in de+en)": ("bottleneck none (adapter=houlsby)", 5),
         "bottleneck stack over deprel (target adapter=parallel)": ("bottleneck none", 3),
@@ -162,9 +162,9 @@ def test_full_is_over_the_same_intermediates(tmp_path: Path) -> None:
     ]
     for number, (method, composition, options) in enumerate(rows):
         write_run(tmp_path, method, composition, 50 + number, **options)
-    found = {row.label: against(row.delta_full) for row in table_of(tmp_path).rows if row.method != "full"}
+    differences = {row.label: against(row.delta_full) for row in table_of(tmp_path).rows if row.method != "full"}
     several = "full continue over b+a"
-    assert found == {
+    assert differences == {
         "head none": ("full none", 50 - 40),
         "bottleneck none (reduction=4)": ("full none", 51 - 40),
         "bottleneck stack over a (target reduction=4)": ("full continue over a", 52 - 41),
@@ -197,15 +197,15 @@ def test_full_over_a_control_is_its_counterpart_where_it_exists(tmp_path: Path) 
 
 def choices_of(store: Path) -> Table:
     """Development and test scores disagree; controls are ahead of all in both, and so is the linear probe."""
-    own, control = [under("a")], [under("a (shuffled)", "shuffled")]
+    intermediates, control = [under("a")], [under("a (shuffled)", "shuffled")]
     for seed in (0, 1):
         write_run(store, "head", "none", 95, development=99.0, seed=seed)
         write_run(store, "bottleneck", "none", 60, development=90.0, seed=seed)
-        write_run(store, "bottleneck", "stack", 63 + seed, over=own, development=93.0, seed=seed)
+        write_run(store, "bottleneck", "stack", 63 + seed, over=intermediates, development=93.0, seed=seed)
         write_run(store, "bottleneck", "stack", 90, over=control, development=99.0, seed=seed)
         write_run(store, "lora", "none", 66, development=92.0, seed=seed)
         write_run(store, "full", "none", 61, development=94.0, seed=seed)
-        write_run(store, "full", "continue", 70, over=own, development=91.0, seed=seed)
+        write_run(store, "full", "continue", 70, over=intermediates, development=91.0, seed=seed)
         write_run(store, "full", "continue", 91, over=control, development=99.0, seed=seed)
     return table_of(store)
 

@@ -53,10 +53,10 @@ def test_against_full_stilts_over_the_same_intermediate(scored: dict[str, Scored
 def test_against_an_untrained_intermediate_of_any_task(scored: dict[str, Scored]) -> None:
     """The random control of ud_deprel stands for all: 1 point below none."""
     observed = observe(scored.values(), "random")
-    found = {(one.intermediate, one.delta) for one in observed.observations if one.zero_shot}
+    observed_deltas = {(one.intermediate, one.delta) for one in observed.observations if one.zero_shot}
     assert observed.shared
     assert not observe(scored.values(), "full").shared
-    assert found == {("ud_deprel", 3.0), ("chunking", 3.0), ("cola", 3.0), ("pmb_semtag", 1.0)}
+    assert observed_deltas == {("ud_deprel", 3.0), ("chunking", 3.0), ("cola", 3.0), ("pmb_semtag", 1.0)}
     assert observed.left_out[f"no run of its seed to stand against ({MEANING['random']})"] == 4 * 3
 
 
@@ -72,12 +72,12 @@ def test_a_reference_that_is_missing_leaves_its_seed_out(tmp_path: Path) -> None
 
 
 def test_an_unknown_kind_is_left_out_by_name(scored: dict[str, Scored]) -> None:
-    def unlabelled(own: Scored) -> Scored:
+    def unlabelled(entry: Scored) -> Scored:
         over = tuple(
             under.model_copy(update={"knowledge": "none"}) if under.task == "cola" else under
-            for under in own.run.record.over
+            for under in entry.run.record.over
         )
-        return replace(own, run=replace(own.run, record=own.run.record.model_copy(update={"over": over})))
+        return replace(entry, run=replace(entry.run, record=entry.run.record.model_copy(update={"over": over})))
 
     observed = observe(map(unlabelled, scored.values()))
     assert observed.left_out["cola: knowledge none, granularity sentence"] == 6
@@ -85,10 +85,12 @@ def test_an_unknown_kind_is_left_out_by_name(scored: dict[str, Scored]) -> None:
 
 
 def test_a_variant_of_the_target_is_a_composition_of_its_own(scored: dict[str, Scored]) -> None:
-    def varied(own: Scored) -> Scored:
-        return replace(own, run=replace(own.run, record=own.run.record.model_copy(update={"variant": "layers=2-3"})))
+    def varied(entry: Scored) -> Scored:
+        return replace(
+            entry, run=replace(entry.run, record=entry.run.record.model_copy(update={"variant": "layers=2-3"}))
+        )
 
-    some = [varied(own) if own.run.record.composition == "stack" else own for own in scored.values()]
+    some = [varied(entry) if entry.run.record.composition == "stack" else entry for entry in scored.values()]
     assert {one.composition for one in observe(some).observations} == {"stack (layers=2-3)", "continue"}
 
 
@@ -106,19 +108,19 @@ def test_statistics_are_those_of_the_observations(tmp_path: Path) -> None:
     runs = fake_runs(tmp_path, study, noisy(), LANGUAGES[:3])
     observed = observe(scored_runs(runs).values())
     fits = fit_rows(observed, resamples=0)
-    assert [(own.method, own.composition) for own in fits] == [("bottleneck", "stack"), ("full", "continue")]
-    for own in fits:
+    assert [(fit.method, fit.composition) for fit in fits] == [("bottleneck", "stack"), ("full", "continue")]
+    for fit in fits:
         of_row = [
-            one for one in observed.observations if (one.method, one.composition) == (own.method, own.composition)
+            one for one in observed.observations if (one.method, one.composition) == (fit.method, fit.composition)
         ]
-        assert own.effects == fit_effects(of_row, MEANING["none"], resamples=0)
+        assert fit.effects == fit_effects(of_row, MEANING["none"], resamples=0)
     assert fits[0].effects != fits[1].effects
 
 
 def test_what_cannot_be_fitted_says_why(scored: dict[str, Scored]) -> None:
     observed = observe(scored.values())
     english = replace(observed, observations=tuple(one for one in observed.observations if not one.zero_shot))
-    assert [own.effects for own in fit_rows(english)] == [None, None]
+    assert [fit.effects for fit in fit_rows(english)] == [None, None]
     assert "none outside the languages trained on (en)" in fit_rows(english)[0].reason
 
 
@@ -126,23 +128,23 @@ def test_what_is_known_is_not_read_again(tmp_path: Path) -> None:
     runs = fake_runs(tmp_path, study_of(tmp_path, FEW), languages=("de",))
     before = scored_runs(runs)
     after = scored_runs(runs, before)
-    assert all(after[name] is own for name, own in before.items())
+    assert all(after[name] is entry for name, entry in before.items())
 
 
 def test_rows_of_the_frame_by_hand(scored: dict[str, Scored]) -> None:
     rows = score_rows(scored)
     assert len(rows) == len(scored) * 3
     assert tuple(rows[0]) == COLUMNS
-    (own,) = [
+    (entry,) = [
         row
         for row in rows
         if (row["method"], row["intermediate"], row["control"], row["seed"], row["language"])
         == ("bottleneck", "ud_deprel", None, 2, "de")
     ]
     assert (
-        own["score"] == no_noise(Cell("udpos", "bottleneck", "stack", ("ud_deprel",), "", None, "all", 2), "de") == 74
+        entry["score"] == no_noise(Cell("udpos", "bottleneck", "stack", ("ud_deprel",), "", None, "all", 2), "de") == 74
     )
-    assert (own["delta_none"], own["delta_full"], own["delta_random"]) == (2.0, -5.0, 3.0)
-    assert (own["family"], own["knowledge"], own["sentences"]) == ("IE: Germanic", "syntactic", 20)
+    assert (entry["delta_none"], entry["delta_full"], entry["delta_random"]) == (2.0, -5.0, 3.0)
+    assert (entry["family"], entry["knowledge"], entry["sentences"]) == ("IE: Germanic", "syntactic", 20)
     kinds = Counter(row["control"] for row in rows)
     assert (kinds["random"], kinds["shuffled"]) == (9, 9)

@@ -26,11 +26,11 @@ def test_contenders_are_every_number_of_threads_and_the_peer(monkeypatch: pytest
 
 
 def took(*speeds: float) -> list[Measured]:
-    return [Measured(tokens=int(100 * own), positions=0, seconds=100.0) for own in speeds]
+    return [Measured(tokens=int(100 * speed), positions=0, seconds=100.0) for speed in speeds]
 
 
 def test_ratios_are_within_a_round_and_the_best_is_by_median() -> None:
-    found = summary(
+    result = summary(
         {
             "ours": took(4, 9, 6),
             "ours_1_threads": took(5, 5, 100),
@@ -38,10 +38,10 @@ def test_ratios_are_within_a_round_and_the_best_is_by_median() -> None:
             "peer": took(2, 3, 1),
         }
     )
-    assert found["tokens_a_second"] == {"ours": 6, "ours_1_threads": 5, "ours_2_threads": 6, "peer": 2}
-    assert found["rounds"]["peer"] == [2, 3, 1]
-    assert found["ratios"]["peer"] == [3.0, 2.0, 6.0]
-    assert (found["best"], found["to_best"]) == ("ours_2_threads", [1.0, 0.5, 1.5])
+    assert result["tokens_a_second"] == {"ours": 6, "ours_1_threads": 5, "ours_2_threads": 6, "peer": 2}
+    assert result["rounds"]["peer"] == [2, 3, 1]
+    assert result["ratios"]["peer"] == [3.0, 2.0, 6.0]
+    assert (result["best"], result["to_best"]) == ("ours_2_threads", [1.0, 0.5, 1.5])
     assert ratio([1, 2], [2, 1]) == [1.25, 0.5, 2.0]
 
 

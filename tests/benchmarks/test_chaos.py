@@ -16,8 +16,8 @@ def test_killed_commands_end_with_the_same_weights_and_scores(tmp_path: Path) ->
     command = [sys.executable, "-m", "benchmarks.chaos", "--kills", "10", "--examples", "24", "--epochs", "2"]
     done = subprocess.run([*command, "--out", str(out)], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(out.read_text())
-    assert (found["kills"], found["runs"], found["weight_files"]) == (10, 12, 30)
-    assert found["missing"] == found["more"] == found["different"] == found["made_again"] == []
-    assert found["left_over"] == {"study": [], "evaluate": [], "report": [], "cache": []}
-    assert (found["report_is_same"], found["caches_are_same"]) == (True, True)
+    report = json.loads(out.read_text())
+    assert (report["kills"], report["runs"], report["weight_files"]) == (10, 12, 30)
+    assert report["missing"] == report["more"] == report["different"] == report["made_again"] == []
+    assert report["left_over"] == {"study": [], "evaluate": [], "report": [], "cache": []}
+    assert (report["report_is_same"], report["caches_are_same"]) == (True, True)

@@ -52,7 +52,7 @@ def test_speeds_are_relative_to_the_fastest_peer() -> None:
 
 
 def test_chart_contains_each_number(drawn: ElementTree.Element) -> None:
-    texts = [own.text for own in drawn.iter(f"{SVG}text")]
+    texts = [text.text for text in drawn.iter(f"{SVG}text")]
     expected = [
         "some <backbone> on Some CPU, 2 threads",
         "32 sentences a step",
@@ -69,8 +69,8 @@ def test_chart_contains_each_number(drawn: ElementTree.Element) -> None:
 
 def test_lengths_and_the_line_at_one(drawn: ElementTree.Element) -> None:
     """The longest bar fills the place; the line is where the fastest peer ends."""
-    bars = [own for own in drawn.iter(f"{SVG}rect") if own.get("x")]
-    assert [float(own.get("width", 0)) for own in bars] == [380.0, pytest.approx(63.3), 190.0, 0.0]
+    bars = [bar for bar in drawn.iter(f"{SVG}rect") if bar.get("x")]
+    assert [float(bar.get("width", 0)) for bar in bars] == [380.0, pytest.approx(63.3), 190.0, 0.0]
     (line,) = drawn.iter(f"{SVG}line")
     assert float(line.get("x1", 0)) == float(bars[2].get("x", 0)) + 190.0
 
@@ -78,16 +78,16 @@ def test_lengths_and_the_line_at_one(drawn: ElementTree.Element) -> None:
 def test_ours_are_filled_and_peers_outlined_on_white(drawn: ElementTree.Element) -> None:
     page, *bars = drawn.iter(f"{SVG}rect")
     assert page.get("fill") == "#ffffff"
-    assert [own.get("fill") != "#ffffff" for own in bars] == [True, False, False, True]
-    assert {own.get("stroke") for own in bars} == {"#1a1a1a"}
+    assert [bar.get("fill") != "#ffffff" for bar in bars] == [True, False, False, True]
+    assert {bar.get("stroke") for bar in bars} == {"#1a1a1a"}
 
 
 def test_nothing_lies_over_anything_else(drawn: ElementTree.Element) -> None:
     """Rows are as far apart as letters are high, and the page holds the last."""
-    labels = [own for own in drawn.iter(f"{SVG}text") if own.get("text-anchor") == "end"]
-    places = [float(own.get("y", 0)) for own in labels]
-    assert all(after - before >= 12 for before, after in pairwise(places))
-    assert places[-1] < float(drawn.get("height", 0))
+    labels = [label for label in drawn.iter(f"{SVG}text") if label.get("text-anchor") == "end"]
+    heights = [float(label.get("y", 0)) for label in labels]
+    assert all(after - before >= 12 for before, after in pairwise(heights))
+    assert heights[-1] < float(drawn.get("height", 0))
 
 
 def test_drawn_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,13 +38,17 @@ def test_a_candidate_that_collapsed_comes_behind_whatever_it_scores_elsewhere() 
             outcome("a", 1e-3, 56), outcome("b", 1e-3, 50),
         ]
     )  # fmt: skip
-    assert [(own.learning_rate, own.collapsed, own.runs) for own in ranked] == [
+    assert [(candidate.learning_rate, candidate.collapsed, candidate.runs) for candidate in ranked] == [
         (1e-3, 0, 2),
         (2e-3, 0, 3),
         (4e-3, 1, 3),
     ]
     # On what 0.001 and 0.002 both tried, which is seed 0: 56/60 and 50/50; 60/60 and 45/50.
-    assert [own.share for own in ranked] == [pytest.approx((56 / 60 + 1) / 2), pytest.approx((1 + 45 / 50) / 2), None]
+    assert [candidate.share for candidate in ranked] == [
+        pytest.approx((56 / 60 + 1) / 2),
+        pytest.approx((1 + 45 / 50) / 2),
+        None,
+    ]
     assert ranked[1].scores == {"a": 70.0, "b": 45.0}
     assert ranked[1].lowest == {"a": 60, "b": 45}
 
@@ -56,7 +60,10 @@ def test_epochs_make_another_candidate_and_a_task_that_nobody_learnt_decides_not
             outcome("a", 1e-3, 70, epochs=8), outcome("hard", 1e-3, 40, epochs=8),
         ]
     )  # fmt: skip
-    assert [(own.epochs, own.collapsed, own.share) for own in ranked] == [(8, 0, 1.0), (5, 0, pytest.approx(5 / 7))]
+    assert [(candidate.epochs, candidate.collapsed, candidate.share) for candidate in ranked] == [
+        (8, 0, 1.0),
+        (5, 0, pytest.approx(5 / 7)),
+    ]
     assert set(ranked[0].scores) == {"a"}
 
 
@@ -69,17 +76,19 @@ def test_the_file_keeps_what_other_calls_wrote(tmp_path: Path) -> None:
     assert (commands, before) == (["one"], first)
     write(path, [*commands, "two"], [*before, outcome("t", 1e-3, 9, kind="tagging", majority=0.0)], "embedded")
     result = json.loads(path.read_text(encoding="utf-8"))
-    assert [(own["kind"], own["method"], len(own["candidates"])) for own in result["standings"]] == [
+    assert [
+        (standing["kind"], standing["method"], len(standing["candidates"])) for standing in result["standings"]
+    ] == [
         ("classification", "bottleneck", 2),
         ("tagging", "bottleneck", 1),
     ]
     assert (result["commands"], len(result["outcomes"])) == (["one", "two"], 3)
-    assert len({key(own) for own in read_before(path)[1]}) == 3
+    assert len({key(earlier) for earlier in read_before(path)[1]}) == 3
 
 
 def test_samples_are_tasks_of_their_kind() -> None:
-    assert {kind: {find_task(own.task).kind for own in samples} for kind, samples in SAMPLES.items()} == {
+    assert {kind: {find_task(sample.task).kind for sample in samples} for kind, samples in SAMPLES.items()} == {
         "tagging": {"tagging"},
         "classification": {"classification"},
     }
-    assert [own.name for own in SAMPLES["tagging"]] == ["small_entities", "chunking", "udpos", "ud_deprel"]
+    assert [sample.name for sample in SAMPLES["tagging"]] == ["small_entities", "chunking", "udpos", "ud_deprel"]

@@ -13,13 +13,19 @@ TOKENS = 10 * memory.SENTENCE
 
 @pytest.mark.parametrize("variant", memory.VARIANTS)
 def test_weights_and_what_trains(variant: str) -> None:
-    model, found = memory.build(variant, SIZES), memory.count(variant, TOKENS, False, SIZES)
-    every = sum(own.numel() for own in model.parameters())
-    trained = every if variant == "full" else sum(own.numel() for own in model.parameters() if own.requires_grad)
-    assert found["weights_bytes"] == 2 * every
+    model, counts = memory.build(variant, SIZES), memory.count(variant, TOKENS, False, SIZES)
+    every = sum(parameter.numel() for parameter in model.parameters())
+    trained = (
+        every
+        if variant == "full"
+        else sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    )
+    assert counts["weights_bytes"] == 2 * every
     # bf16 gradient; float32 master, its gradient and two moments.
-    assert found["training_bytes"] == 18 * trained
-    assert found["total_bytes"] == sum(found[name] for name in found if name.endswith("_bytes") and "total" not in name)
+    assert counts["training_bytes"] == 18 * trained
+    assert counts["total_bytes"] == sum(
+        counts[name] for name in counts if name.endswith("_bytes") and "total" not in name
+    )
 
 
 def test_what_is_kept_grows_with_the_tokens_and_less_of_it_with_checkpointing() -> None:

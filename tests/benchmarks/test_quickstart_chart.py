@@ -24,17 +24,17 @@ def test_marks_stand_at_their_values() -> None:
     scores = pandas.DataFrame(ROWS, columns=COLUMNS)
     svg = chart(scores, {"de": 20.0, "sw": 30.0}, "udpos")
     body = svg.partition("full STILTs over the semantic task</text>")[2]
-    found = re.findall(r'<(?:circle cx="([0-9.]+)"|polygon points="([^"]+)")[^>]*><title>([^<]+)</title>', body)
+    marks = re.findall(r'<(?:circle cx="([0-9.]+)"|polygon points="([^"]+)")[^>]*><title>([^<]+)</title>', body)
     x = {
         about: float(cx) if cx else sum(float(point.split(",")[0]) for point in points.split()) / len(points.split())
-        for cx, points, about in found
+        for cx, points, about in marks
     }
     none, full = MARKS["bottleneck", "none"][2], MARKS["full", "none"][2]
     rising = [("Swahili", full, 50.0), ("Swahili", none, 60.0), ("German", full, 70.0), ("German", none, 80.0)]
     left = [x[f"{name}, {row}: {value}"] for name, row, value in rising]
     steps = [after - before for before, after in pairwise(left)]
     assert steps == pytest.approx([steps[0]] * 3, abs=0.2)  # ten points apart, all of them
-    bars = [float(own) for own in re.findall(r'<line x1="([0-9.]+)"[^>]*stroke-width="3"/>', body)]
+    bars = [float(start) for start in re.findall(r'<line x1="([0-9.]+)"[^>]*stroke-width="3"/>', body)]
     assert left[0] - bars[1] == pytest.approx(2 * steps[0], abs=0.2)  # 50 and 30
     assert left[0] - bars[0] == pytest.approx(3 * steps[0], abs=0.2)
     stacked = MARKS["bottleneck", "syntactic"][2]

@@ -9,13 +9,13 @@ from benchmarks.rounded_products import RoundedProducts
 def test_a_layer_rounds_its_results_and_gradients_once() -> None:
     torch.manual_seed(0)
     states, weight, bias, gradient = (torch.randn(size).bfloat16() for size in ((7, 48), (5, 48), (5,), (7, 5)))
-    own = [each.clone().requires_grad_() for each in (states, weight, bias)]
+    leaves = [each.clone().requires_grad_() for each in (states, weight, bias)]
     with RoundedProducts():
-        out = linear(*own)
+        out = linear(*leaves)
         out.backward(gradient)
     assert torch.equal(out, linear(states.float(), weight.float(), bias.float()).bfloat16())
-    assert torch.equal(own[0].grad, (gradient.float() @ weight.float()).bfloat16())
-    assert torch.equal(own[1].grad, (gradient.float().T @ states.float()).bfloat16())
+    assert torch.equal(leaves[0].grad, (gradient.float() @ weight.float()).bfloat16())
+    assert torch.equal(leaves[1].grad, (gradient.float().T @ states.float()).bfloat16())
 
 
 def test_other_precisions_are_left_alone() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.training import english_task, make_place
+from support.training import english_task, make_workspace
 
 from adapter_stilts.jobs.training_data import load_training_data
 from benchmarks import scaling
@@ -12,8 +12,8 @@ from benchmarks import scaling
 
 def rows(power: float) -> list[dict[str, float]]:
     return [
-        {"examples": own, "tokens": 20 * own, "seconds": 0.01 * own**power, "tokens_per_second": 1.0}
-        for own in (1_000, 4_000, 64_000)
+        {"examples": count, "tokens": 20 * count, "seconds": 0.01 * count**power, "tokens_per_second": 1.0}
+        for count in (1_000, 4_000, 64_000)
     ]
 
 
@@ -30,8 +30,8 @@ def test_figure_names_every_size() -> None:
 
 
 def test_a_sample_takes_all_examples_as_often_as_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = load_training_data(make_place(tmp_path, monkeypatch).job(english_task(tmp_path / "t", "t")))
-    there = data.tasks[0].train.examples
-    part = scaling.sample_of(data, 2 * there + 3).data.tasks[0]
-    assert part.train.examples == 3 * there
-    assert len(part.train_examples) == len(np.unique(part.train_examples)) == 2 * there + 3
+    data = load_training_data(make_workspace(tmp_path, monkeypatch).job(english_task(tmp_path / "t", "t")))
+    available = data.tasks[0].train.examples
+    part = scaling.sample_of(data, 2 * available + 3).data.tasks[0]
+    assert part.train.examples == 3 * available
+    assert len(part.train_examples) == len(np.unique(part.train_examples)) == 2 * available + 3

@@ -115,16 +115,19 @@ def pieces(backbone: Path, sentences: list[list[str]]) -> list[int]:
 def test_all_count_the_same_tokens(result: dict[str, Any], lengths: list[int], backbone: Path) -> None:
     assert list(result["results"]) == [*SIZES, "inference", "languages"]
     expected = {SIZES[0]: lengths, "inference": lengths, "languages": pieces(backbone, [*GERMAN, *SENTENCES[:2]])}
-    for part, own_lengths in expected.items():
-        own = result["results"][part]
-        for name, variant in own["variants"].items():
+    for part, sentence_lengths in expected.items():
+        measured = result["results"][part]
+        for name, variant in measured["variants"].items():
             if part != "languages":
-                assert variant["tokens"] == [sum(own_lengths)] * REPEATS, name
-            assert variant["tokens"] == [own["tokens"]] * REPEATS, name
+                assert variant["tokens"] == [sum(sentence_lengths)] * REPEATS, name
+            assert variant["tokens"] == [measured["tokens"]] * REPEATS, name
             assert len(variant["seconds"]) == REPEATS
     first = result["results"][SIZES[0]]
     assert (first["sentences"], first["tokens"], first["longest_sentence"]) == (12, sum(lengths), max(lengths))
-    assert set(first["variants"]) == {*OURS.values(), *(own for names in TRAINING.values() for own in names)}
+    assert set(first["variants"]) == {
+        *OURS.values(),
+        *(contender for names in TRAINING.values() for contender in names),
+    }
     orders = [f"trainer_predict_inference_{order}_float32" for order in ("default", "sorted", "default_equal", "equal")]
     ours = ["ours_inference_float32", "ours_inference_default_float32"]
     assert set(result["results"]["inference"]["variants"]) == {*ours, *orders}
@@ -132,26 +135,26 @@ def test_all_count_the_same_tokens(result: dict[str, Any], lengths: list[int], b
 
 def test_sentences_as_they_come_are_cut_where_the_next_does_not_fit() -> None:
     part: Any = SimpleNamespace(train=random_split([9, 5, 20, 50, 3]), train_examples=np.array([3, 0, 1, 2, 4]))
-    assert [own.tolist() for own in as_they_come(part, 30)] == [[3], [0, 1], [2, 4]]
-    assert [own.tolist() for own in as_they_come(part, 87)] == [[3, 0, 1, 2, 4]]
+    assert [batch.tolist() for batch in as_they_come(part, 30)] == [[3], [0, 1], [2, 4]]
+    assert [batch.tolist() for batch in as_they_come(part, 87)] == [[3, 0, 1, 2, 4]]
 
 
 def test_languages_are_those_that_are_present(result: dict[str, Any], backbone: Path) -> None:
-    own = result["results"]["languages"]
-    assert own["languages"] == ["en", "de"]
+    part = result["results"]["languages"]
+    assert part["languages"] == ["en", "de"]
     # Two of the three English sentences, and both German ones.
     english = pieces(backbone, SENTENCES[:3])
     german = sum(pieces(backbone, GERMAN))
-    assert own["sentences"] == 4
-    assert own["tokens"] in {german + sum(english) - left_out for left_out in english}
+    assert part["sentences"] == 4
+    assert part["tokens"] in {german + sum(english) - left_out for left_out in english}
 
 
 def test_speeds_and_ratios_follow_from_what_is_stored(result: dict[str, Any]) -> None:
     for part in result["results"].values():
         speeds = {}
-        for name, own in part["variants"].items():
-            every = [tokens / seconds for tokens, seconds in zip(own["tokens"], own["seconds"], strict=True)]
-            stored = own["tokens_per_second"]
+        for name, variant in part["variants"].items():
+            every = [tokens / seconds for tokens, seconds in zip(variant["tokens"], variant["seconds"], strict=True)]
+            stored = variant["tokens_per_second"]
             middle = statistics.median(every)
             assert stored == {"all": every, "best": max(every), "median": middle, "low": min(every), "high": max(every)}
             speeds[name] = every
@@ -170,18 +173,20 @@ def test_share_of_the_matrix_rate(result: dict[str, Any]) -> None:
     rate = result["matrix_operations_per_second"]["float32"]
     passes = {"none": 2, "fuse": 2, "lora": 2, "full": 3, "inference": 1, "languages": 1}
     for part in result["results"].values():
-        for own in part["variants"].values():
-            if own["group"] in passes:
-                operations = 2 * 24_576 * passes[own["group"]]
-                assert own["matrix_share"] == pytest.approx(own["tokens_per_second"]["median"] * operations / rate)
-            assert own["peak_memory_bytes"] is None
+        for variant in part["variants"].values():
+            if variant["group"] in passes:
+                operations = 2 * 24_576 * passes[variant["group"]]
+                assert variant["matrix_share"] == pytest.approx(
+                    variant["tokens_per_second"]["median"] * operations / rate
+                )
+            assert variant["peak_memory_bytes"] is None
 
 
 def test_waiting_is_a_share_of_the_time(result: dict[str, Any]) -> None:
-    for name, own in result["results"][SIZES[0]]["variants"].items():
-        assert ("waiting_share" in own) == own["ours"], name
-        if own["ours"]:
-            assert 0 < own["waiting_share"]["low"] <= own["waiting_share"]["high"] < 1
+    for name, variant in result["results"][SIZES[0]]["variants"].items():
+        assert ("waiting_share" in variant) == variant["ours"], name
+        if variant["ours"]:
+            assert 0 < variant["waiting_share"]["low"] <= variant["waiting_share"]["high"] < 1
 
 
 def test_padding_of_prediction(result: dict[str, Any], lengths: list[int], backbone: Path) -> None:
@@ -192,20 +197,20 @@ def test_padding_of_prediction(result: dict[str, Any], lengths: list[int], backb
     long = len(tokenizer(TOO_LONG, is_split_into_words=True, add_special_tokens=False, verbose=False).input_ids)
     windows = -(-long // 510)
     size = max(1, round(40 / ((sum(lengths) + long + 2 * windows) / (len(lengths) + windows))))
-    own = result["results"]["inference"]
-    assert own["peers"]["training_arguments"]["per_device_eval_batch_size"] == size
-    places = sum(len(batch) * max(batch) for batch in cut(sorted(lengths), size))
-    share = own["variants"]["trainer_predict_inference_sorted_float32"]["padding_share"]
-    assert share == pytest.approx(1 - sum(lengths) / places)
+    part = result["results"]["inference"]
+    assert part["peers"]["training_arguments"]["per_device_eval_batch_size"] == size
+    positions = sum(len(batch) * max(batch) for batch in cut(sorted(lengths), size))
+    share = part["variants"]["trainer_predict_inference_sorted_float32"]["padding_share"]
+    assert share == pytest.approx(1 - sum(lengths) / positions)
     equal: list[list[int]] = [[]]
     for length in sorted(lengths):
         if equal[-1] and (len(equal[-1]) + 1) * length > 40:
             equal.append([])
         equal[-1].append(length)
-    places = sum(len(batch) * max(batch) for batch in equal)
-    share = own["variants"]["trainer_predict_inference_equal_float32"]["padding_share"]
-    assert share == pytest.approx(1 - sum(lengths) / places)
-    assert "padding_share" not in own["variants"]["ours_inference_float32"]
+    positions = sum(len(batch) * max(batch) for batch in equal)
+    share = part["variants"]["trainer_predict_inference_equal_float32"]["padding_share"]
+    assert share == pytest.approx(1 - sum(lengths) / positions)
+    assert "padding_share" not in part["variants"]["ours_inference_float32"]
 
 
 def test_equal_batches_by_hand() -> None:
@@ -218,7 +223,7 @@ def test_equal_batches_by_hand() -> None:
 
 def test_training_peers_pad_as_they_must(result: dict[str, Any], lengths: list[int]) -> None:
     """Twelve sentences in steps of four: none pads less than in order, or more than with one long each."""
-    least = sum(len(own) * max(own) for own in cut(sorted(lengths), SENTENCES_A_STEP))
+    least = sum(len(batch) * max(batch) for batch in cut(sorted(lengths), SENTENCES_A_STEP))
     most = sum(SENTENCES_A_STEP * length for length in sorted(lengths)[-STEPS:])
     for names in TRAINING.values():
         for name in names:
@@ -228,11 +233,11 @@ def test_training_peers_pad_as_they_must(result: dict[str, Any], lengths: list[i
 
 def test_a_size_in_tokens(result: dict[str, Any]) -> None:
     """The peers' rows a step are those that have so many tokens on average: sentences here are longer than 20."""
-    own = result["results"][SIZES[1]]
-    assert (own["tokens_a_step"], result["results"][SIZES[0]]["tokens_a_step"]) == (30, None)
-    rows = own["peers"]["training_arguments"]["per_device_train_batch_size"]
-    assert own["sentences_a_step"] == rows == 1
-    assert own["sentences"] == rows * STEPS
+    part = result["results"][SIZES[1]]
+    assert (part["tokens_a_step"], result["results"][SIZES[0]]["tokens_a_step"]) == (30, None)
+    rows = part["peers"]["training_arguments"]["per_device_train_batch_size"]
+    assert part["sentences_a_step"] == rows == 1
+    assert part["sentences"] == rows * STEPS
 
 
 @pytest.mark.parametrize(("mean", "rows"), [(10.0, 102), (25.0, 41), (2_000.0, 1)])
@@ -244,24 +249,24 @@ def test_rows_of_so_many_tokens(mean: float, rows: int) -> None:
 
 def test_both_sides_train_the_same_parameters(result: dict[str, Any]) -> None:
     variants = result["results"][SIZES[0]]["variants"]
-    trained = {name: own["trainable_parameters"] for name, own in variants.items()}
+    trained = {name: variant["trainable_parameters"] for name, variant in variants.items()}
     # Two layers, 32 wide, reduced by 8 to 4: down and up with biases; a head of 32 x 2 with biases.
     head = 32 * 2 + 2
     adapter = 2 * (32 * 4 + 4 + 4 * 32 + 32)
     for name in ("none", "stack", "continue"):
-        for own in (OURS[name], *TRAINING[name]):
-            assert trained[own] == adapter + head, own
+        for contender in (OURS[name], *TRAINING[name]):
+            assert trained[contender] == adapter + head, contender
     # LoRA of rank 16 on query and value: A and B, 32 x 16 each.
-    for own in (OURS["lora"], *TRAINING["lora"]):
-        assert trained[own] == 2 * 2 * 2 * 32 * 16 + head, own
+    for contender in (OURS["lora"], *TRAINING["lora"]):
+        assert trained[contender] == 2 * 2 * 2 * 32 * 16 + head, contender
     # Light fusion: a query of rank 16 with a bias; AdapterFusion: query and key with biases, value without.
     assert trained[OURS["fuse"]] == adapter + head + 2 * (2 * 32 * 16 + 32)
-    for own in TRAINING["fuse"]:
-        assert trained[own] == adapter + head + 2 * (3 * 32 * 32 + 2 * 32), own
+    for contender in TRAINING["fuse"]:
+        assert trained[contender] == adapter + head + 2 * (3 * 32 * 32 + 2 * 32), contender
     # 500 pieces, 514 positions, one type, a norm; per layer four 32 x 32, two 32 x 128 and two norms; the head.
     full = (500 + 514 + 1 + 2) * 32 + 2 * (4 * (32 * 32 + 32) + 32 * 128 + 128 + 128 * 32 + 32 + 4 * 32) + head
-    for own in (OURS["full"], *TRAINING["full"]):
-        assert trained[own] == full, own
+    for contender in (OURS["full"], *TRAINING["full"]):
+        assert trained[contender] == full, contender
 
 
 def test_peers_have_the_settings_that_the_file_claims(result: dict[str, Any]) -> None:
@@ -280,18 +285,18 @@ def jobs(backbone: Path, folder: Path, names: list[str]) -> dict[str, Any]:
     return {name: contenders.job_of(name, task, base, runs, size, "float32", None) for name in names}
 
 
-def test_peer_models_have_our_dropout(backbone: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_peer_models_have_our_dropout(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
     made = jobs(backbone, tmp_path, ["stack", "fuse", "lora", "full"])
     for name, job in made.items():
         model = peer_models.peer_model(job, ["A", "B"])
         encoder = (model.base_model.model if name == "lora" else model).roberta.encoder
         assert [layer.attention.self.dropout_prob for layer in encoder.layer] == [0.0, 0.0]
-        found = {own.p for own in model.modules() if isinstance(own, torch.nn.Dropout) and own.p}
-        assert found == {0.1}, name
+        rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.p}
+        assert rates == {0.1}, name
     model = peer_models.peer_model(made["fuse"], ["A", "B"])
     assert str(model.active_adapters) == "Stack[Fuse[mine_2, mine_3, mine_4], mine]"
-    trained = {name for name, own in model.named_parameters() if own.requires_grad}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert all(".mine." in name or "adapter_fusion_layer" in name or "heads.mine" in name for name in trained)
     assert made["stack"].backbone.config.attention_probs_dropout_prob == 0.1  # the shared configuration is not touched
 
@@ -345,8 +350,8 @@ def test_what_fails_is_left_out_and_said() -> None:
         return measuring.Contender(name, "none", ours, "float32", build)
 
     three = [contender("a", True, 0), contender("b", False, 2), contender("c", True, None)]
-    found = measuring.measure_group(three, None, None, 3, "cpu")  # type: ignore[arg-type]
-    stored = {name: report.summary(own, 10, 1_000.0) for name, own in found.items()}
+    measured = measuring.measure_group(three, None, None, 3, "cpu")  # type: ignore[arg-type]
+    stored = {name: report.summary(measurement, 10, 1_000.0) for name, measurement in measured.items()}
     assert stored["a"] == {"group": "none", "ours": True, "precision": "float32", "failure": "RuntimeError: no kernel"}
     assert stored["b"]["failure"] == "out of memory"
     assert stored["c"]["tokens_per_second"]["all"] == [15.0] * 3
@@ -369,7 +374,7 @@ def test_random_backbone_is_read_as_any_other(backbone: Path, tmp_path: Path) ->
         base = load_backbone(str(tmp_path / name))
         assert {key: getattr(base.config, key) for key in sizes} == sizes
         assert len(base.tokenizer) == 500
-        sums.append([own.sum().item() for own in load_model(base).parameters()])
+        sums.append([parameter.sum().item() for parameter in load_model(base).parameters()])
     assert sums[0] == sums[1]
 
 

@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from support.training import english_task, make_place
+from support.training import english_task, make_workspace
 
 from benchmarks import tuning
 
 
 def test_a_search_that_stands_in_the_file_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place(tmp_path, monkeypatch)
+    workspace = make_workspace(tmp_path, monkeypatch)
     task = english_task(tmp_path / "t", "target")
     out = tmp_path / "tuning.json"
-    asked = ["--backbone", str(place.backbone.folder), "--runs", str(tmp_path / "runs"), "--tasks", str(task.path)]
+    asked = ["--backbone", str(workspace.backbone.folder), "--runs", str(tmp_path / "runs"), "--tasks", str(task.path)]
     asked += ["--methods", "bottleneck", "--trials", "2", "--limit", "12", "--out", str(out)]
     tuning.main(asked)
     (search,) = json.loads(out.read_text(encoding="utf-8"))["searches"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.training import make_place
+from support.training import make_workspace
 
 import adapter_stilts
 from adapter_stilts.checking.check import check_files
@@ -51,9 +51,9 @@ labels: open
 def test_shipped_data_pass_all_checks() -> None:
     report = check_files([SHIPPED], **STRICT)
     assert [str(finding) for finding in report.findings] == []
-    sentences = {str(own.path.relative_to(SHIPPED)): len(own.sentences) for own in report.files}
+    sentences = {str(file.path.relative_to(SHIPPED)): len(file.sentences) for file in report.files}
     assert sentences == {DEV: 66, TRAIN: 425, **{f"test/{code}.conllu": 52 for code in LANGUAGES}}
-    missing = {str(own.path.relative_to(SHIPPED)): own.unchecked for own in report.files}
+    missing = {str(file.path.relative_to(SHIPPED)): file.unchecked for file in report.files}
     assert missing == {DEV: (), TRAIN: (), **{f"test/{code}.conllu": ("HEAD", "DEPREL", "Sem") for code in LANGUAGES}}
     assert (report.files[0].language, report.files[0].role, report.files[-1].role) == ("en", "dev", "test")
 
@@ -93,7 +93,7 @@ def test_ranges_and_empty_nodes_are_as_in_ud(tmp_path: Path) -> None:
         "1 file, 2 sentences, 9 words, no findings;"
         " not checked, for want of it: Entity (1 of 1 files), Sem (1 of 1 files)"
     )
-    assert [surface(own) for own in report.files[0].sentences] == ["Vámonos al mar", "Sue no(s)."]
+    assert [surface(sentence) for sentence in report.files[0].sentences] == ["Vámonos al mar", "Sue no(s)."]
 
 
 def test_a_file_with_words_alone_is_spared_what_it_has_not(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_short_sentences_and_other_languages_may_repeat(tmp_path: Path) -> None:
     )
     assert check_files([written(tmp_path, 2 * f"{thanks}\n")]).findings == ()
     four = thanks.replace("!", "Ö")
-    (found,) = check_files([written(tmp_path, f"{four}\n{four.replace('ThAnk', 'thank-')}\n")]).findings
-    assert (found.line, found.code) == (6, "duplicate")
+    (finding,) = check_files([written(tmp_path, f"{four}\n{four.replace('ThAnk', 'thank-')}\n")]).findings
+    assert (finding.line, finding.code) == (6, "duplicate")
 
 
 # --- planted mistakes ---------------------------------------------------------------------------------------------
@@ -360,10 +360,12 @@ def test_planted_mistakes_are_found_in_their_lines(copy: Path, name: str) -> Non
     line = plant(copy, planted)
     findings = check_files([copy], **STRICT).findings
     expected = (copy / planted.file, line, planted.code)
-    (found,) = [own for own in findings if (own.file, own.line, own.code) == expected] or [findings]
-    assert isinstance(found, Finding), findings
-    assert planted.message in found.message
-    assert f"{copy / planted.file}:{line}: " in str(found)
+    (finding,) = [finding for finding in findings if (finding.file, finding.line, finding.code) == expected] or [
+        findings
+    ]
+    assert isinstance(finding, Finding), findings
+    assert planted.message in finding.message
+    assert f"{copy / planted.file}:{line}: " in str(finding)
     assert len(findings) == (2 if name in TWO_FINDINGS else 1), findings
     if planted.code in STOPS_THE_READER:
         with pytest.raises(DataError) as caught:
@@ -382,9 +384,9 @@ def test_every_code_is_planted() -> None:
 
 
 def test_counts_and_what_is_skipped(copy: Path) -> None:
-    (found,) = check_files([copy / EN], minimum=53).findings
+    (finding,) = check_files([copy / EN], minimum=53).findings
     last = len((copy / EN).read_text(encoding="utf-8").rstrip("\n").split("\n"))
-    assert (found.line, found.code, found.message) == (last, "count", "found 52 sentences, accepted 53 or more")
+    assert (finding.line, finding.code, finding.message) == (last, "count", "found 52 sentences, accepted 53 or more")
     assert check_files([copy / EN], minimum=53, skip=["count"]).findings == ()
     (empty,) = check_files([written(copy, "")]).findings
     assert str(empty) == f"{copy / 'my.conllu'}:1: found 0 sentences, accepted 1 or more [count]"
@@ -412,10 +414,10 @@ def written(folder: Path, text: str) -> Path:
 def test_a_check_goes_on_where_a_task_stops() -> None:
     row = "{}\tw\t_\tX\t_\t_\t_\t_\t_\t_"
     lines = ["# a", row.format(1), row.format(3), row.format(9), "# b", row.format(1), "1\tx", "", "# c"]
-    told: list[tuple[int, str]] = []
-    sentences = list(read_sentences(list(enumerate(lines, 1)), lambda line, code, _: told.append((line, code))))
-    assert told == [(3, "id"), (7, "columns")]
-    assert [(own.whole, own.line, [line for line, _ in own.words]) for own in sentences] == [
+    complaints: list[tuple[int, str]] = []
+    sentences = list(read_sentences(list(enumerate(lines, 1)), lambda line, code, _: complaints.append((line, code))))
+    assert complaints == [(3, "id"), (7, "columns")]
+    assert [(sentence.whole, sentence.line, [line for line, _ in sentence.words]) for sentence in sentences] == [
         (False, 1, [2, 3, 4]),
         (False, 5, [6]),
         (True, 9, []),
@@ -444,14 +446,14 @@ def test_a_task_reads_a_file_that_passes(
     assert check_files([written(tmp_path, f"# sent_id = 1\n# text = Ana left Rome .\n{words}\n")]).findings == ()
     (tmp_path / "own.yaml").write_text(TASK.format(column=column, more=more), encoding="utf-8")
     task = find_task(str(tmp_path / "own.yaml"))
-    place = make_place(tmp_path, monkeypatch)
+    workspace = make_workspace(tmp_path, monkeypatch)
     assert load_split(task, "en", "train", None).columns == {
         "tokens": [["Ana", "left", "Rome", "."]],
         "labels": [labels],
     }
     inventory = label_inventory(task, None)
     assert inventory == tuple(sorted(set(labels)))
-    encoded = encode_split(task, "en", "train", place.backbone.tokenizer, inventory)
+    encoded = encode_split(task, "en", "train", workspace.backbone.tokenizer, inventory)
     assert [inventory[label] for label in encoded.targets["label"]] == labels
 
 

@@ -23,9 +23,9 @@ def written(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def told(*paths: Path, **options: Any) -> list[tuple[int, str, str]]:
+def findings_of(*paths: Path, **options: Any) -> list[tuple[int, str, str]]:
     """Line, code and message of every finding."""
-    return [(own.line, own.code, own.message) for own in check_files(paths, **options).findings]
+    return [(finding.line, finding.code, finding.message) for finding in check_files(paths, **options).findings]
 
 
 # --- formats ------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def test_what_stops_the_reader_is_a_finding(tmp_path: Path) -> None:
     broken = written(tmp_path, "my.jsonl", '{"text": "a", "label": "x"}\n{"text": \n')
     short = written(tmp_path, "my.tsv", "text\tlabel\na\tx\nb\n")
     uneven = written(tmp_path, "other.jsonl", '{"tokens": ["a"], "tags": ["X", "Y"]}\n')
-    findings = told(ragged, broken, short, uneven)
+    findings = findings_of(ragged, broken, short, uneven)
     assert [(line, code) for line, code, _ in findings] == [(2, "read"), (2, "read"), (3, "read"), (1, "read")]
     assert findings[0][2] == "found 1 columns, accepted 2 as in the lines before"
     assert findings[3][2] == "found 2 labels, accepted 1 (one a token)"
@@ -76,7 +76,7 @@ def test_tables_by_their_usual_or_given_names(tmp_path: Path) -> None:
     path = tmp_path / "my.parquet"
     pq.write_table(table, path)
     report = check_files([path])
-    assert [str(own) for own in report.findings] == [
+    assert [str(finding) for finding in report.findings] == [
         f"{path}: row 1: found the label '_', once, accepted a label [label]",
         f"{path}: row 2: found a sentence with nothing in it, accepted one with words [nothing]",
     ]
@@ -85,7 +85,7 @@ def test_tables_by_their_usual_or_given_names(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="found the columns body, kind, accepted with --columns tokens=NAME"):
         check_files([path])
     nothing = (2, "nothing", "found a text with nothing in it, accepted one with words")
-    assert told(path, columns={"text": "body", "label": "kind"}) == [nothing]
+    assert findings_of(path, columns={"text": "body", "label": "kind"}) == [nothing]
 
 
 def test_one_damaged_file_does_not_hide_the_others(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_one_damaged_file_does_not_hide_the_others(tmp_path: Path) -> None:
     broken = tmp_path / "c.txt"
     broken.write_bytes(b"Ada B-PER\nwr\xf6te O\n")
     report = check_files([damaged, good, broken])
-    assert [(own.file, own.line, own.code) for own in report.findings] == [
+    assert [(finding.file, finding.line, finding.code) for finding in report.findings] == [
         (damaged, 1, "read"),
         (good, 2, "label"),
         (broken, 2, "read"),
@@ -120,7 +120,7 @@ def test_repetitions_and_leaks_in_every_format(tmp_path: Path) -> None:
     text = "The dog runs home quickly"
     train = written(tmp_path, "en-train.tsv", f"text\tlabel\n{text}\tx\nA cat\ty\n{text}!\tx\n")
     test = written(tmp_path, "en-test.jsonl", json.dumps({"text": text.upper(), "label": "x"}) + "\n")
-    assert told(test, train) == [
+    assert findings_of(test, train) == [
         (1, "leak", f"found a test text that training data have ({train}:2)"),
         (4, "duplicate", f"found the text of {train}:2, accepted each once"),
     ]
@@ -143,7 +143,7 @@ def test_repetitions_and_leaks_in_every_format(tmp_path: Path) -> None:
 def test_what_can_be_no_label(tmp_path: Path, labels: list[str], message: str) -> None:
     rows = "".join(f"text {number}\t{label}\n" for number, label in enumerate(labels))
     path = written(tmp_path, "my.tsv", f"text\tlabel\n{rows}")
-    assert [(code, text) for _, code, text in told(path)] == [("label", message)]
+    assert [(code, text) for _, code, text in findings_of(path)] == [("label", message)]
 
 
 @pytest.mark.parametrize(
@@ -171,19 +171,19 @@ def columns(tags: str) -> str:
 
 def test_tags_of_spans(tmp_path: Path) -> None:
     mixed = written(tmp_path, "mixed.txt", columns("B-PER O I-PER B-LOC I-ORG O B-PER I-PER"))
-    assert told(mixed) == [
+    assert findings_of(mixed) == [
         (3, "spans", "found I-PER after O, accepted it after B-PER or I-PER"),
         (5, "spans", "found I-ORG after B-LOC, accepted it after B-ORG or I-ORG"),
     ]
     first = written(tmp_path, "first.txt", columns("I-PER I-PER O I-LOC B-LOC O"))
-    found = "found tags in IOB1, where spans begin with I- (I-PER after O, 2 times)"
-    assert told(first) == [(1, "spans", f"{found}, accepted IOB2, where they begin with B-")]
+    message = "found tags in IOB1, where spans begin with I- (I-PER after O, 2 times)"
+    assert findings_of(first) == [(1, "spans", f"{message}, accepted IOB2, where they begin with B-")]
     several = written(tmp_path, "several.txt", columns("B-PER E-PER O U-LOC"))
-    found = "found tags of several schemes (B, E, U)"
-    assert told(several) == [(1, "spans", f"{found}, accepted one, such as IOB2 or BIOES")]
+    message = "found tags of several schemes (B, E, U)"
+    assert findings_of(several) == [(1, "spans", f"{message}, accepted one, such as IOB2 or BIOES")]
     plain = written(tmp_path, "plain.txt", columns("B-PER I-PER O LOC O"))
-    found = "found the label 'LOC' among tags of spans, once"
-    assert told(plain) == [(4, "label", f"{found}, accepted O, and B- or I- with a type")]
+    message = "found the label 'LOC' among tags of spans, once"
+    assert findings_of(plain) == [(4, "label", f"{message}, accepted O, and B- or I- with a type")]
 
 
 # --- CoNLL-U ------------------------------------------------------------------------------------------------------
@@ -199,23 +199,23 @@ def conllu(*words: tuple[str, str], trees: bool = False) -> str:
 
 def test_comments_without_words_are_no_crash(tmp_path: Path) -> None:
     path = written(tmp_path, "my.conllu", conllu(("a", "NOUN"), trees=True) + "# the end\n\n")
-    assert told(path) == [(3, "comment", "found no word, accepted one or more after the comments")]
+    assert findings_of(path) == [(3, "comment", "found no word, accepted one or more after the comments")]
 
 
 def test_a_treebank_without_its_text(tmp_path: Path) -> None:
     path = written(tmp_path, "my.conllu", conllu(("_", "NOUN"), ("_", "VERB"), ("_", "X")))
-    assert told(path) == [(1, "form", "found FORM _ on 3 of 3 words, accepted the words of the text")]
-    assert told(written(tmp_path, "my.conllu", conllu(("a", "NOUN"), ("_", "SYM"), ("b", "X")))) == []
+    assert findings_of(path) == [(1, "form", "found FORM _ on 3 of 3 words, accepted the words of the text")]
+    assert findings_of(written(tmp_path, "my.conllu", conllu(("a", "NOUN"), ("_", "SYM"), ("b", "X")))) == []
 
 
 def test_test_data_without_upos(tmp_path: Path) -> None:
     train = written(tmp_path, "en-train.conllu", conllu(("a", "NOUN"), ("b", "VERB")))
     test = written(tmp_path, "de-test.conllu", conllu(("c", "_"), ("d", "_")))
-    found = "found UPOS _ on all of 2 words, accepted a tag on each"
-    assert told(train, test) == [(1, "upos", f"{found} as in {train}")]
+    message = "found UPOS _ on all of 2 words, accepted a tag on each"
+    assert findings_of(train, test) == [(1, "upos", f"{message} as in {train}")]
     trees = written(tmp_path, "trees.conllu", conllu(("c", "_"), ("d", "_"), trees=True))
-    assert told(trees) == [(1, "upos", f"{found} beside HEAD and DEPREL")]
-    assert told(test) == []
+    assert findings_of(trees) == [(1, "upos", f"{message} beside HEAD and DEPREL")]
+    assert findings_of(test) == []
 
 
 # --- tasks --------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_all_files_of_a_task(tmp_path: Path) -> None:
     yaml = task(tmp_path, f"{CONLL}{{en: {{train: a.txt}}, de: {{test: b.txt}}}}\n")
     report = check_files([yaml])
     assert [(file.path, file.role) for file in report.files] == [(train, "train"), (test, "test")]
-    assert [str(own) for own in report.findings] == [
+    assert [str(finding) for finding in report.findings] == [
         f"{test}:1: found a test sentence that training data have ({train}:1) [leak]",
         f"{test}:6: found the label 'B-GPE', once, accepted those of {train} [unseen]",
     ]
@@ -249,7 +249,7 @@ def test_what_stops_the_task_is_a_finding(tmp_path: Path) -> None:
     yaml = task(tmp_path, f"{CONLL}{{en: {{train: a.txt}}}}\n", metrics="[span_f1, accuracy]")
     (finding,) = check_files([yaml]).findings
     assert str(finding).startswith(f"{path}:2: found the tag 'L-PER', accepted O, and B-, I-, E- or S- with a type")
-    assert told(path) == []
+    assert findings_of(path) == []
 
 
 def test_a_task_s_own_labels_rows_and_columns(tmp_path: Path) -> None:
@@ -259,15 +259,15 @@ def test_a_task_s_own_labels_rows_and_columns(tmp_path: Path) -> None:
         "label_until: ':'\ndata:\n  format: tsv\n  columns: {text: sentence, label: gold}\n  filter: {lang: [en]}\n"
         "  languages: {en: {train: all.tsv}}\n"
     )
-    found = (5, "label", "found the label 'meh', once, accepted pos, neg")
-    assert told(task(tmp_path, data, kind="classification", labels="[pos, neg]")) == [found]
+    expected = (5, "label", "found the label 'meh', once, accepted pos, neg")
+    assert findings_of(task(tmp_path, data, kind="classification", labels="[pos, neg]")) == [expected]
 
 
 def test_labels_in_a_column_of_conllu(tmp_path: Path) -> None:
     first, second = conllu(("a", "NOUN"), ("b", "VERB")).splitlines()[:2]
     written(tmp_path, "en.conllu", f"{first[:-1]}NER=O\n{second[:-1]}NER=_\n\n")
     data = "data:\n  format: conllu\n  columns: {tokens: form, labels: misc.NER}\n"
-    assert told(task(tmp_path, f"{data}  languages: {{en: {{train: en.conllu}}}}\n")) == [
+    assert findings_of(task(tmp_path, f"{data}  languages: {{en: {{train: en.conllu}}}}\n")) == [
         (2, "label", "found the label '_', once, accepted a label")
     ]
 
@@ -278,8 +278,8 @@ def test_a_task_on_a_repository(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", ""], "label": ["x", "y"]}), folder / "train-0.parquet")
     data = "data:\n  dataset: own/data\n  columns: {text: text, label: label}\n  languages: {en: en}\n"
     report = check_files([task(tmp_path, data, kind="classification")], mirror=tmp_path / "hub")
-    found = "found a text with nothing in it, accepted one with words"
-    assert [str(own) for own in report.findings] == [f"mine, en, train: row 2: {found} [nothing]"]
+    message = "found a text with nothing in it, accepted one with words"
+    assert [str(finding) for finding in report.findings] == [f"mine, en, train: row 2: {message} [nothing]"]
     assert [file.read for file in report.files] == ["own/data en train"]
 
 
@@ -329,8 +329,8 @@ def test_every_file_gives_a_report_or_one_line(tmp_path: Path, seed: int) -> Non
     for _ in range(150):
         content = "".join(random.choice(PIECES) for _ in range(random.randrange(14))).encode()
         if content and random.random() < 0.1:
-            place = random.randrange(len(content))
-            content = content[:place] + bytes([random.randrange(256)]) + content[place + 1 :]
+            position = random.randrange(len(content))
+            content = content[:position] + bytes([random.randrange(256)]) + content[position + 1 :]
         path = tmp_path / f"my{random.choice(SUFFIXES)}"
         path.write_bytes(content)
         try:
@@ -339,7 +339,9 @@ def test_every_file_gives_a_report_or_one_line(tmp_path: Path, seed: int) -> Non
             messages = [str(error)]
         else:
             reports += 1
-            messages = [str(own) for own in report.findings]
+            messages = [str(finding) for finding in report.findings]
             assert messages or report.files[0].size, content
-        assert all(own.startswith(f"{path}:") and ": found " in own and "\n" not in own for own in messages), content
+        assert all(
+            message.startswith(f"{path}:") and ": found " in message and "\n" not in message for message in messages
+        ), content
     assert reports > 50

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.cli import command, failed, make_cli_place, succeeded, train_arguments
-from support.training import Place, english_task, pairs_task, write_conllu
+from support.cli import command, failed, make_cli_workspace, succeeded, train_arguments
+from support.training import Workspace, english_task, pairs_task, write_conllu
 
 from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.tasks.catalog import all_tasks
@@ -21,17 +21,17 @@ from adapter_stilts.training import api, scoring
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        yield make_cli_place(tmp_path_factory.mktemp("cli"), monkeypatch)
+        yield make_cli_workspace(tmp_path_factory.mktemp("cli"), monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def trained(place: Place) -> dict[str, Any]:
+def trained(workspace: Workspace) -> dict[str, Any]:
     """What `train --json` prints, in a process of its own."""
     code = "from adapter_stilts.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *train_arguments(place), "--json"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *train_arguments(workspace), "--json"], capture_output=True, text=True, check=True
     )
     assert "epoch 2: development accuracy" in done.stderr
     assert "Warning" not in done.stderr
@@ -52,23 +52,23 @@ def test_every_command_shows_an_example() -> None:
 
 def test_tasks() -> None:
     listed = json.loads(succeeded("tasks", "--json"))
-    assert [own["name"] for own in listed] == [task.name for task in all_tasks()]
-    (udpos,) = [own for own in listed if own["name"] == "udpos"]
+    assert [task["name"] for task in listed] == [task.name for task in all_tasks()]
+    (udpos,) = [task for task in listed if task["name"] == "udpos"]
     assert list(udpos) == ["name", "kind", "role", "knowledge", "granularity", "languages", "dataset", "licence"]
     assert (udpos["kind"], udpos["role"], udpos["dataset"]) == ("tagging", "target", "google/xtreme")
     assert (len(udpos["languages"]), udpos["languages"][:2]) == (38, ["af", "ar"])
     targets = json.loads(succeeded("tasks", "--role", "target", "--json"))
     assert targets == [task for task in listed if task["role"] in ("target", "both")]
     lines = succeeded("tasks", "--role", "intermediate").splitlines()
-    assert [line.split()[0] for line in lines[1:]] == [own["name"] for own in listed if own["role"] != "target"]
+    assert [line.split()[0] for line in lines[1:]] == [task["name"] for task in listed if task["role"] != "target"]
 
 
-def test_train_prints_what_the_record_says(place: Place, trained: dict[str, Any]) -> None:
-    record = json.loads((place.store.folder / trained["name"] / "record.json").read_text(encoding="utf-8"))
+def test_train_prints_what_the_record_says(workspace: Workspace, trained: dict[str, Any]) -> None:
+    record = json.loads((workspace.store.folder / trained["name"] / "record.json").read_text(encoding="utf-8"))
     folder = trained["folder"]
     assert {**trained, "scores": {}} == {"folder": folder, **record, "scores": {}}
-    assert folder == str(place.store.folder / trained["name"])
-    again = command(*train_arguments(place), "--set", "epochs=2", "--seed", 0)
+    assert folder == str(workspace.store.folder / trained["name"])
+    again = command(*train_arguments(workspace), "--set", "epochs=2", "--seed", 0)
     share = 100 * record["trainable_parameters"] / record["total_parameters"]
     # 2 layers x (32 x 4 + 4 down, 4 x 32 + 32 up) and 32 x 3 + 3.
     assert (record["trainable_parameters"], record["total_parameters"]) == (584 + 99, 57952 + 584 + 99)
@@ -93,15 +93,17 @@ def test_train_prints_what_the_record_says(place: Place, trained: dict[str, Any]
     assert f"accuracy at or under the majority class (development {record['development']:.2f}, " in second
 
 
-def test_options_reach_the_run(place: Place, trained: dict[str, Any], tmp_path: Path) -> None:
+def test_options_reach_the_run(workspace: Workspace, trained: dict[str, Any], tmp_path: Path) -> None:
     options = ["--over", trained["name"][:25], "--seed", 3, "--limit", 5, "--set", "epochs=1", "--set", "dropout=0"]
-    printed = json.loads(succeeded(*train_arguments(place, "other"), *options, "--out", tmp_path / "copy", "--json"))
+    printed = json.loads(
+        succeeded(*train_arguments(workspace, "other"), *options, "--out", tmp_path / "copy", "--json")
+    )
     record = json.loads((tmp_path / "copy" / "record.json").read_text(encoding="utf-8"))
     assert record == {key: value for key, value in printed.items() if key != "folder"}
     assert (record["seed"], record["limit"], record["composition"]) == (3, 5, "stack")
     assert (record["recipe"]["epochs"], record["recipe"]["dropout"]) == (1, 0.0)
-    assert [own["run"] for own in record["over"]] == [trained["name"]]
-    full = json.loads(succeeded(*train_arguments(place), "--method", "full", "--set", "epochs=1", "--json"))
+    assert [intermediate["run"] for intermediate in record["over"]] == [trained["name"]]
+    full = json.loads(succeeded(*train_arguments(workspace), "--method", "full", "--set", "epochs=1", "--json"))
     assert (full["method"], full["trainable_parameters"] > printed["trainable_parameters"]) == ("full", True)
 
 
@@ -120,14 +122,14 @@ def test_evaluate(trained: dict[str, Any], tmp_path: Path) -> None:
     assert last.startswith("nothing learnt shows here: ")
 
 
-def test_evaluate_tells_unseen_labels_and_leaks(place: Place) -> None:
+def test_evaluate_tells_unseen_labels_and_leaks(workspace: Workspace) -> None:
     """German gold of a label that training never showed, and French sentences that are the training data."""
-    folder = place.folder / "told"
+    folder = workspace.folder / "told"
     code = "{train: en-train.conllu, validation: en-dev.conllu, test: en-test.conllu}"
     languages = f"{{en: {code}, de: {{test: de-test.conllu}}, fr: {{test: en-train.conllu}}}}"
     write_conllu(folder / "de-test.conllu", [[("Hund", "STRANGE"), ("und", "A")]])
     english_task(folder, "told", labels="open", languages=languages)
-    run = json.loads(succeeded(*train_arguments(place, "told"), "--json"))
+    run = json.loads(succeeded(*train_arguments(workspace, "told"), "--json"))
     lines = succeeded("evaluate", run["name"], "--task", folder / "told.yaml").splitlines()
     assert "  ".join(lines[0].split("  ")).split()[3:] == ["accuracy", "majority", "class", "unseen", "gold", "n"]
     rows = {line.split()[0]: line.split()[-2:] for line in lines[1:4]}
@@ -139,9 +141,9 @@ def test_evaluate_tells_unseen_labels_and_leaks(place: Place) -> None:
     assert leak.endswith("the training data itself)")
 
 
-def test_predict(place: Place, trained: dict[str, Any], tmp_path: Path) -> None:
-    source = place.folder / "tags" / "en-test.conllu"
-    expected = predict_file(place.store.find(trained["name"]), source, device="cpu").decode()
+def test_predict(workspace: Workspace, trained: dict[str, Any], tmp_path: Path) -> None:
+    source = workspace.folder / "tags" / "en-test.conllu"
+    expected = predict_file(workspace.store.find(trained["name"]), source, device="cpu").decode()
     assert succeeded("predict", trained["folder"], source, "--device", "cpu") == expected
     assert succeeded("predict", trained["name"], source, "--out", tmp_path / "out.conllu") == ""
     assert (tmp_path / "out.conllu").read_text(encoding="utf-8") == expected
@@ -203,13 +205,13 @@ def broken_task(folder: Path, what: str) -> Path:
         ("parquet", 1, "en-train.conllu: found a damaged file ("),
     ],
 )
-def test_broken_input_is_one_line(place: Place, tmp_path: Path, what: str, code: int, message: str) -> None:
+def test_broken_input_is_one_line(workspace: Workspace, tmp_path: Path, what: str, code: int, message: str) -> None:
     path = broken_task(tmp_path / "task", what)
-    arguments = ["train", path, "--backbone", place.folder / "tiny", "--runs", tmp_path / "runs", "--device", "cpu"]
+    arguments = ["train", path, "--backbone", workspace.folder / "tiny", "--runs", tmp_path / "runs", "--device", "cpu"]
     line = failed(code, *arguments)
     assert message in line
     assert line.startswith(str(tmp_path / "task"))
-    assert [own.name for own in (tmp_path / "runs").rglob("*")] == []
+    assert [path.name for path in (tmp_path / "runs").rglob("*")] == []
 
 
 @pytest.mark.parametrize(
@@ -233,8 +235,8 @@ def test_broken_input_is_one_line(place: Place, tmp_path: Path, what: str, code:
         (["--backbone", "./none"], "backbone './none': no such folder"),
     ],
 )
-def test_bad_options_of_train(place: Place, tmp_path: Path, options: list[str], message: str) -> None:
-    assert failed(2, *train_arguments(place), "--runs", tmp_path / "runs", *options).startswith(message)
+def test_bad_options_of_train(workspace: Workspace, tmp_path: Path, options: list[str], message: str) -> None:
+    assert failed(2, *train_arguments(workspace), "--runs", tmp_path / "runs", *options).startswith(message)
     assert not (tmp_path / "runs").exists()
 
 
@@ -265,7 +267,7 @@ def test_other_bad_usage(trained: dict[str, Any], tmp_path: Path) -> None:
     ],
 )
 def test_interruption_and_full_disk_leave_nothing(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
 ) -> None:
     def breaks(folder: Path, *_: Any) -> None:
         folder.mkdir()
@@ -273,25 +275,27 @@ def test_interruption_and_full_disk_leave_nothing(
         raise error
 
     monkeypatch.setattr(api, "save_bundle", breaks)
-    result = command(*train_arguments(place), "--runs", tmp_path / "runs")
+    result = command(*train_arguments(workspace), "--runs", tmp_path / "runs")
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.splitlines()[-1] == message
     # The checkpoint, from which the same command goes on.
-    assert [own.name for own in (tmp_path / "runs").iterdir()] == [".checkpoints"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".checkpoints"]
 
 
-def test_unexpected_errors_are_not_hidden(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_errors_are_not_hidden(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def breaks(*_: Any) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(scoring, "predict_answers", breaks)
-    result = command(*train_arguments(place), "--runs", tmp_path / "runs")
+    result = command(*train_arguments(workspace), "--runs", tmp_path / "runs")
     assert isinstance(result.exception, ZeroDivisionError)
 
 
-def test_text_pairs_from_the_command_line(place: Place, tmp_path: Path) -> None:
-    pairs_task(place.folder / "pairs")
-    name = json.loads(succeeded(*train_arguments(place, "pairs"), "--json"))["name"]
+def test_text_pairs_from_the_command_line(workspace: Workspace, tmp_path: Path) -> None:
+    pairs_task(workspace.folder / "pairs")
+    name = json.loads(succeeded(*train_arguments(workspace, "pairs"), "--json"))["name"]
     (tmp_path / "pairs.txt").write_text("the dog\tthe cats\n", encoding="utf-8")
     label, rest = succeeded("predict", name, tmp_path / "pairs.txt").split("\t", 1)
     assert (label in ("same", "different"), rest) == (True, "the dog\tthe cats\n")

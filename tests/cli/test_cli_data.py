@@ -30,7 +30,9 @@ def wrong(tmp_path: Path) -> Path:
 
 
 def test_shipped_data_as_their_readme_says() -> None:
-    (line,) = [own for own in (SHIPPED / "README.md").read_text().splitlines() if own.startswith("adapter-stilts data")]
+    (line,) = [
+        line for line in (SHIPPED / "README.md").read_text().splitlines() if line.startswith("adapter-stilts data")
+    ]
     arguments = line.split()[1:]
     assert arguments == ["data", "check", "adapter_stilts/embedded_data", "--varied", "--parallel", "--minimum", "50"]
     summary = succeeded(*arguments[:2], SHIPPED, *arguments[3:])
@@ -70,9 +72,9 @@ def test_options_ask_for_more(tmp_path: Path) -> None:
     (tmp_path / "fr.conllu").write_text(text, encoding="utf-8")
     assert succeeded("data", "check", tmp_path).startswith("2 files, 103 sentences, ")
     result = command("data", "check", tmp_path, "--parallel", "--minimum", 52)
-    found = [line.partition(": ")[0] for line in result.stdout.splitlines()]
+    locations = [line.partition(": ")[0] for line in result.stdout.splitlines()]
     last = len(text.rstrip("\n").split("\n"))
-    assert (result.exit_code, found[:-1]) == (1, [f"{tmp_path / 'fr.conllu'}:{line}" for line in (1, last)])
+    assert (result.exit_code, locations[:-1]) == (1, [f"{tmp_path / 'fr.conllu'}:{line}" for line in (1, last)])
 
 
 def test_wrong_usage(tmp_path: Path, wrong: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from support.studies import make_study_place, plan_of, write_study
-from support.training import Place
+from support.studies import make_study_workspace, plan_of, write_study
+from support.training import Workspace
 
 from adapter_stilts.analysis.frame import load_study
 from adapter_stilts.cli import reports
@@ -17,12 +17,17 @@ STUDY = "targets: [tags/tags.yaml]\nintermediates: [other/other.yaml]\ncompositi
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_study_place(tmp_path, monkeypatch)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    return make_study_workspace(tmp_path, monkeypatch)
 
 
-def options(place: Place) -> dict:
-    return {"backbone": place.backbone.id, "runs": place.store.folder, "device": "cpu", "out": place.folder / "out"}
+def options(workspace: Workspace) -> dict:
+    return {
+        "backbone": workspace.backbone.id,
+        "runs": workspace.store.folder,
+        "device": "cpu",
+        "out": workspace.folder / "out",
+    }
 
 
 def test_commands_are_ready_to_be_registered() -> None:
@@ -32,8 +37,8 @@ def test_commands_are_ready_to_be_registered() -> None:
     assert sorted(typer.main.get_command(app).commands) == ["report", "watch"]  # type: ignore[attr-defined]
 
 
-def test_watch_writes_anew_until_all_is_in(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, page = write_study(place, STUDY), place.folder / "out" / "index.html"
+def test_watch_writes_anew_until_all_is_in(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, page = write_study(workspace, STUDY), workspace.folder / "out" / "index.html"
     seen: list[str] = []
 
     def sleep(seconds: float) -> None:
@@ -41,10 +46,10 @@ def test_watch_writes_anew_until_all_is_in(place: Place, monkeypatch: pytest.Mon
         if page.is_file():
             seen.append(page.read_text(encoding="utf-8"))
         if len(seen) == 2:
-            run_plan(plan_of(place, STUDY), workers=0)
+            run_plan(plan_of(workspace, STUDY), workers=0)
 
     monkeypatch.setattr(reports.time, "sleep", sleep)
-    reports.watch(str(path), every=7, **options(place))
+    reports.watch(str(path), every=7, **options(workspace))
     assert len(seen) == 2
     assert seen[0] == seen[1]
     assert '<meta http-equiv="refresh" content="7">' in seen[0]
@@ -58,8 +63,8 @@ def test_watch_writes_anew_until_all_is_in(place: Place, monkeypatch: pytest.Mon
     )
 
     monkeypatch.undo()
-    frame = load_study(path, runs=place.store.folder, backbone=place.backbone.id, device="cpu")
-    written = load_study(place.folder / "out")
+    frame = load_study(path, runs=workspace.store.folder, backbone=workspace.backbone.id, device="cpu")
+    written = load_study(workspace.folder / "out")
     assert frame.score.tolist() == written.score.tolist()
     assert frame.composition.tolist() == ["none", "stack"]
     assert frame.delta_none.iloc[1] == pytest.approx(frame.score.iloc[1] - frame.score.iloc[0])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from support.cli import command, failed, make_cli_place, succeeded, train_arguments, yaml_of
-from support.training import Place
+from support.cli import command, failed, make_cli_workspace, succeeded, train_arguments, yaml_of
+from support.training import Workspace
 
 from adapter_stilts import evaluate
 from adapter_stilts.errors import UsageError
@@ -22,8 +22,8 @@ REFUSED = f"--threads: found {TOO_MANY}, accepted a whole number from 1 to {usab
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_cli_place(tmp_path, monkeypatch)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    return make_cli_workspace(tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -36,19 +36,19 @@ def three() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_the_run_and_what_lies_under_it_train_with_so_many(place: Place) -> None:
-    typed = ["--over", yaml_of(place, "other"), *FEW, "--threads", 1, "--json"]
-    record = json.loads(succeeded(*train_arguments(place), *typed))
+def test_the_run_and_what_lies_under_it_train_with_so_many(workspace: Workspace) -> None:
+    typed = ["--over", yaml_of(workspace, "other"), *FEW, "--threads", 1, "--json"]
+    record = json.loads(succeeded(*train_arguments(workspace), *typed))
     assert (record["threads"], record["device"]) == (1, "CPU, 1 threads")
-    assert place.store.find(record["over"][0]["run"]).record.threads == 1
+    assert workspace.store.find(record["over"][0]["run"]).record.threads == 1
 
 
-def test_without_the_option_it_is_the_process_that_says(place: Place) -> None:
-    assert json.loads(succeeded(*train_arguments(place), *FEW, "--json"))["threads"] == 3
+def test_without_the_option_it_is_the_process_that_says(workspace: Workspace) -> None:
+    assert json.loads(succeeded(*train_arguments(workspace), *FEW, "--json"))["threads"] == 3
 
 
-def test_evaluation_computes_with_so_many(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = json.loads(succeeded(*train_arguments(place), *FEW, "--json"))["name"]
+def test_evaluation_computes_with_so_many(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = json.loads(succeeded(*train_arguments(workspace), *FEW, "--json"))["name"]
     seen = []
     predict_answers = zero_shot.predict_answers
 
@@ -62,9 +62,9 @@ def test_evaluation_computes_with_so_many(place: Place, monkeypatch: pytest.Monk
     assert "en" in one
 
 
-def test_predictions_are_the_same_with_so_many(place: Place) -> None:
-    name = json.loads(succeeded(*train_arguments(place), *FEW, "--json"))["name"]
-    text = place.folder / "text.txt"
+def test_predictions_are_the_same_with_so_many(workspace: Workspace) -> None:
+    name = json.loads(succeeded(*train_arguments(workspace), *FEW, "--json"))["name"]
+    text = workspace.folder / "text.txt"
     text.write_text("a b c\nb c a a\n")
     file = ["predict", name, text, "--format", "text", "--device", "cpu"]
     assert succeeded(*file, "--threads", 1) == succeeded(*file)
@@ -72,24 +72,24 @@ def test_predictions_are_the_same_with_so_many(place: Place) -> None:
 
 @pytest.mark.parametrize("name", ["train", "tune"])
 def test_more_than_the_cores_are_refused_before_anything_trains(
-    place: Place, name: str, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "execute", None)
-    arguments = [name, *train_arguments(place)[1:], "--threads", TOO_MANY]
+    arguments = [name, *train_arguments(workspace)[1:], "--threads", TOO_MANY]
     assert failed(2, *arguments) == REFUSED
 
 
-def test_more_than_the_cores_are_refused_of_a_run(place: Place) -> None:
-    name = json.loads(succeeded(*train_arguments(place), *FEW, "--json"))["name"]
-    text = place.folder / "text.txt"
+def test_more_than_the_cores_are_refused_of_a_run(workspace: Workspace) -> None:
+    name = json.loads(succeeded(*train_arguments(workspace), *FEW, "--json"))["name"]
+    text = workspace.folder / "text.txt"
     text.write_text("a b c\n")
     for arguments in (["evaluate", name], ["predict", name, text, "--format", "text"]):
         assert failed(2, *arguments, "--threads", TOO_MANY) == REFUSED
     with pytest.raises(UsageError, match="--threads: found 0, accepted a whole number from 1 to"):
-        evaluate(name, runs=place.store, threads=0)
+        evaluate(name, runs=workspace.store, threads=0)
 
 
-def test_a_study_refuses_them_too(place: Place) -> None:
+def test_a_study_refuses_them_too(workspace: Workspace) -> None:
     result = command("study", "run", "quick", "--threads", 0, "--device", "cpu")
     assert result.exit_code == 2
     assert "--threads: found 0" in result.stderr

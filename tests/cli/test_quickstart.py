@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.cli import failed, make_cli_place, on_tiny, succeeded, yaml_of
-from support.training import Place
+from support.cli import failed, make_cli_workspace, on_tiny, succeeded, yaml_of
+from support.training import Workspace
 
 import adapter_stilts
 from adapter_stilts.studies.reading import find_study
@@ -35,30 +35,30 @@ overrides:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     with pytest.MonkeyPatch.context() as patch:
-        yield make_cli_place(tmp_path_factory.mktemp("place"), patch)
+        yield make_cli_workspace(tmp_path_factory.mktemp("workspace"), patch)
 
 
 @pytest.fixture(autouse=True)
-def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy is smaller, and nothing outside the place is written."""
+def small(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy is smaller, and nothing outside the workspace is written."""
     shipped = find_study("quickstart").path
-    path = place.folder / "quickstart.yaml"
+    path = workspace.folder / "quickstart.yaml"
     path.write_text(SMALL.format(shipped=shipped), encoding="utf-8")
     monkeypatch.setattr(quickstart, "EMBEDDED", str(path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.chdir(place.folder)
+    monkeypatch.chdir(workspace.folder)
 
 
 @pytest.fixture(scope="module")
-def printed(place: Place) -> list[str]:
+def printed(workspace: Workspace) -> list[str]:
     """What the first run printed: filled by the first test."""
     return []
 
 
-def records(place: Place) -> dict[str, dict]:
-    return {path.parent.name: json.loads(path.read_text()) for path in place.store.folder.glob("*/record.json")}
+def records(workspace: Workspace) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in workspace.store.folder.glob("*/record.json")}
 
 
 def majority(code: str, sentences: list[int]) -> float:
@@ -67,8 +67,8 @@ def majority(code: str, sentences: list[int]) -> float:
     return 100 * max(counts.values()) / sum(counts.values())
 
 
-def test_the_whole_way(place: Place, printed: list[str]) -> None:
-    output = succeeded("quickstart", *on_tiny(place))
+def test_the_whole_way(workspace: Workspace, printed: list[str]) -> None:
+    output = succeeded("quickstart", *on_tiny(workspace))
     printed.append(output)
     lines = output.splitlines()
     order = [
@@ -78,12 +78,12 @@ def test_the_whole_way(place: Place, printed: list[str]) -> None:
         "report: ",
         "time: ",
     ]
-    places = [next(place for place, line in enumerate(lines) if line.startswith(start)) for start in order]
-    assert places == sorted(places)
+    line_numbers = [next(number for number, line in enumerate(lines) if line.startswith(start)) for start in order]
+    assert line_numbers == sorted(line_numbers)
     assert "report: reports/quickstart/index.html" in lines
     assert re.search(r"^time: \d+ min \d+ s; peak memory: \d\.\d GiB$", output, re.MULTILINE)
-    found = records(place)
-    assert Counter((own["method"], own["composition"], own["task"]["name"]) for own in found.values()) == {
+    stored = records(workspace)
+    assert Counter((record["method"], record["composition"], record["task"]["name"]) for record in stored.values()) == {
         ("bottleneck", "none", "embedded_deprel"): 1,
         ("bottleneck", "none", "embedded_semtag"): 1,
         ("bottleneck", "none", "embedded_udpos"): 1,
@@ -96,11 +96,11 @@ def test_the_whole_way(place: Place, printed: list[str]) -> None:
     }
 
 
-def test_scores_deltas_and_majority_are_those_of_the_files(place: Place, printed: list[str]) -> None:
+def test_scores_deltas_and_majority_are_those_of_the_files(workspace: Workspace, printed: list[str]) -> None:
     import pyarrow.parquet as pq
 
-    runs = {(own["method"], own["composition"], *(below["task"] for below in own["over"])): name
-            for name, own in records(place).items() if own["task"]["name"] == "embedded_udpos"}  # fmt: skip
+    runs = {(record["method"], record["composition"], *(below["task"] for below in record["over"])): name
+            for name, record in records(workspace).items() if record["task"]["name"] == "embedded_udpos"}  # fmt: skip
     rows = [
         ("bottleneck", "none"),
         ("bottleneck", "stack", "embedded_deprel"),
@@ -110,25 +110,25 @@ def test_scores_deltas_and_majority_are_those_of_the_files(place: Place, printed
         ("full", "continue", "embedded_deprel"),
         ("full", "continue", "embedded_semtag"),
     ]
-    folders = [next((place.store.folder / runs[row] / "evaluations").iterdir()) for row in rows]
+    folders = [next((workspace.store.folder / runs[row] / "evaluations").iterdir()) for row in rows]
     scores = [json.loads((folder / "scores.json").read_text())["languages"] for folder in folders]
     read = pq.read_table(folders[0] / "predictions.parquet").to_pylist()
     table = printed[0].partition("embedded_udpos: accuracy by language")[2].splitlines()[2:]
     shown = {line.split()[0]: [float(word) for word in line.split()[3:]] for line in table[: len(LANGUAGES)]}
     assert list(shown) == LANGUAGES
     for code, numbers in shown.items():
-        own = [row[code]["accuracy"] for row in scores]
-        expected = [majority(code, [row["example"] for row in read if row["language"] == code]), own[0]]
-        for place_, value in enumerate(own[1:], 1):
-            expected += [value] if place_ == 4 else [value, value - own[0 if place_ < 4 else 4]]
+        scores_of_language = [row[code]["accuracy"] for row in scores]
+        expected = [majority(code, [row["example"] for row in read if row["language"] == code]), scores_of_language[0]]
+        for column, value in enumerate(scores_of_language[1:], 1):
+            expected += [value] if column == 4 else [value, value - scores_of_language[0 if column < 4 else 4]]
         assert numbers == pytest.approx(expected, abs=0.051)
 
 
-def test_a_second_run_finds_all_done(place: Place, printed: list[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in place.store.folder.glob("*/record.json")}
-    output = succeeded("quickstart", *on_tiny(place))
+def test_a_second_run_finds_all_done(workspace: Workspace, printed: list[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in workspace.store.folder.glob("*/record.json")}
+    output = succeeded("quickstart", *on_tiny(workspace))
     assert "11 runs for 7 cells; 11 done, 0 to do" in output
-    assert {path: path.stat().st_mtime_ns for path in place.store.folder.glob("*/record.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in workspace.store.folder.glob("*/record.json")} == before
 
     def comparison(text: str) -> str:
         return text[text.index("embedded_udpos: accuracy, zero-shot") : text.index("time: ")]
@@ -136,7 +136,7 @@ def test_a_second_run_finds_all_done(place: Place, printed: list[str]) -> None:
     assert comparison(output) == comparison(printed[0])
 
 
-def test_the_next_commands_work(place: Place, printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_commands_work(workspace: Workspace, printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [line.strip() for line in printed[0].partition("try next:\n")[2].splitlines()]
     assert len(commands) == 3
     text, predict = commands[0].split(" && ")
@@ -157,28 +157,30 @@ def test_the_next_commands_work(place: Place, printed: list[str], monkeypatch: p
 
     arguments = shlex.split(commands[2])[1:]
     assert arguments[:3] == ["quickstart", "--tasks", "udpos"]
-    monkeypatch.setenv("ADAPTER_STILTS_HUB_MIRROR", str(place.folder))
+    monkeypatch.setenv("ADAPTER_STILTS_HUB_MIRROR", str(workspace.folder))
     assert failed(1, *arguments).startswith("google/xtreme: found no folder ")
 
 
-def test_another_toy_shares_the_intermediates(place: Place) -> None:
-    output = succeeded("quickstart", "--tasks", "embedded_entities", *on_tiny(place))
+def test_another_toy_shares_the_intermediates(workspace: Workspace) -> None:
+    output = succeeded("quickstart", "--tasks", "embedded_entities", *on_tiny(workspace))
     # The weights of full ones are not kept, and are made again.
     assert "11 runs for 7 cells; 2 done, 9 to do" in output
     assert "embedded_entities: f1 by language" in output
 
 
-def test_real_tasks_bring_real_intermediates(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_tasks_bring_real_intermediates(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def chosen(names: list[str], mirror: Path | None) -> tuple:
         study = quickstart.study_on(names, mirror)
         return study.name, study.targets, study.intermediates
 
     toy = ("embedded_deprel", "embedded_semtag")
-    own = yaml_of(place)
+    path = yaml_of(workspace)
     assert chosen([], None) == ("quickstart", ("embedded_udpos",), toy)
-    assert chosen(["embedded_entities", own], None) == ("quickstart", ("embedded_entities", own), toy)
+    assert chosen(["embedded_entities", path], None) == ("quickstart", ("embedded_entities", path), toy)
     assert chosen(["udpos"], None) == ("quickstart_hub", ("udpos",), ("ud_deprel", "wikiann"))
-    assert chosen(["udpos", own], tmp_path) == ("quickstart_hub", ("udpos", own), ("ud_deprel", "wikiann"))
+    assert chosen(["udpos", path], tmp_path) == ("quickstart_hub", ("udpos", path), ("ud_deprel", "wikiann"))
     (tmp_path / "offline/pmb-4.0.0").mkdir(parents=True)
     mirrored = ("quickstart_mirror", ("udpos", "wikiann"), ("ud_deprel", "pmb_semtag"))
     assert chosen(["udpos", "wikiann"], tmp_path) == mirrored
@@ -186,8 +188,8 @@ def test_real_tasks_bring_real_intermediates(tmp_path: Path, place: Place, monke
     assert chosen(["udpos", "wikiann"], None) == mirrored
 
 
-def test_the_study_on_real_data_can_be_planned(place: Place, hub_mirror: Path) -> None:
-    output = succeeded("study", "plan", "quickstart_mirror", *on_tiny(place), "--hub-mirror", hub_mirror)
+def test_the_study_on_real_data_can_be_planned(workspace: Workspace, hub_mirror: Path) -> None:
+    output = succeeded("study", "plan", "quickstart_mirror", *on_tiny(workspace), "--hub-mirror", hub_mirror)
     assert "11 runs for 7 cells; 0 done, 11 to do" in output
     assert [line.split()[1] for line in output.splitlines() if line.startswith(" intermediate")] == [
         "ud_deprel",
@@ -218,9 +220,9 @@ def test_an_installed_package_finds_its_data(tmp_path: Path) -> None:
         "print(task.path, task.file(task.data.languages['sw'].test))"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd="/")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd="/")
     inside = tmp_path / "adapter_stilts"
-    assert found.stdout.split() == [
+    assert result.stdout.split() == [
         str(inside / "task_configs/target/embedded_udpos.yaml"),
         str(inside / "embedded_data/test/sw.conllu"),
-    ], found.stderr
+    ], result.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.training import encoded_split, english_task, make_place, use_of
+from support.training import encoded_split, english_task, make_workspace, use_of
 
 from adapter_stilts.engine.batches import cut_batches, epoch_order, group_steps, inference_batches, pack
 from adapter_stilts.jobs.training_data import TrainingData, load_training_data
@@ -54,8 +54,8 @@ def windows_split(lengths: list[list[int]]) -> EncodedSplit:
     """An example for each inner list, a window for each length in it."""
     sequences = [
         EncodedSequence(example, [0, *[5] * (length - 2), 2], [1], [2])
-        for example, own in enumerate(lengths)
-        for length in own
+        for example, windows in enumerate(lengths)
+        for length in windows
     ]
     return encoded_split(sequences, [[0]] * len(sequences))
 
@@ -73,13 +73,13 @@ def test_every_example_once_and_within_the_limit(
     by_examples = cut_batches(split, order, examples, None)
     by_tokens = cut_batches(split, order, None, tokens)
     for batches in (by_examples, by_tokens):
-        assert [sequence for own in batches for sequence in own] == flat
-    sizes = [len(set(split.example[own])) for own in by_examples]
+        assert [sequence for batch in batches for sequence in batch] == flat
+    sizes = [len(set(split.example[batch])) for batch in by_examples]
     assert sizes == [examples] * (len(lengths) // examples) + [len(lengths) % examples] * (len(lengths) % examples > 0)
-    totals = [int(split.lengths[own].sum()) for own in by_tokens]
-    alone = [len(set(split.example[own])) == 1 for own in by_tokens]
+    totals = [int(split.lengths[batch].sum()) for batch in by_tokens]
+    alone = [len(set(split.example[batch])) == 1 for batch in by_tokens]
     assert all(total <= tokens or single for total, single in zip(totals, alone, strict=True))
-    firsts = [sum(lengths[int(split.example[own[0]])]) for own in by_tokens]
+    firsts = [sum(lengths[int(split.example[batch[0]])]) for batch in by_tokens]
     assert all(total + first > tokens for total, first in zip(totals, firsts[1:], strict=False))
 
 
@@ -88,14 +88,14 @@ def test_inference_batches_hold_each_sequence_once(lengths: list[list[int]], tok
     split = windows_split(lengths)
     sequences = np.arange(len(split.example))[::-1]
     batches = list(inference_batches(split, sequences, find_kind("tagging"), tokens))
-    assert sorted(int(own) for batch in batches for own in batch) == list(range(len(sequences)))
+    assert sorted(int(sequence) for batch in batches for sequence in batch) == list(range(len(sequences)))
     assert all(len(batch) == 1 or split.lengths[batch].sum() <= tokens for batch in batches)
     assert np.all(np.diff(np.concatenate([split.lengths[batch] for batch in batches])) >= 0)
 
 
 def test_steps_take_what_is_left() -> None:
-    batches = [np.array([own]) for own in range(7)]
-    assert [[int(own[0]) for own in step] for step in group_steps(batches, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    batches = [np.array([index]) for index in range(7)]
+    assert [[int(batch[0]) for batch in step] for step in group_steps(batches, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 def test_order_by_seed_and_epoch() -> None:
@@ -106,20 +106,22 @@ def test_order_by_seed_and_epoch() -> None:
 
 
 def test_all_methods_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place(tmp_path, monkeypatch)
+    workspace = make_workspace(tmp_path, monkeypatch)
     task = english_task(tmp_path / "data")
-    under = {method: place.train(task, method=method) for method in ("bottleneck", "full")}
+    under = {method: workspace.train(task, method=method) for method in ("bottleneck", "full")}
     seen = {}
     for method in ("bottleneck", "full"):
         for over in ([], [under[method]]):
-            job = place.job(task, over, method=method, seed=5, limit=17)
+            job = workspace.job(task, over, method=method, seed=5, limit=17)
             (data,) = load_training_data(job).parts
             epochs = draw_epochs(TrainingData((data,)), job.recipe, job.seed)
             seen[method, job.composition] = [
-                [[own.tolist() for own in step.batches] for step in steps] for steps in epochs
+                [[batch.tolist() for batch in step.batches] for step in steps] for steps in epochs
             ]
             for steps in epochs:
-                examples = [int(data.train.example[own]) for step in steps for batch in step.batches for own in batch]
+                examples = [
+                    int(data.train.example[sequence]) for step in steps for batch in step.batches for sequence in batch
+                ]
                 assert sorted(examples) == data.train_examples.tolist()
     plans = list(seen.values())
     assert len(plans) == 4
@@ -128,7 +130,7 @@ def test_all_methods_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_plan_accumulates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = make_place(tmp_path, monkeypatch).job(english_task(tmp_path / "data", examples=10))
+    job = make_workspace(tmp_path, monkeypatch).job(english_task(tmp_path / "data", examples=10))
     settings = Recipe(epochs=1, batch_examples=2, accumulate=2)
     (steps,) = draw_epochs(load_training_data(job), settings, 0)
     assert [[len(batch) for batch in step.batches] for step in steps] == [[2, 2], [2, 2], [2]]

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from support.hostile import alter, truncate
 from support.tiny import tiny_backbone_folder
-from support.training import Place, english_task, pairs_task, use_of
+from support.training import Workspace, english_task, pairs_task, use_of
 
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.engine.bundle import load_bundle
@@ -64,50 +64,53 @@ save_file({{"states": states}}, sys.argv[2] + "/0.safetensors")
 """
 
 
-def read_elsewhere(program: str, place: Place, runs: list[Run]) -> list[dict[str, torch.Tensor]]:
+def read_elsewhere(program: str, workspace: Workspace, runs: list[Run]) -> list[dict[str, torch.Tensor]]:
     """What one process, in which this package is never imported, reads from each run's bundle."""
-    arguments = [str(place.folder / "tiny"), str(place.folder), *(str(run.bundle) for run in runs)]
+    arguments = [str(workspace.folder / "tiny"), str(workspace.folder), *(str(run.bundle) for run in runs)]
     subprocess.run(
-        [sys.executable, "-c", program.format(ids=IDS), *arguments], check=True, cwd=place.folder, capture_output=True
+        [sys.executable, "-c", program.format(ids=IDS), *arguments],
+        check=True,
+        cwd=workspace.folder,
+        capture_output=True,
     )
-    return [load_file(place.folder / f"{number}.safetensors") for number in range(len(runs))]
+    return [load_file(workspace.folder / f"{number}.safetensors") for number in range(len(runs))]
 
 
-def read_here(place: Place, run: Run) -> dict[str, torch.Tensor]:
-    model, _ = load_bundle(run.bundle, place.backbone)
+def read_here(workspace: Workspace, run: Run) -> dict[str, torch.Tensor]:
+    model, _ = load_bundle(run.bundle, workspace.backbone)
     ids = torch.tensor(IDS)
     with torch.no_grad():
         output = model(ids, attention_mask=(ids != 1).long(), output_hidden_states=True)
     return {"states": output.hidden_states[-1], "logits": output.logits}
 
 
-def test_adapters_alone_reads_a_setup(place: Place) -> None:
+def test_adapters_alone_reads_a_setup(workspace: Workspace) -> None:
     """None and stack, tagging and classification."""
-    under = place.train(english_task(place.folder / "under", "under", shift=1))
-    tasks = [english_task(place.folder / "data"), pairs_task(place.folder / "pairs")]
-    runs = [place.train(task, over=over) for task in tasks for over in ([], [under])]
+    under = workspace.train(english_task(workspace.folder / "under", "under", shift=1))
+    tasks = [english_task(workspace.folder / "data"), pairs_task(workspace.folder / "pairs")]
+    runs = [workspace.train(task, over=over) for task in tasks for over in ([], [under])]
     assert [run.record.composition for run in runs] == ["none", "stack"] * 2
     seen = []
-    for run, elsewhere in zip(runs, read_elsewhere(READ_SETUP, place, runs), strict=True):
-        here = read_here(place, run)
+    for run, elsewhere in zip(runs, read_elsewhere(READ_SETUP, workspace, runs), strict=True):
+        here = read_here(workspace, run)
         assert torch.equal(here["states"], elsewhere["states"])
         assert torch.equal(here["logits"], elsewhere["logits"])
         seen.append(here["states"])
     assert not any(torch.equal(seen[one], seen[other]) for one in range(4) for other in range(one))
 
 
-def test_transformers_alone_reads_a_full_encoder(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"), method="full")
-    (elsewhere,) = read_elsewhere(READ_ENCODER, place, [run])
+def test_transformers_alone_reads_a_full_encoder(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"), method="full")
+    (elsewhere,) = read_elsewhere(READ_ENCODER, workspace, [run])
     real = torch.tensor(IDS) != 1
-    torch.testing.assert_close(read_here(place, run)["states"][real], elsewhere["states"][real], atol=1e-6, rtol=0)
+    torch.testing.assert_close(read_here(workspace, run)["states"][real], elsewhere["states"][real], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "full"])
-def test_files_of_a_bundle(place: Place, method: str) -> None:
+def test_files_of_a_bundle(workspace: Workspace, method: str) -> None:
     """No pickle, no head but the target's, and a manifest that lists every other file."""
-    under = place.train(english_task(place.folder / "under", "under", shift=1), method=method)
-    run = place.train(english_task(place.folder / "data"), over=[under], method=method)
+    under = workspace.train(english_task(workspace.folder / "under", "under", shift=1), method=method)
+    run = workspace.train(english_task(workspace.folder / "data"), over=[under], method=method)
     files = {path.relative_to(run.bundle).as_posix() for path in run.bundle.rglob("*") if path.is_file()}
     assert {Path(name).suffix for name in files} == {".json", ".safetensors"}
     manifest = read_manifest(run.bundle)
@@ -129,11 +132,11 @@ def test_files_of_a_bundle(place: Place, method: str) -> None:
     ids=["none", "stack", "full", "continue"],
 )
 def test_loading_gives_the_logits_from_before_saving(
-    place: Place, monkeypatch: pytest.MonkeyPatch, method: str, over: bool
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, method: str, over: bool
 ) -> None:
-    task = english_task(place.folder / "data", word_piece="mean")
-    under = [place.train(english_task(place.folder / "under", "under", shift=1), method=method)] if over else []
-    job = place.job(task, under, method=method)
+    task = english_task(workspace.folder / "data", word_piece="mean")
+    under = [workspace.train(english_task(workspace.folder / "under", "under", shift=1), method=method)] if over else []
+    job = workspace.job(task, under, method=method)
     split = load_training_data(job).tasks[0].development
     assert split is not None
     batch = pack(split, np.arange(split.examples), use_of("tags"), 2)
@@ -146,12 +149,12 @@ def test_loading_gives_the_logits_from_before_saving(
         return original(folder, model, *rest)
 
     monkeypatch.setattr(api, "save_bundle", remember)
-    run = place.execute(job)
-    model, manifest = load_bundle(run.bundle, place.backbone)
+    run = workspace.execute(job)
+    model, manifest = load_bundle(run.bundle, workspace.backbone)
     with torch.no_grad():
         assert torch.equal(batch_logits(model, batch), before[0])
     assert manifest.labels == run.record.labels == ("A", "B", "C")
-    assert not any(own.training for own in model.modules())
+    assert not any(module.training for module in model.modules())
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -168,10 +171,10 @@ def all_files(run: Run) -> list[str]:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("method", ["bottleneck", "full"])
-def test_damaged_file_is_named(place: Place, method: str, damage: str) -> None:
+def test_damaged_file_is_named(workspace: Workspace, method: str, damage: str) -> None:
     """Every file of the bundle in turn, by loading it and by training on top of it."""
-    run = place.train(english_task(place.folder / "data"), method=method)
-    above = english_task(place.folder / "above", "above", shift=1)
+    run = workspace.train(english_task(workspace.folder / "data"), method=method)
+    above = english_task(workspace.folder / "above", "above", shift=1)
     hurt, complaint = DAMAGES[damage]
     names = all_files(run)
     assert any(name.endswith(".safetensors") for name in names)
@@ -179,20 +182,20 @@ def test_damaged_file_is_named(place: Place, method: str, damage: str) -> None:
         whole = (run.bundle / name).read_bytes()
         hurt(run.bundle / name)
         with pytest.raises(StiltsError, match=rf"{name}: {complaint}") as caught:
-            load_bundle(run.bundle, place.backbone)
+            load_bundle(run.bundle, workspace.backbone)
         assert "\n" not in str(caught.value)
         with pytest.raises(StiltsError, match=rf"{name}: {complaint}"):
-            place.train(above, over=[run], method=method)
+            workspace.train(above, over=[run], method=method)
         (run.bundle / name).write_bytes(whole)
-    load_bundle(run.bundle, place.backbone)
-    assert place.store.names() == [run.name]
+    load_bundle(run.bundle, workspace.backbone)
+    assert workspace.store.names() == [run.name]
 
 
-def test_damaged_manifest_and_record(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
+def test_damaged_manifest_and_record(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
     for path, read in (
-        (run.bundle / "manifest.json", lambda: load_bundle(run.bundle, place.backbone)),
-        (run.folder / "record.json", lambda: place.store.find(run.name)),
+        (run.bundle / "manifest.json", lambda: load_bundle(run.bundle, workspace.backbone)),
+        (run.folder / "record.json", lambda: workspace.store.find(run.name)),
     ):
         whole = path.read_text()
         for text, key in (
@@ -208,42 +211,42 @@ def test_damaged_manifest_and_record(place: Place) -> None:
         path.write_text(whole)
 
 
-def test_another_backbone(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
-    wide = load_backbone(str(tiny_backbone_folder(place.folder / "wide", hidden=48)))
+def test_another_backbone(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
+    wide = load_backbone(str(tiny_backbone_folder(workspace.folder / "wide", hidden=48)))
     with pytest.raises(UsageError, match=r"trained on .*tiny \(2 x 32, .*found .*wide \(2 x 48"):
         load_bundle(run.bundle, wide)
     with pytest.raises(UsageError, match=r"trained on .*tiny \(2 x 32, .*found .*wide \(2 x 48"):
-        place.job(english_task(place.folder / "above", "above"), [run], backbone=wide)
+        workspace.job(english_task(workspace.folder / "above", "above"), [run], backbone=wide)
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full", "head"])
-def test_no_path_of_this_machine_is_in_a_bundle(place: Place, method: str) -> None:
+def test_no_path_of_this_machine_is_in_a_bundle(workspace: Workspace, method: str) -> None:
     """The backbone is one of a mirror here: its id stands wherever libraries write where they loaded it from."""
-    mirror = place.folder / "mirror"
-    shutil.copytree(place.folder / "tiny", mirror / "owner" / "name")
+    mirror = workspace.folder / "mirror"
+    shutil.copytree(workspace.folder / "tiny", mirror / "owner" / "name")
     backbone = load_backbone("owner/name", mirror=mirror)
-    task = english_task(place.folder / "data")
-    run = train(task, backbone=backbone, runs=place.store, device="cpu", method=method, mirror=mirror)
+    task = english_task(workspace.folder / "data")
+    run = train(task, backbone=backbone, runs=workspace.store, device="cpu", method=method, mirror=mirror)
     texts = {path: path.read_bytes() for path in run.bundle.rglob("*") if path.is_file()}
-    assert [path.name for path, text in texts.items() if str(place.folder).encode() in text] == []
+    assert [path.name for path, text in texts.items() if str(workspace.folder).encode() in text] == []
     assert read_manifest(run.bundle).backbone.id == "owner/name"
     configs = [json.loads(path.read_text()) for path in run.bundle.rglob("*config.json")]
-    names = {own[key] for own in configs for key in ("model_name", "base_model_name_or_path") if own.get(key)}
+    names = {config[key] for config in configs for key in ("model_name", "base_model_name_or_path") if config.get(key)}
     assert names == (set() if method == "full" and not names else {"owner/name"})
 
 
-def test_of_a_backbone_in_a_folder_the_bundle_has_its_name(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
+def test_of_a_backbone_in_a_folder_the_bundle_has_its_name(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
     assert read_manifest(run.bundle).backbone.id == "tiny"
-    assert run.record.backbone.id == str(place.folder / "tiny")  # where evaluation finds it
+    assert run.record.backbone.id == str(workspace.folder / "tiny")  # where evaluation finds it
     assert json.loads((run.bundle / "tags" / "adapter_config.json").read_text())["model_name"] == "tiny"
 
 
 def test_files_have_the_names_that_the_libraries_give_them() -> None:
     """They are written down so that a manifest is read without either library."""
-    ours = (manifest.SETUP, manifest.ADAPTER_CONFIG, manifest.ADAPTER_WEIGHTS, manifest.FUSION_CONFIG)
-    assert ours == (
+    names = (manifest.SETUP, manifest.ADAPTER_CONFIG, manifest.ADAPTER_WEIGHTS, manifest.FUSION_CONFIG)
+    assert names == (
         adapters.utils.SETUP_CONFIG_NAME,
         adapters.utils.CONFIG_NAME,
         adapters.utils.SAFE_WEIGHTS_NAME,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.hostile import reseal_bundle, seal
-from support.training import Place, english_task, make_place
+from support.training import Workspace, english_task, make_workspace
 
 from adapter_stilts.engine.bundle import load_bundle
 from adapter_stilts.errors import StiltsError
@@ -19,14 +19,14 @@ WORDS = "roberta.embeddings.word_embeddings.weight"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        yield make_place(tmp_path_factory.mktemp("checked"), monkeypatch)
+        yield make_workspace(tmp_path_factory.mktemp("checked"), monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def run(place: Place) -> Run:
-    return place.train(english_task(place.folder / "data"), settings={"epochs": "1"})
+def run(workspace: Workspace) -> Run:
+    return workspace.train(english_task(workspace.folder / "data"), settings={"epochs": "1"})
 
 
 def with_tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
@@ -63,17 +63,26 @@ def other_labels(bundle: Path) -> None:
 
 CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "missing": (
-        with_tensors(lambda own: own.pop(min(own))),
+        with_tensors(lambda tensors: tensors.pop(min(tensors))),
         r"adapter.safetensors: lacks 1 tensors .* first roberta\.",
     ),
-    "empty": (with_tensors(lambda own: own.clear()), r"adapter.safetensors: lacks 8 tensors"),
+    "empty": (with_tensors(lambda tensors: tensors.clear()), r"adapter.safetensors: lacks 8 tensors"),
     "foreign": (
-        with_tensors(lambda own: own.update({WORDS: torch.zeros(500, 32)})),
+        with_tensors(lambda tensors: tensors.update({WORDS: torch.zeros(500, 32)})),
         rf"has 1 tensors .* first {WORDS}",
     ),
-    "nan": (with_tensors(lambda own: own[min(own)].fill_(float("nan"))), r"weights in .* that are not finite"),
-    "shape": (with_tensors(lambda own: own.update({min(own): torch.zeros(3)})), r"is \(3,\), accepted \(4,\)"),
-    "type": (with_tensors(lambda own: own.update({min(own): own[min(own)].long()})), r"of type I64, accepted F32"),
+    "nan": (
+        with_tensors(lambda tensors: tensors[min(tensors)].fill_(float("nan"))),
+        r"weights in .* that are not finite",
+    ),
+    "shape": (
+        with_tensors(lambda tensors: tensors.update({min(tensors): torch.zeros(3)})),
+        r"is \(3,\), accepted \(4,\)",
+    ),
+    "type": (
+        with_tensors(lambda tensors: tensors.update({min(tensors): tensors[min(tensors)].long()})),
+        r"of type I64, accepted F32",
+    ),
     "pickle": (pickle_instead, r"manifest.json: files: lists no tags/adapter.safetensors"),
     "beside": (pickle_beside, r"pytorch_adapter.bin: found a file that the manifest does not list"),
     "nothing": (no_files, r"manifest.json: files: lists no adapter_setup.json"),
@@ -83,23 +92,23 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_bundles_that_are_refused(
-    place: Place, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+    workspace: Workspace, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a pickle was opened")
 
-    copy = place.store.copy(run, tmp_path / "copy")
-    load_bundle(copy / "bundle", place.backbone)
+    copy = workspace.store.copy(run, tmp_path / "copy")
+    load_bundle(copy / "bundle", workspace.backbone)
     hurt, complaint = CASES[case]
     hurt(copy / "bundle")
     monkeypatch.setattr(torch, "load", never)
     with pytest.raises(StiltsError, match=complaint) as caught:
-        load_bundle(copy / "bundle", place.backbone)
+        load_bundle(copy / "bundle", workspace.backbone)
     assert "\n" not in str(caught.value)
 
 
-def test_settings_of_peft_that_import_or_read(place: Place, tmp_path: Path) -> None:
-    run = place.train(english_task(place.folder / "data"), method="lora", settings={"epochs": "1"})
+def test_settings_of_peft_that_import_or_read(workspace: Workspace, tmp_path: Path) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"), method="lora", settings={"epochs": "1"})
     for number, change in enumerate(
         [
             {"megatron_config": {}, "megatron_core": "os"},
@@ -108,9 +117,9 @@ def test_settings_of_peft_that_import_or_read(place: Place, tmp_path: Path) -> N
             {"lora_alpha": "x"},
         ]
     ):
-        copy = place.store.copy(run, tmp_path / str(number))
+        copy = workspace.store.copy(run, tmp_path / str(number))
         path = copy / "bundle" / "tags" / "adapter_config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
         reseal_bundle(copy / "bundle")
         with pytest.raises(StiltsError, match=rf"adapter_config.json: .*{min(change)}|adapter_config.json: megatron"):
-            load_bundle(copy / "bundle", place.backbone)
+            load_bundle(copy / "bundle", workspace.backbone)

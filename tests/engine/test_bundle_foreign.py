@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.training import FAST, Place, english_task, make_place, task_of
+from support.training import FAST, Workspace, english_task, make_workspace, task_of
 from torch import Tensor
 
 from adapter_stilts.engine.bundle import load_bundle
@@ -105,70 +105,70 @@ save_file(found, f"{out}/peft.safetensors")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        yield make_place(tmp_path_factory.mktemp("foreign"), monkeypatch)
+        yield make_workspace(tmp_path_factory.mktemp("foreign"), monkeypatch)
 
 
 @cache
-def under(place: Place, method: str, name: str) -> Run:
-    return place.train(task_of(place, name), method=method, settings=FAST)
+def under(workspace: Workspace, method: str, name: str) -> Run:
+    return workspace.train(task_of(workspace, name), method=method, settings=FAST)
 
 
-def train_all(place: Place, cases: list[tuple[str, str, str, dict[str, str]]]) -> dict[str, Run]:
+def train_all(workspace: Workspace, cases: list[tuple[str, str, str, dict[str, str]]]) -> dict[str, Run]:
     """The target under each request."""
-    task = english_task(place.folder / "t", "t")
+    task = english_task(workspace.folder / "t", "t")
     return {
-        "-".join([method, compose, names, *settings.values()]): place.train(
+        "-".join([method, compose, names, *settings.values()]): workspace.train(
             task,
             method=method,
             compose=compose,
-            over=[under(place, method, name) for name in names],
+            over=[under(workspace, method, name) for name in names],
             settings={**FAST, **settings},
         )
         for method, compose, names, settings in cases
     }
 
 
-def read_elsewhere(program: str, library: str, place: Place, runs: dict[str, Run]) -> dict[str, Tensor]:
+def read_elsewhere(program: str, library: str, workspace: Workspace, runs: dict[str, Run]) -> dict[str, Tensor]:
     """What one process, in which this package is never imported, reads from all bundles."""
     cases = {}
     for name, run in runs.items():
         manifest = read_manifest(run.bundle)
         about = {"adapters": manifest.adapters, "baked": manifest.baked, "head": manifest.head}
         cases[name] = {"bundle": str(run.bundle), **about}
-    save_file({"ids": IDS}, place.folder / "ids.safetensors")
+    save_file({"ids": IDS}, workspace.folder / "ids.safetensors")
     done = subprocess.run(
-        [sys.executable, "-c", program, str(place.folder / "tiny"), str(place.folder), json.dumps(cases)],
-        cwd=place.folder,
+        [sys.executable, "-c", program, str(workspace.folder / "tiny"), str(workspace.folder), json.dumps(cases)],
+        cwd=workspace.folder,
         capture_output=True,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
     )
     assert done.returncode == 0, done.stderr
-    return load_file(place.folder / f"{library}.safetensors")
+    return load_file(workspace.folder / f"{library}.safetensors")
 
 
-def read_here(place: Place, run: Run) -> dict[str, Tensor]:
-    model: Any = load_bundle(run.bundle, place.backbone)[0]
+def read_here(workspace: Workspace, run: Run) -> dict[str, Tensor]:
+    model: Any = load_bundle(run.bundle, workspace.backbone)[0]
     with torch.no_grad():
         output = model(IDS, attention_mask=(IDS != 1).long(), output_hidden_states=True)
-    return {str(layer): own for layer, own in enumerate(output.hidden_states)} | {"logits": output.logits}
+    return {str(layer): states for layer, states in enumerate(output.hidden_states)} | {"logits": output.logits}
 
 
-def compare(place: Place, runs: dict[str, Run], elsewhere: dict[str, Tensor], logits: bool) -> int:
+def compare(workspace: Workspace, runs: dict[str, Run], elsewhere: dict[str, Tensor], logits: bool) -> int:
     """Every layer's states within 1e-5, on pieces that are no padding, and far from the bare backbone's; returns how
     many tensors were compared."""
     real, compared = IDS != 1, 0
     with torch.no_grad():
-        bare = load_model(place.backbone).roberta(IDS, attention_mask=real.long())[0][real]
+        bare = load_model(workspace.backbone).roberta(IDS, attention_mask=real.long())[0][real]
     for name, run in runs.items():
-        here = read_here(place, run)
+        here = read_here(workspace, run)
         assert {"0", "1", "2", "logits"} == here.keys()
-        for key, own in here.items():
+        for key, values in here.items():
             if key != "logits" or logits:
                 torch.testing.assert_close(
-                    elsewhere[f"{name}/{key}"][real], own[real], atol=1e-5, rtol=1e-5, msg=f"{name} {key}"
+                    elsewhere[f"{name}/{key}"][real], values[real], atol=1e-5, rtol=1e-5, msg=f"{name} {key}"
                 )
                 compared += 1
         assert (here["2"][real] - bare).abs().max() > 0.02, name
@@ -176,15 +176,15 @@ def compare(place: Place, runs: dict[str, Run], elsewhere: dict[str, Tensor], lo
     return compared
 
 
-def test_adapters_alone_reads_every_composition(place: Place) -> None:
+def test_adapters_alone_reads_every_composition(workspace: Workspace) -> None:
     """`load_adapter_setup`, and the target's head with it."""
-    runs = train_all(place, BOTTLENECK)
-    elsewhere = read_elsewhere(READ_SETUPS, "adapters", place, runs)
-    assert compare(place, runs, elsewhere, logits=True) == 4 * len(BOTTLENECK)
+    runs = train_all(workspace, BOTTLENECK)
+    elsewhere = read_elsewhere(READ_SETUPS, "adapters", workspace, runs)
+    assert compare(workspace, runs, elsewhere, logits=True) == 4 * len(BOTTLENECK)
 
 
-def test_peft_alone_reads_every_composition(place: Place) -> None:
+def test_peft_alone_reads_every_composition(workspace: Workspace) -> None:
     """On a plain `XLMRobertaModel`: baked adapters merged first, the others active together."""
-    runs = train_all(place, PEFT)
-    elsewhere = read_elsewhere(READ_PEFT, "peft", place, runs)
-    assert compare(place, runs, elsewhere, logits=False) == 3 * len(PEFT)
+    runs = train_all(workspace, PEFT)
+    elsewhere = read_elsewhere(READ_PEFT, "peft", workspace, runs)
+    assert compare(workspace, runs, elsewhere, logits=False) == 3 * len(PEFT)

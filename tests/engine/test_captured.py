@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task, pairs_task, random_split, use_of
+from support.training import Workspace, english_task, pairs_task, random_split, use_of
 from torch import Tensor
 
 from adapter_stilts.engine.batches import divide, pack
@@ -24,14 +24,14 @@ from adapter_stilts.tasks.kinds.contract import IGNORED
 from adapter_stilts.training.sampling import draw_epochs
 
 
-def job_of(place: Place, case: str, precision: str = "float32", **settings: str) -> Job:
+def job_of(workspace: Workspace, case: str, precision: str = "float32", **settings: str) -> Job:
     """A job of that case, dropout 0, so that two ways to compute it can be compared."""
-    target = english_task(place.folder / "t", "t", word_piece="mean" if case == "mean" else "first_content")
-    pairs = pairs_task(place.folder / "pairs")
+    target = english_task(workspace.folder / "t", "t", word_piece="mean" if case == "mean" else "first_content")
+    pairs = pairs_task(workspace.folder / "pairs")
     options: dict[str, Any] = {"settings": {"dropout": "0"}, "precision": precision}
 
     def under(name: str, shift: int) -> Run:
-        return place.train(english_task(place.folder / name, name, shift=shift), settings={"epochs": "1"})
+        return workspace.train(english_task(workspace.folder / name, name, shift=shift), settings={"epochs": "1"})
 
     if case in ("stack", "continue"):
         options |= {"over": [under("a", 1)], "compose": case}
@@ -41,111 +41,115 @@ def job_of(place: Place, case: str, precision: str = "float32", **settings: str)
     elif case in ("lora", "full"):
         options["method"] = case
     options["settings"] |= settings
-    tasks = {"pairs": [pairs], "several": [english_task(place.folder / "a", "a", shift=1), pairs]}.get(case, [target])
-    return place.job(tasks, **options)
+    tasks = {"pairs": [pairs], "several": [english_task(workspace.folder / "a", "a", shift=1), pairs]}.get(
+        case, [target]
+    )
+    return workspace.job(tasks, **options)
 
 
 def take(job: Job, step_class: Any, **options: Any) -> tuple[list[float], dict[str, Tensor]]:
     """Losses and weights of all steps of the job."""
     data = load_training_data(job)
     model = build_model(job, data).train()
-    frozen = {name: own.detach().clone() for name, own in model.named_parameters() if not own.requires_grad}
-    planned = [own for epoch in draw_epochs(data, job.recipe, job.seed) for own in epoch]
+    frozen = {
+        name: parameter.detach().clone() for name, parameter in model.named_parameters() if not parameter.requires_grad
+    }
+    planned = [planned_step for epoch in draw_epochs(data, job.recipe, job.seed) for planned_step in epoch]
     step: Step = step_class(model, job.recipe, len(planned), job.precision, fusion_regularisation, **options)
     losses: list[float] = []
-    for number, own in enumerate(planned):
+    for number, planned_step in enumerate(planned):
         rng = np.random.default_rng(number)
-        step([make_batch(job, own.part, each, torch.device("cpu"), rng) for each in own.batches])
+        step([make_batch(job, planned_step.part, each, torch.device("cpu"), rng) for each in planned_step.batches])
         if number % 2:
             losses += step.losses()
     losses += step.losses()
     step.close()
-    for name, own in model.named_parameters():
-        assert own.dtype == torch.float32
-        assert name not in frozen or torch.equal(own, frozen[name])
-    return losses, {name: own.detach() for name, own in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert name not in frozen or torch.equal(parameter, frozen[name])
+    return losses, {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 CASES = ("none", "stack", "fuse", "continue", "lora", "full", "several", "mean", "pairs")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_equals_the_eager_step(place: Place, case: str) -> None:
+def test_equals_the_eager_step(workspace: Workspace, case: str) -> None:
     """Capacities of 64 and 128 pieces: most batches leave room, some are divided."""
-    job = job_of(place, case)
+    job = job_of(workspace, case)
     wanted, weights = take(job, EagerStep)
-    found, own = take(job, CapturedStep, averaged=case == "mean", capacities=(64, 128))
-    assert found == pytest.approx(wanted, abs=1e-6)
+    losses, captured = take(job, CapturedStep, averaged=case == "mean", capacities=(64, 128))
+    assert losses == pytest.approx(wanted, abs=1e-6)
     for name, tensor in weights.items():
         # Adam divides by gradients near zero: of the largest parts a few values differ by a share of one step.
-        torch.testing.assert_close(own[name], tensor, atol=2e-4, rtol=1e-4, msg=name)
+        torch.testing.assert_close(captured[name], tensor, atol=2e-4, rtol=1e-4, msg=name)
 
 
-def test_losses_stay_equal_over_a_hundred_steps(place: Place) -> None:
-    job = job_of(place, "none", epochs="50")
-    (wanted, _), (found, _) = take(job, EagerStep), take(job, CapturedStep, capacities=(64, 128))
+def test_losses_stay_equal_over_a_hundred_steps(workspace: Workspace) -> None:
+    job = job_of(workspace, "none", epochs="50")
+    (wanted, _), (losses, _) = take(job, EagerStep), take(job, CapturedStep, capacities=(64, 128))
     assert len(wanted) >= 100
     assert wanted[-1] < wanted[0] / 2
-    assert found == pytest.approx(wanted, abs=1e-3)
+    assert losses == pytest.approx(wanted, abs=1e-3)
 
 
 @pytest.mark.parametrize("case", ["stack", "full"])
-def test_bf16_copies_stay_near_float32(place: Place, case: str) -> None:
+def test_bf16_copies_stay_near_float32(workspace: Workspace, case: str) -> None:
     """Not farther from float32 than autocast is (within a half, of so few steps)."""
-    wanted, _ = take(job_of(place, case), EagerStep)
-    autocast, _ = take(job_of(place, case, "bf16"), EagerStep)
-    copies, _ = take(job_of(place, case, "bf16"), CapturedStep, capacities=(64, 128))
+    wanted, _ = take(job_of(workspace, case), EagerStep)
+    autocast, _ = take(job_of(workspace, case, "bf16"), EagerStep)
+    copies, _ = take(job_of(workspace, case, "bf16"), CapturedStep, capacities=(64, 128))
     reference = max(abs(one - other) for one, other in zip(autocast, wanted, strict=True))
     assert 0 < max(abs(one - other) for one, other in zip(copies, wanted, strict=True)) < 1.5 * reference + 2e-3
 
 
-def test_half_precision_gives_back_what_it_took(place: Place) -> None:
-    job = job_of(place, "none")
+def test_half_precision_gives_back_what_it_took(workspace: Workspace) -> None:
+    job = job_of(workspace, "none")
     model = build_model(job, load_training_data(job))
-    before = {name: own.detach().clone() for name, own in model.named_parameters()}
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     half = HalfPrecision(model)
-    assert {own.dtype for own in model.parameters()} == {torch.bfloat16}
-    rounded = {name: own.data_ptr() for name, own in model.named_parameters()}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    rounded = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
     with torch.no_grad():
         for master in half.masters:
             master += 1e-4
     half.publish()
     with half.suspended():
-        for name, own in model.named_parameters():
-            shift = 1e-4 if own.requires_grad else 0.0
-            torch.testing.assert_close(own.detach(), before[name] + shift, atol=0, rtol=0)
+        for name, parameter in model.named_parameters():
+            shift = 1e-4 if parameter.requires_grad else 0.0
+            torch.testing.assert_close(parameter.detach(), before[name] + shift, atol=0, rtol=0)
     # A recorded graph reads addresses.
-    assert {name: own.data_ptr() for name, own in model.named_parameters()} == rounded
+    assert {name: parameter.data_ptr() for name, parameter in model.named_parameters()} == rounded
     trained = dict(model.named_parameters())["roberta.encoder.layer.0.output.adapters.t.adapter_up.weight"]
     torch.testing.assert_close(trained.detach().float(), half.masters_of([trained])[0].detach(), atol=0, rtol=2**-8)
     half.restore()
-    assert {own.dtype for own in model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 0.05), (torch.float16, 0.05 / 8)])
 def test_a_model_rounded_for_predictions_is_what_it_was_afterwards(
-    place: Place, dtype: torch.dtype, most: float
+    workspace: Workspace, dtype: torch.dtype, most: float
 ) -> None:
     """fp16 has three bits more than bf16: a rounding of an eighth."""
-    job = job_of(place, "full")
+    job = job_of(workspace, "full")
     model = build_model(job, load_training_data(job)).eval()
     batch = pack(random_split([9, 5, 20]), np.arange(3), use_of("t"), 2)
-    before = {name: (own.data_ptr(), own.detach().clone()) for name, own in model.named_parameters()}
+    before = {name: (parameter.data_ptr(), parameter.detach().clone()) for name, parameter in model.named_parameters()}
     with torch.no_grad():
         expected = batch_logits(model, batch)
         with rounded_to(model, dtype):
-            assert {own.dtype for own in model.parameters()} == {dtype}
+            assert {parameter.dtype for parameter in model.parameters()} == {dtype}
             rounded = batch_logits(model, batch)
     assert rounded.dtype == dtype
     assert 0 < (rounded.float() - expected).abs().max() < most * expected.abs().max()
-    for name, own in model.named_parameters():
+    for name, parameter in model.named_parameters():
         address, values = before[name]
-        assert own.data_ptr() == address
-        assert torch.equal(own, values)
+        assert parameter.data_ptr() == address
+        assert torch.equal(parameter, values)
 
 
-def test_a_loss_that_is_not_finite_changes_nothing(place: Place) -> None:
-    job = job_of(place, "none")
+def test_a_loss_that_is_not_finite_changes_nothing(workspace: Workspace) -> None:
+    job = job_of(workspace, "none")
     model = build_model(job, load_training_data(job)).train()
     split = random_split([9, 5])
     step = CapturedStep(model, job.recipe, 10, "float32", capacities=(64,))
@@ -153,11 +157,11 @@ def test_a_loss_that_is_not_finite_changes_nothing(place: Place) -> None:
     assert len(step.losses()) == 1
     with torch.no_grad():
         model.heads["t"][1].bias[1] = float("nan")
-    before = [own.detach().clone() for own in step.weights()]
+    before = [weight.detach().clone() for weight in step.weights()]
     for _ in range(2):
         step([pack(split, np.array([1]), use_of("t"), 2)])
-    for own, other in zip(step.weights(), before, strict=True):
-        torch.testing.assert_close(own.detach(), other, atol=0, rtol=0, equal_nan=True)
+    for weight, other in zip(step.weights(), before, strict=True):
+        torch.testing.assert_close(weight.detach(), other, atol=0, rtol=0, equal_nan=True)
     with pytest.raises(NotFinite, match=r"^step 2: "):
         step.losses()
 
@@ -178,12 +182,12 @@ def test_filling_sentences_fit_positions(pieces: int, lengths: Sequence[int]) ->
     assert filling(pieces) == lengths
 
 
-def test_a_capacity_that_is_seldom_needed_borrows_a_larger_one(place: Place) -> None:
+def test_a_capacity_that_is_seldom_needed_borrows_a_larger_one(workspace: Workspace) -> None:
     """What is there serves, until a smaller capacity has been needed twenty times; nothing serves that is too small."""
-    job = job_of(place, "none")
+    job = job_of(workspace, "none")
     step = CapturedStep(build_model(job, load_training_data(job)).train(), job.recipe, 40, "float32")
     split = random_split([100] * 3 + [20])
-    large, small = (pack(split, np.array(own), use_of("t"), 2) for own in ([0, 1, 2], [3]))
+    large, small = (pack(split, np.array(sequences), use_of("t"), 2) for sequences in ([0, 1, 2], [3]))
     step([small])
     step([large])
     assert list(step.buffers) == [("t", 256), ("t", 384)]
@@ -199,22 +203,22 @@ def test_buffers_by_hand() -> None:
     buffers = Buffers(use_of("t"), 16, averaged=False, device=torch.device("cpu"))
     # A longer batch before must leave no trace.
     buffers.fill(pack(random_split([5, 6, 5]), np.arange(3), use_of("t"), 2), 2, 7)
-    own = buffers.fill(batch, 2, 5)
-    assert own.input_ids.tolist() == [*batch.input_ids.tolist(), *[0] * 6]
-    assert own.position_ids.tolist() == [2, 3, 4, 5, 2, 3, 4, 5, 6, 7, 2, 3, 4, 5, 6, 7]
-    assert own.layout.lengths == (4, 6, 6)
+    filled = buffers.fill(batch, 2, 5)
+    assert filled.input_ids.tolist() == [*batch.input_ids.tolist(), *[0] * 6]
+    assert filled.position_ids.tolist() == [2, 3, 4, 5, 2, 3, 4, 5, 6, 7, 2, 3, 4, 5, 6, 7]
+    assert filled.layout.lengths == (4, 6, 6)
     starts, ends = buffers.batch.layout.spans
     assert starts.tolist() == [0] * 4 + [4] * 6 + [10] * 6
     assert ends.tolist() == [4] * 4 + [10] * 6 + [16] * 6
     units = len(batch.targets["label"])
-    assert own.targets["label"].tolist() == [*batch.targets["label"].tolist(), *[IGNORED] * (16 - units)]
+    assert filled.targets["label"].tolist() == [*batch.targets["label"].tolist(), *[IGNORED] * (16 - units)]
     # Unread units read places that differ.
-    assert own.pieces.tolist() == [*batch.pieces.tolist(), *range(units, 16)]
+    assert filled.pieces.tolist() == [*batch.pieces.tolist(), *range(units, 16)]
     assert buffers.terms.item() == 5
 
 
-def test_what_fills_up_changes_no_logit(place: Place) -> None:
-    job = job_of(place, "mean")
+def test_what_fills_up_changes_no_logit(workspace: Workspace) -> None:
+    job = job_of(workspace, "mean")
     model = build_model(job, load_training_data(job)).eval()
     batch = pack(random_split([9, 5, 20], width=3), np.arange(3), use_of("t"), 2)
     filled = Buffers(use_of("t"), 64, averaged=True, device=torch.device("cpu")).fill(batch, 2, 1)

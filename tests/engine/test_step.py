@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import Place, english_task, random_split, use_of
+from support.training import Workspace, english_task, random_split, use_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -23,9 +23,9 @@ from adapter_stilts.training.trainer import fit
 
 
 @pytest.fixture
-def model(place: Place) -> Any:
+def model(workspace: Workspace) -> Any:
     """A model with a bottleneck adapter, dropout 0."""
-    job = place.job(english_task(place.folder / "data"), settings={"dropout": "0"})
+    job = workspace.job(english_task(workspace.folder / "data"), settings={"dropout": "0"})
     return build_model(job, load_training_data(job)).train()
 
 
@@ -43,7 +43,7 @@ def test_learning_rate_by_hand(warmup: float, shares: list[float]) -> None:
 
 
 def trained(model: Any) -> dict[str, torch.nn.Parameter]:
-    return {name: own for name, own in model.named_parameters() if own.requires_grad}
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def gradient_of(parameter: torch.nn.Parameter) -> Tensor:
@@ -52,18 +52,18 @@ def gradient_of(parameter: torch.nn.Parameter) -> Tensor:
 
 
 def norm_of(model: Any) -> float:
-    return float(torch.cat([gradient_of(own).double().flatten() for own in trained(model).values()]).norm())
+    return float(torch.cat([gradient_of(parameter).double().flatten() for parameter in trained(model).values()]).norm())
 
 
 def test_clipping(model: Any) -> None:
     batch = pack(random_split([9, 5, 20]), np.arange(3), use_of("tags"), 2)
     EagerStep(copied := copy.deepcopy(model), Recipe(clip=1e6), 10, "float32")([batch])
     whole = norm_of(copied)
-    gradients = {name: gradient_of(own).clone() for name, own in trained(copied).items()}
+    gradients = {name: gradient_of(parameter).clone() for name, parameter in trained(copied).items()}
     EagerStep(model, Recipe(clip=whole / 4), 10, "float32")([batch])
     assert norm_of(model) == pytest.approx(whole / 4, rel=1e-4)
-    for name, own in trained(model).items():
-        torch.testing.assert_close(own.grad, gradients[name] / 4, atol=1e-7, rtol=1e-4)
+    for name, parameter in trained(model).items():
+        torch.testing.assert_close(parameter.grad, gradients[name] / 4, atol=1e-7, rtol=1e-4)
 
 
 def test_adamw_by_hand(model: Any) -> None:
@@ -73,8 +73,8 @@ def test_adamw_by_hand(model: Any) -> None:
     split = random_split([9, 5, 20, 7])
     decayed = {"heads.tags.1.weight": 0.1, "heads.tags.1.bias": 0.0}
     weights = {name: trained(model)[name].detach().double().clone() for name in decayed}
-    first = {name: torch.zeros_like(own) for name, own in weights.items()}
-    second = {name: torch.zeros_like(own) for name, own in weights.items()}
+    first = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    second = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for time, share in enumerate([0.5, 1.0, 1.0, 0.5], 1):
         step([pack(split, np.array([time - 1]), use_of("tags"), 2)])
         for name, decay in decayed.items():
@@ -105,18 +105,18 @@ def test_two_batches_of_16_equal_one_of_32(model: Any) -> None:
     recipe = Recipe(learning_rate=1e-3, warmup=0.0, clip=1e6)
     other = copy.deepcopy(model)
     losses = []
-    for own, batches in ((model, whole), (other, halves)):
-        step = EagerStep(own, recipe, 10, "float32")
+    for trained_model, batches in ((model, whole), (other, halves)):
+        step = EagerStep(trained_model, recipe, 10, "float32")
         step(batches)
         losses += step.losses()
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
-    unequal = sum(cross_entropy(batch_logits(other, own), own.targets["label"]).item() for own in halves) / 2
+    unequal = sum(cross_entropy(batch_logits(other, batch), batch.targets["label"]).item() for batch in halves) / 2
     assert abs(unequal - losses[0]) > 1e-4
-    for name, own in trained(model).items():
+    for name, parameter in trained(model).items():
         twin = trained(other)[name]
-        torch.testing.assert_close(own.grad, twin.grad, atol=1e-7, rtol=1e-4, msg=name)
-        moved = gradient_of(own).abs() > 1e-5
-        torch.testing.assert_close(own[moved], twin[moved], atol=1e-6, rtol=0)
+        torch.testing.assert_close(parameter.grad, twin.grad, atol=1e-7, rtol=1e-4, msg=name)
+        moved = gradient_of(parameter).abs() > 1e-5
+        torch.testing.assert_close(parameter[moved], twin[moved], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
@@ -126,7 +126,7 @@ def test_no_weight_changes_where_the_loss_is_not_finite(model: Any, poison: floa
     step([pack(split, np.array([0]), use_of("tags"), 2)])
     with torch.no_grad():
         model.heads["tags"][1].bias[1] = poison
-    before = {name: own.detach().clone() for name, own in trained(model).items()}
+    before = {name: parameter.detach().clone() for name, parameter in trained(model).items()}
     step([pack(split, np.array([1]), use_of("tags"), 2)])
     with torch.no_grad():
         model.heads["tags"][1].bias[1] = 0.0
@@ -137,8 +137,8 @@ def test_no_weight_changes_where_the_loss_is_not_finite(model: Any, poison: floa
     with pytest.raises(NotFinite, match=r"^step 2: found loss (nan|inf) and gradient norm nan") as caught:
         step.losses()
     assert caught.value.step == 1
-    for name, own in trained(model).items():
-        torch.testing.assert_close(own.detach(), before[name], atol=0, rtol=0, equal_nan=True)
+    for name, parameter in trained(model).items():
+        torch.testing.assert_close(parameter.detach(), before[name], atol=0, rtol=0, equal_nan=True)
 
 
 # --- the reachable part of the word embedding -----------------------------------------------------------------------
@@ -155,10 +155,10 @@ def test_rows_by_hand() -> None:
 
 @pytest.mark.parametrize("selection", ["last", "best"])
 def test_full_training_with_reachable_rows_equals_without(
-    place: Place, monkeypatch: pytest.MonkeyPatch, selection: str
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, selection: str
 ) -> None:
-    task = english_task(place.folder / "data")
-    job = place.job(task, method="full", settings={"selection": selection, "epochs": "3"})
+    task = english_task(workspace.folder / "data")
+    job = workspace.job(task, method="full", settings={"selection": selection, "epochs": "3"})
     data = load_training_data(job)
 
     def weights() -> tuple[dict[str, Tensor], int]:
@@ -171,12 +171,12 @@ def test_full_training_with_reachable_rows_equals_without(
     without, also_selected = weights()
     assert selected == also_selected
     assert with_rows.keys() == without.keys()
-    for name, own in without.items():
-        torch.testing.assert_close(with_rows[name], own, atol=1e-6, rtol=0, msg=name)
-    original = load_file(place.backbone.folder / "model.safetensors")["embeddings.word_embeddings.weight"]
-    found = with_rows["roberta.embeddings.word_embeddings.weight"]
+    for name, weight in without.items():
+        torch.testing.assert_close(with_rows[name], weight, atol=1e-6, rtol=0, msg=name)
+    original = load_file(workspace.backbone.folder / "model.safetensors")["embeddings.word_embeddings.weight"]
+    embeddings = with_rows["roberta.embeddings.word_embeddings.weight"]
     reached = np.unique(data.tasks[0].train.ids)
     untouched = np.setdiff1d(np.arange(500), reached)
     assert len(untouched) > 400
-    assert torch.equal(found[untouched], original[untouched])
-    assert bool((found[reached] != original[reached]).any(dim=1).all())
+    assert torch.equal(embeddings[untouched], original[untouched])
+    assert bool((embeddings[reached] != original[reached]).any(dim=1).all())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task, random_split, use_of
+from support.training import Workspace, english_task, random_split, use_of
 from torch import Tensor
 
 from adapter_stilts.engine import step as steps
@@ -40,14 +40,14 @@ def test_parts_are_a_power_of_two(tokens: int, parts: int) -> None:
 def test_a_batch_is_cut_where_tokens_are_equal(parts: int) -> None:
     split = random_split([3, 4, 5, 8, 9, 20, 30])
     batch = pack(split, np.arange(7), use_of("t"), 2)
-    found = list(divide_evenly(batch, parts))
-    assert list(itertools.chain(*(own.layout.lengths for own in found))) == [3, 4, 5, 8, 9, 20, 30]
-    assert [own.tokens for own in found] == {1: [79], 2: [49, 30], 4: [20, 29, 30]}[parts]
-    assert torch.cat([own.targets["label"] for own in found]).tolist() == batch.targets["label"].tolist()
+    divided = list(divide_evenly(batch, parts))
+    assert list(itertools.chain(*(part.layout.lengths for part in divided))) == [3, 4, 5, 8, 9, 20, 30]
+    assert [part.tokens for part in divided] == {1: [79], 2: [49, 30], 4: [20, 29, 30]}[parts]
+    assert torch.cat([part.targets["label"] for part in divided]).tolist() == batch.targets["label"].tolist()
 
 
 def take(
-    place: Place,
+    workspace: Workspace,
     method: str,
     threads: int,
     parts: int,
@@ -56,8 +56,8 @@ def take(
     **settings: str,
 ) -> Any:
     """Losses and weights of a job's steps, with dropout unless the settings say otherwise."""
-    task = english_task(place.folder / "t", "t")
-    job = place.job(task, method=method, settings=settings)
+    task = english_task(workspace.folder / "t", "t")
+    job = workspace.job(task, method=method, settings=settings)
     data = load_training_data(job)
     model = build_model(job, data).train()
     monkeypatch.setattr(steps, "parts_of_batch", lambda tokens: parts)
@@ -69,61 +69,67 @@ def take(
         step([pack(part.train, np.arange(first, first + 4), part.use, 2)])
     losses = step.losses()
     step.close()
-    return losses, {name: own.detach().clone() for name, own in model.named_parameters() if own.requires_grad}
+    return losses, {
+        name: parameter.detach().clone() for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
-def test_threads_change_no_bit(place: Place, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_change_no_bit(workspace: Workspace, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout: every part draws from a source of its own."""
-    (one, weights), (other, again) = (take(place, method, count, 4, monkeypatch) for count in (1, 4))
+    (one, weights), (other, again) = (take(workspace, method, count, 4, monkeypatch) for count in (1, 4))
     assert one == other
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_checkpointing_draws_the_same_dropout_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpointing_draws_the_same_dropout_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     (one, weights), (other, again) = (
-        take(place, "bottleneck", 2, 2, monkeypatch, checkpointing=own) for own in (False, True)
+        take(workspace, "bottleneck", 2, 2, monkeypatch, checkpointing=checkpointing) for checkpointing in (False, True)
     )
     assert other == pytest.approx(one, abs=1e-6)
-    for name, own in weights.items():
-        torch.testing.assert_close(again[name], own, atol=1e-5, rtol=0)
+    for name, weight in weights.items():
+        torch.testing.assert_close(again[name], weight, atol=1e-5, rtol=0)
 
 
-def test_parts_change_no_loss(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    (one, weights), (other, again) = (take(place, "bottleneck", 2, parts, monkeypatch, dropout="0") for parts in (1, 4))
+def test_parts_change_no_loss(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, weights), (other, again) = (
+        take(workspace, "bottleneck", 2, parts, monkeypatch, dropout="0") for parts in (1, 4)
+    )
     assert other == pytest.approx(one, abs=1e-6)
-    for name, own in weights.items():
-        torch.testing.assert_close(again[name], own, atol=1e-5, rtol=0)
+    for name, weight in weights.items():
+        torch.testing.assert_close(again[name], weight, atol=1e-5, rtol=0)
 
 
-def test_dropout_draws_and_differs_from_step_to_step(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    (one, _), (other, _) = (take(place, "bottleneck", 2, 2, monkeypatch, dropout=own) for own in ("0", "0.5"))
+def test_dropout_draws_and_differs_from_step_to_step(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one, _), (other, _) = (
+        take(workspace, "bottleneck", 2, 2, monkeypatch, dropout=dropout) for dropout in ("0", "0.5")
+    )
     assert one[0] != pytest.approx(other[0], abs=1e-3)
 
 
-def test_predictions_do_not_depend_on_threads(place: Place) -> None:
-    job = place.job(english_task(place.folder / "t", "t"))
+def test_predictions_do_not_depend_on_threads(workspace: Workspace) -> None:
+    job = workspace.job(english_task(workspace.folder / "t", "t"))
     data = load_training_data(job)
     model, part = build_model(job, data), data.tasks[0]
-    found = []
+    predictions = []
     for count in (1, 4):
         torch.set_num_threads(count)
-        found.append(predict_answers(model, part.use, part.train, part.train_examples))
+        predictions.append(predict_answers(model, part.use, part.train, part.train_examples))
         assert torch.get_num_threads() == count
-    assert found[0] == found[1]
+    assert predictions[0] == predictions[1]
 
 
 def test_results_come_in_order_and_errors_reach_the_caller() -> None:
     torch.set_num_threads(4)
     streams = Streams(CPU)
-    assert list(streams.map(lambda own: (own * own, torch.get_num_threads()), range(50))) == [
-        (own * own, 1) for own in range(50)
+    assert list(streams.map(lambda number: (number * number, torch.get_num_threads()), range(50))) == [
+        (number * number, 1) for number in range(50)
     ]
 
-    def failing(own: int) -> int:
-        if own == 3:
+    def failing(number: int) -> int:
+        if number == 3:
             raise ValueError("three")
-        return own
+        return number
 
     with pytest.raises(ValueError, match="three"):
         list(streams.map(failing, range(9)))
@@ -137,7 +143,7 @@ def test_gradients_are_summed_without_sharing() -> None:
     add_gradients([first, second], [shared, shared])
     add_gradients([first, second], [torch.full((2,), 2.0), None])
     gradients: list[Tensor | None] = [first.grad, second.grad]
-    assert [own.tolist() for own in gradients if own is not None] == [[3.0, 3.0], [1.0, 1.0]]
+    assert [gradient.tolist() for gradient in gradients if gradient is not None] == [[3.0, 3.0], [1.0, 1.0]]
     assert first.grad is not None
     first.grad.mul_(5)
     assert second.grad is not None

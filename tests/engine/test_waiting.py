@@ -113,10 +113,10 @@ def test_how_threads_wait_changes_no_bit() -> None:
     states = torch.randn(300, 384, generator=torch.Generator().manual_seed(0))
 
     def gradient() -> torch.Tensor:
-        own = states.clone().requires_grad_()
-        torch.softmax(own @ own.T, -1).square().sum().backward()
-        assert own.grad is not None
-        return own.grad
+        leaf = states.clone().requires_grad_()
+        torch.softmax(leaf @ leaf.T, -1).square().sum().backward()
+        assert leaf.grad is not None
+        return leaf.grad
 
     gradient()  # from now on PyTorch's own threads are there
     before = living()
@@ -167,7 +167,7 @@ def test_streams_watch_where_there_are_several_threads(
     torch.set_num_threads(count)
     streams = Streams(torch.device("cpu"))
     for _ in range(2):
-        assert list(streams.map(lambda own: own + 1, [1])) == [2]
+        assert list(streams.map(lambda number: number + 1, [1])) == [2]
         assert watching() == watchers
     streams.close()
     assert watching() == 0
@@ -179,7 +179,7 @@ def test_streams_that_are_dropped_unclosed_are_watched_no_more(monkeypatch: pyte
         monkeypatch.delenv(name, raising=False)
     torch.set_num_threads(2)
     streams = Streams(torch.device("cpu"))
-    assert list(streams.map(lambda own: own + 1, [1])) == [2]
+    assert list(streams.map(lambda number: number + 1, [1])) == [2]
     assert watching() == 1
     del streams
     gc.collect()

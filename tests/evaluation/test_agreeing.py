@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from support.cli import command
-from support.hostile import VALUES, places_of, seal
-from support.training import Place, english_task, make_place
+from support.hostile import VALUES, paths_of, seal
+from support.training import Workspace, english_task, make_workspace
 
 from adapter_stilts.analysis.scored import Scored
 from adapter_stilts.errors import StiltsError
@@ -26,12 +26,12 @@ from adapter_stilts.tasks.scoring import score
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Run]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Run]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        place = make_place(tmp_path_factory.mktemp("agreeing"), monkeypatch)
-        run = place.train(english_task(place.folder / "t", "t"), settings={"epochs": "1"})
-        evaluate(run, runs=place.store, device="cpu")
-        return place, run
+        workspace = make_workspace(tmp_path_factory.mktemp("agreeing"), monkeypatch)
+        run = workspace.train(english_task(workspace.folder / "t", "t"), settings={"epochs": "1"})
+        evaluate(run, runs=workspace.store, device="cpu")
+        return workspace, run
 
 
 def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -41,7 +41,7 @@ def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 @pytest.fixture
-def kept(whole: tuple[Place, Run]) -> Any:
+def kept(whole: tuple[Workspace, Run]) -> Any:
     """The run, whose files are as they were after the test."""
     _, run = whole
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
@@ -53,28 +53,37 @@ def kept(whole: tuple[Place, Run]) -> Any:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda own: own["identity"]["tasks"][0].update(train={}), r"identity: tasks\.0\.train: .*at least 1 item"),
-        (lambda own: own["identity"].update(tasks=[3]), r"identity: tasks\.0: "),
-        (lambda own: own["identity"]["tasks"][0]["train"]["en"].pop("reading"), r"tasks\.0\.train\.en\.reading: "),
-        (lambda own: own.update(selected_epoch=99), r"selected_epoch: found 99, accepted up to 1"),
-        (lambda own: own.update(total_parameters=0), r"total_parameters: found 0, accepted 1 or more"),
         (
-            lambda own: own["task"].update(selection_metric="x"),
+            lambda content: content["identity"]["tasks"][0].update(train={}),
+            r"identity: tasks\.0\.train: .*at least 1 item",
+        ),
+        (lambda content: content["identity"].update(tasks=[3]), r"identity: tasks\.0: "),
+        (
+            lambda content: content["identity"]["tasks"][0]["train"]["en"].pop("reading"),
+            r"tasks\.0\.train\.en\.reading: ",
+        ),
+        (lambda content: content.update(selected_epoch=99), r"selected_epoch: found 99, accepted up to 1"),
+        (lambda content: content.update(total_parameters=0), r"total_parameters: found 0, accepted 1 or more"),
+        (
+            lambda content: content["task"].update(selection_metric="x"),
             r"task.selection_metric: found 'x', accepted accuracy$",
         ),
         (
-            lambda own: own["task"].update(selection_metric="f1"),
+            lambda content: content["task"].update(selection_metric="f1"),
             r"json: task.selection_metric: found 'f1', accepted a",
         ),
         (
-            lambda own: own["task"].update(kind="x"),
+            lambda content: content["task"].update(kind="x"),
             r"json: task.kind: found 'x', accepted tagging, classif",
         ),
         (
-            lambda own: own["task"].update(metrics=["x"]),
+            lambda content: content["task"].update(metrics=["x"]),
             r"json: task.metrics: found 'x', accepted accuracy, span_f1",
         ),
-        (lambda own: own.update(languages=["xx"]), r"json: languages.0: found 'xx', accepted the code of a language"),
+        (
+            lambda content: content.update(languages=["xx"]),
+            r"json: languages.0: found 'xx', accepted the code of a language",
+        ),
     ],
 )
 def test_records(kept: Run, change: Callable[[dict[str, Any]], Any], complaint: str) -> None:
@@ -86,27 +95,36 @@ def test_records(kept: Run, change: Callable[[dict[str, Any]], Any], complaint: 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda own: own["languages"]["en"].pop("n"), r"languages\.en: found no n, accepted the number of sentences"),
         (
-            lambda own: own["languages"]["en"].update(n=0.5),
+            lambda content: content["languages"]["en"].pop("n"),
+            r"languages\.en: found no n, accepted the number of sentences",
+        ),
+        (
+            lambda content: content["languages"]["en"].update(n=0.5),
             r"languages\.en: found n 0\.5, accepted the number of sen",
         ),
         (
-            lambda own: own["test_data"].update(de="x"),
+            lambda content: content["test_data"].update(de="x"),
             r"json: test_data: found other languages \(de\), accepted",
         ),
         (
-            lambda own: own["missing"].update(en="gone"),
+            lambda content: content["missing"].update(en="gone"),
             r"json: missing: found en, which has scores, accepted languages",
         ),
-        (lambda own: own.update(metrics=["x"]), r"metrics: found 'x', accepted metrics of tagging that give accuracy"),
-        (lambda own: own["majority"].update(xx=1.0), r"majority: found other languages \(xx\)"),
-        (lambda own: own.update(selection_metric="x"), r"selection_metric: found 'x', accepted accuracy"),
-        (lambda own: own.update(metrics=[]), r"metrics: .*at least 1 item"),
-        (lambda own: own["mean"].update(accuracy=99.0), r"mean: found {'accuracy': 99.0}, accepted the mean of the"),
-        (lambda own: own.update(mean_zero_shot={"accuracy": 1.0}), r"mean_zero_shot: found .* languages, None"),
         (
-            lambda own: own.update(leaks=[leak("en\x1b[31m")]),
+            lambda content: content.update(metrics=["x"]),
+            r"metrics: found 'x', accepted metrics of tagging that give accuracy",
+        ),
+        (lambda content: content["majority"].update(xx=1.0), r"majority: found other languages \(xx\)"),
+        (lambda content: content.update(selection_metric="x"), r"selection_metric: found 'x', accepted accuracy"),
+        (lambda content: content.update(metrics=[]), r"metrics: .*at least 1 item"),
+        (
+            lambda content: content["mean"].update(accuracy=99.0),
+            r"mean: found {'accuracy': 99.0}, accepted the mean of the",
+        ),
+        (lambda content: content.update(mean_zero_shot={"accuracy": 1.0}), r"mean_zero_shot: found .* languages, None"),
+        (
+            lambda content: content.update(leaks=[leak("en\x1b[31m")]),
             r"leaks\.0\.language: found 'en.x1b\[31m', accepted the code of a language",
         ),
     ],
@@ -148,9 +166,11 @@ def test_predictions(kept: Run, change: Callable[[list[Any]], list[Any]], compla
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda own: own.update(identity={}), r"its record does not say which columns it read; train it again"),
+        (lambda content: content.update(identity={}), r"its record does not say which columns it read; train it again"),
         (
-            lambda own: own["identity"]["tasks"][0]["train"]["en"]["reading"]["data"].update(columns={"text": "form"}),
+            lambda content: content["identity"]["tasks"][0]["train"]["en"]["reading"]["data"].update(
+                columns={"text": "form"}
+            ),
             r"found columns text in its record's identity, accepted tokens, labels among them",
         ),
     ],
@@ -198,16 +218,16 @@ def remove_others(run: Run, folder: Path) -> None:
         shutil.rmtree(other)
 
 
-def walk(place: Place, run: Run, drawn: random.Random, values: int, every: int) -> int:
+def walk(workspace: Workspace, run: Run, drawn: random.Random, values: int, every: int) -> int:
     """Every `every`th place of record.json and scores.json with other values, sealed, through the command line; how
     many were refused. Anything but a line ends the test."""
     refused, broken = 0, []
-    text = place.folder / "my.txt"
+    text = workspace.folder / "my.txt"
     text.write_text("the dog is seven !\n")
     (folder,) = evaluation_folders(run)
     for path in (run.folder / "record.json", folder / "scores.json"):
         whole = path.read_bytes()
-        for spot in places_of(json.loads(whole))[::every]:
+        for spot in paths_of(json.loads(whole))[::every]:
             for value in drawn.sample(VALUES, values):
                 content = json.loads(whole)
                 at = content
@@ -216,7 +236,7 @@ def walk(place: Place, run: Run, drawn: random.Random, values: int, every: int) 
                 at[spot[-1]] = value
                 seal(path, content)
                 for arguments in (("evaluate", run.name), ("compare",), ("predict", run.name, text)):
-                    result = command(*arguments, "--runs", place.store.folder)
+                    result = command(*arguments, "--runs", workspace.store.folder)
                     if not isinstance(result.exception, SystemExit | None) or "\x1b" in result.output:
                         broken.append((spot, value, arguments[0], result.exception))
                     refused += result.exit_code != 0
@@ -226,10 +246,10 @@ def walk(place: Place, run: Run, drawn: random.Random, values: int, every: int) 
     return refused
 
 
-def test_odd_values(whole: tuple[Place, Run], kept: Run) -> None:
+def test_odd_values(whole: tuple[Workspace, Run], kept: Run) -> None:
     assert walk(*whole, random.Random(0), values=1, every=5) > 20
 
 
 @pytest.mark.slow
-def test_odd_values_everywhere(whole: tuple[Place, Run], kept: Run) -> None:
+def test_odd_values_everywhere(whole: tuple[Workspace, Run], kept: Run) -> None:
     assert walk(*whole, random.Random(1), values=2, every=1) > 300

@@ -39,9 +39,11 @@ def test_folders_are_what_evaluate_loads(tmp_path):
     """In a process of its own, without a network: the library puts copies of modules on the path for good."""
     folders = [str(FOLDER / name) for name in MODULES]
     assert sorted(str(path) for path in FOLDER.iterdir() if (path / f"{path.name}.py").is_file()) == sorted(folders)
-    place = {"HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    environment = {"HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", LOAD, *folders]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | place, cwd=tmp_path)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | environment, cwd=tmp_path
+    )
     assert done.stdout.splitlines() == [
         "TaggingAccuracy {'accuracy': 50.0}",
         "ClassificationAccuracy {'accuracy': 50.0}",

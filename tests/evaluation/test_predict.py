@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
-from support.training import ENGLISH, Place, draw_sentences, make_place, pairs_task, write_conllu, write_task
+from support.training import ENGLISH, Workspace, draw_sentences, make_workspace, pairs_task, write_conllu, write_task
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.evaluation import predict
@@ -23,22 +23,23 @@ LEARNT = "{learning_rate: 1e-2, epochs: 6, batch_examples: 8}"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        yield make_place(tmp_path_factory.mktemp("predict"), monkeypatch)
+        yield make_workspace(tmp_path_factory.mktemp("predict"), monkeypatch)
 
 
-def tagging_run(place: Place, name: str, labels: dict[str, str], column: str) -> Run:
+def tagging_run(workspace: Workspace, name: str, labels: dict[str, str], column: str) -> Run:
     """A run trained on that CoNLL-U column; its test file ends with a sentence of 1,200 words."""
-    folder = place.folder / name
+    folder = workspace.folder / name
     for split, count, seed in (("train", 24, 1), ("dev", 6, 2), ("test", 8, 3)):
         sentences = draw_sentences(ENGLISH, count, seed)
         if split == "test":
             sentences.append(
-                [sentences[0][0], *(pair for own in draw_sentences(ENGLISH, 400, 4) for pair in own)][:1200]
+                [sentences[0][0], *(pair for sentence in draw_sentences(ENGLISH, 400, 4) for pair in sentence)][:1200]
             )
         write_conllu(
-            folder / f"en-{split}.conllu", [[(word, labels[own]) for word, own in sentence] for sentence in sentences]
+            folder / f"en-{split}.conllu",
+            [[(word, labels[label]) for word, label in sentence] for sentence in sentences],
         )
         if column == "deprel":
             path = folder / f"en-{split}.conllu"
@@ -48,12 +49,12 @@ def tagging_run(place: Place, name: str, labels: dict[str, str], column: str) ->
     task = write_task(folder, name, labels=f"[{', '.join(labels.values())}]", bottleneck=LEARNT)
     yaml = task.path.read_text(encoding="utf-8").replace("labels: upos", f"labels: {column}")
     task.path.write_text(yaml, encoding="utf-8")
-    return place.train(str(task.path))
+    return workspace.train(str(task.path))
 
 
 @pytest.fixture(scope="module")
-def tagger(place: Place) -> Run:
-    return tagging_run(place, "tags", TAGS, "upos")
+def tagger(workspace: Workspace) -> Run:
+    return tagging_run(workspace, "tags", TAGS, "upos")
 
 
 def predict_file(run: Run, path: Path, **options: Any) -> str:
@@ -64,7 +65,9 @@ def stored(run: Run, split: str) -> list[list[str]]:
     """What evaluation stored."""
     evaluate(run, split=split, device="cpu")
     (folder,) = (run.folder / EVALUATIONS).glob(f"{split}-*")
-    return [list(own) for own in read_predictions(folder, read_scores(folder, run), "tagging")["en"].predicted]
+    return [
+        list(sentence) for sentence in read_predictions(folder, read_scores(folder, run), "tagging")["en"].predicted
+    ]
 
 
 def columns_of(text: str, column: int) -> list[list[str]]:
@@ -78,29 +81,31 @@ def written(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_same_labels_as_evaluation_for_conllu_and_plain_text(place: Place, tagger: Run, tmp_path: Path) -> None:
+def test_same_labels_as_evaluation_for_conllu_and_plain_text(workspace: Workspace, tagger: Run, tmp_path: Path) -> None:
     expected = stored(tagger, "test")
-    assert {label for own in expected for label in own} == set(TAGS.values())  # not one label for everything
-    assert [len(own) for own in expected][-1] == 1200
-    source = place.folder / "tags" / "en-test.conllu"
+    assert {label for sentence in expected for label in sentence} == set(TAGS.values())  # not one label for everything
+    assert [len(sentence) for sentence in expected][-1] == 1200
+    source = workspace.folder / "tags" / "en-test.conllu"
     text = source.read_text(encoding="utf-8")
     labelled = predict_file(tagger, source, device="cpu")
     assert columns_of(labelled, 3) == expected
     words = columns_of(text, 1)
-    plain = written(tmp_path, "words.txt", "\n \n" + "\n\n".join("  ".join(own) for own in words))
+    plain = written(tmp_path, "words.txt", "\n \n" + "\n\n".join("  ".join(sentence) for sentence in words))
     assert predict_file(tagger, plain, device="cpu") == "\n".join(
-        "".join(f"{word}\t{tag}\n" for word, tag in zip(own, tags, strict=True))
-        for own, tags in zip(words, expected, strict=True)
+        "".join(f"{word}\t{tag}\n" for word, tag in zip(sentence, tags, strict=True))
+        for sentence, tags in zip(words, expected, strict=True)
     )
 
 
 def test_portions_change_nothing(tagger: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = draw_sentences(ENGLISH, 10, 5)
-    path = written(tmp_path, "words.txt", "\n".join(" ".join(word for word, _ in own) for own in sentences))
+    path = written(tmp_path, "words.txt", "\n".join(" ".join(word for word, _ in sentence) for sentence in sentences))
     whole = predict_file(tagger, path, device="cpu")
     monkeypatch.setattr(predict, "PORTION", 3)
     assert predict_file(tagger, path, device="cpu") == whole
-    assert [line.split("\t")[0] for line in whole.split("\n") if line] == [word for own in sentences for word, _ in own]
+    assert [line.split("\t")[0] for line in whole.split("\n") if line] == [
+        word for sentence in sentences for word, _ in sentence
+    ]
 
 
 def test_conllu_keeps_every_other_byte(tagger: Run, tmp_path: Path) -> None:
@@ -123,16 +128,16 @@ def test_conllu_keeps_every_other_byte(tagger: Run, tmp_path: Path) -> None:
         assert predict_file(tagger, written(tmp_path, name, text), device="cpu") == expected
 
 
-def test_deprel_goes_to_its_column_and_leaves_the_head(place: Place) -> None:
-    run = tagging_run(place, "relations", {"A": "nsubj", "B": "obj", "C": "root"}, "deprel")
-    labelled = predict_file(run, place.folder / "relations" / "en-test.conllu", device="cpu")
+def test_deprel_goes_to_its_column_and_leaves_the_head(workspace: Workspace) -> None:
+    run = tagging_run(workspace, "relations", {"A": "nsubj", "B": "obj", "C": "root"}, "deprel")
+    labelled = predict_file(run, workspace.folder / "relations" / "en-test.conllu", device="cpu")
     assert columns_of(labelled, 7) == stored(run, "test")
-    assert {head for own in columns_of(labelled, 6) for head in own} == {"7"}
-    assert {tag for own in columns_of(labelled, 3) for tag in own} == {"_"}
+    assert {head for column in columns_of(labelled, 6) for head in column} == {"7"}
+    assert {tag for column in columns_of(labelled, 3) for tag in column} == {"_"}
 
 
-def test_other_labels_go_to_misc(place: Place, tmp_path: Path) -> None:
-    run = tagging_run(place, "others", {"A": "A|1", "B": "B", "C": "O"}, "upos")
+def test_other_labels_go_to_misc(workspace: Workspace, tmp_path: Path) -> None:
+    run = tagging_run(workspace, "others", {"A": "A|1", "B": "B", "C": "O"}, "upos")
     rows = "1\tthe\t_\tDET\t_\t_\t_\t_\t_\tSpaceAfter=No|Label=old|Gloss=x\n2\tdog\t_\t_\t_\t_\t_\t_\t_\tGloss=y\n"
     rows += "3\trun\t_\t_\t_\t_\t_\t_\t_\t_\n"
     plain = written(tmp_path, "plain.txt", "the dog run")
@@ -145,9 +150,9 @@ def test_other_labels_go_to_misc(place: Place, tmp_path: Path) -> None:
     assert columns_of(labelled, 3) == [["DET", "_", "_"]]
 
 
-def test_text_pairs(place: Place, tmp_path: Path) -> None:
-    run = place.train(pairs_task(place.folder / "pairs"))
-    rows = (place.folder / "pairs" / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]
+def test_text_pairs(workspace: Workspace, tmp_path: Path) -> None:
+    run = workspace.train(pairs_task(workspace.folder / "pairs"))
+    rows = (workspace.folder / "pairs" / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]
     lines = [row.rsplit("\t", 1)[0] for row in rows]
     labelled = predict_file(run, written(tmp_path, "pairs.tsv", "\n\n".join(lines) + "\n"), device="cpu")
     expected = stored(run, "validation")
@@ -185,11 +190,11 @@ def test_what_cannot_be_read_is_named(tagger: Run, tmp_path: Path, name: str, co
     assert "\n" not in str(error.value)
 
 
-def test_no_file_and_no_weights(place: Place, tagger: Run, tmp_path: Path) -> None:
+def test_no_file_and_no_weights(workspace: Workspace, tagger: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         predict_file(tagger, tmp_path / "none.txt", device="cpu")
     assert str(error.value) == f"{tmp_path / 'none.txt'}: found no such file or directory, accepted a readable file"
-    run = place.train(str(place.folder / "tags" / "tags.yaml"), seed=1, settings={"epochs": "1"})
+    run = workspace.train(str(workspace.folder / "tags" / "tags.yaml"), seed=1, settings={"epochs": "1"})
     keep_of(run, "scores")
     with pytest.raises(StiltsError, match="weights of this run were not kept"):
         predict_file(run, written(tmp_path, "own.txt", "the dog"), device="cpu")
@@ -204,8 +209,8 @@ COLUMNS = "the{0}DT{0}O\ndog{0}NN{0}B-X\n\n-DOCSTART-{0}-{0}O\n\ncats{0}NNS{0}O\
 @pytest.fixture(scope="module")
 def tags(tagger: Run, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The labels of SENTENCES, word by word."""
-    path = written(tmp_path_factory.mktemp("plain"), "my.txt", "\n".join(" ".join(own) for own in SENTENCES))
-    return [label for own in columns_of(predict_file(tagger, path, device="cpu"), 1) for label in own]
+    path = written(tmp_path_factory.mktemp("plain"), "my.txt", "\n".join(" ".join(words) for words in SENTENCES))
+    return [label for column in columns_of(predict_file(tagger, path, device="cpu"), 1) for label in column]
 
 
 @pytest.mark.parametrize(("separator", "ending"), [("\t", "\n"), (" ", "\n"), ("\t", "\r\n"), (" ", "\r")])
@@ -274,27 +279,27 @@ def test_conllu_plus(tagger: Run, tags: list[str], tmp_path: Path) -> None:
         predict_file(tagger, bad, device="cpu")
 
 
-def own_format_run(place: Place, name: str, file_format: str, columns: str, ending: str, labels: str) -> Run:
-    """A run on the files `train` and `dev` of that format in the place's folder of that name."""
+def run_on_format(workspace: Workspace, name: str, file_format: str, columns: str, ending: str, labels: str) -> Run:
+    """A run on the files `train` and `dev` of that format in the workspace's folder of that name."""
     languages = f"{{en: {{train: train.{ending}, validation: dev.{ending}}}}}"
-    folder = place.folder / name
+    folder = workspace.folder / name
     path = folder / f"{name}.yaml"
     write_conllu(folder / "en-train.conllu", [[("the", "A")]])
     write_task(folder, name, labels=labels, bottleneck=LEARNT, languages="{en: {train: en-train.conllu}}")
     yaml = path.read_text(encoding="utf-8").replace("{en: {train: en-train.conllu}}", languages)
     yaml = yaml.replace("format: conllu", f"format: {file_format}")
     path.write_text(yaml.replace("{tokens: form, labels: upos}", columns), encoding="utf-8")
-    return place.train(str(path))
+    return workspace.train(str(path))
 
 
-def test_the_task_s_own_column_of_labels(place: Place, tmp_path: Path) -> None:
-    folder = place.folder / "columns"
+def test_the_task_s_own_column_of_labels(workspace: Workspace, tmp_path: Path) -> None:
+    folder = workspace.folder / "columns"
     folder.mkdir()
     for split, count in (("train", 24), ("dev", 6)):
         drawn = draw_sentences(ENGLISH, count, count)
-        blocks = ("".join(f"{word} XX {TAGS[label]}\n" for word, label in own) for own in drawn)
+        blocks = ("".join(f"{word} XX {TAGS[label]}\n" for word, label in sentence) for sentence in drawn)
         written(folder, f"{split}.txt", "\n".join(blocks))
-    run = own_format_run(place, "columns", "conll", "{tokens: 0, labels: last}", "txt", "open")
+    run = run_on_format(workspace, "columns", "conll", "{tokens: 0, labels: last}", "txt", "open")
     path = written(tmp_path, "my.txt", "the XX _\ndog XX _\n\ncats XX NOUN\n")
     ((the, dog), (cats,)) = columns_of(predict_file(run, path, device="cpu").replace(" ", "\t"), 2)
     assert {the, dog, cats} <= set(TAGS.values())
@@ -309,13 +314,13 @@ def test_the_task_s_own_column_of_labels(place: Place, tmp_path: Path) -> None:
     assert more == f"the DT {the}\ndog NN {dog}\n\ncats NNS {cats}\n"
 
 
-def test_labels_that_would_break_the_file(place: Place, tmp_path: Path) -> None:
-    folder = place.folder / "broken"
+def test_labels_that_would_break_the_file(workspace: Workspace, tmp_path: Path) -> None:
+    folder = workspace.folder / "broken"
     folder.mkdir()
     for split in ("train", "dev"):
         written(folder, f"{split}.jsonl", 8 * (json.dumps({"tokens": ["the", "dog"], "labels": ["A\tB", "C"]}) + "\n"))
     columns = "{tokens: tokens, labels: labels}"
-    run = own_format_run(place, "broken", "jsonl", columns, "jsonl", '["A\\tB", C]')
+    run = run_on_format(workspace, "broken", "jsonl", columns, "jsonl", '["A\\tB", C]')
     path = written(tmp_path, "my.txt", "the dog")
     with pytest.raises(DataError, match=r"found the run's label 'A\\tB', which would break its columns, accepted a"):
         predict_file(run, path, device="cpu")
@@ -323,8 +328,8 @@ def test_labels_that_would_break_the_file(place: Place, tmp_path: Path) -> None:
     assert json.loads(rows)["labels"][0] in ("A\tB", "C")
 
 
-def test_header_lines_of_texts(place: Place, tmp_path: Path) -> None:
-    run = place.train(pairs_task(place.folder / "pairs_again", "pairs_again"))
+def test_header_lines_of_texts(workspace: Workspace, tmp_path: Path) -> None:
+    run = workspace.train(pairs_task(workspace.folder / "pairs_again", "pairs_again"))
     lines = written(tmp_path, "lines.txt", "the dog\tthe cats\nof and\tto is\n")
     first, second = (line.split("\t")[0] for line in predict_file(run, lines, device="cpu").splitlines())
     table = written(tmp_path, "my.tsv", "id\tother\tone\n1\tthe cats\tthe dog\n2\tto is\tof and\n")

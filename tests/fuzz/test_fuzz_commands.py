@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.cli import command, make_cli_place, on_tiny, yaml_of
-from support.training import Place
+from support.cli import command, make_cli_workspace, on_tiny, yaml_of
+from support.training import Workspace
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.tasks.catalog import find_task
@@ -105,9 +105,9 @@ def test_damaged_yaml(files: Path, part: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        yield make_cli_place(tmp_path_factory.mktemp("commands"), monkeypatch)
+        yield make_cli_workspace(tmp_path_factory.mktemp("commands"), monkeypatch)
 
 
 WORDS = (
@@ -132,7 +132,7 @@ FLAGS = {"--json", "--markdown", "--varied", "--parallel"}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_command_lines(place: Place, name: str) -> None:
+def test_command_lines(workspace: Workspace, name: str) -> None:
     """Nothing of these trains: a first word that is no task, or an option whose value is refused, stops them."""
     for seed in range(40):
         chance = random.Random(f"{name} {seed}")
@@ -143,7 +143,7 @@ def test_command_lines(place: Place, name: str) -> None:
             typed.append(chance.choice(WORDS))
         if name == "train" and chance.random() < 0.5:
             # A sound task beside a setting that no training has.
-            typed = ["train", yaml_of(place), *on_tiny(place), "--set", "no_such_setting=1"]
+            typed = ["train", yaml_of(workspace), *on_tiny(workspace), "--set", "no_such_setting=1"]
         for option in chance.sample(OPTIONS[name], k=chance.randint(0, 2)):
             typed += [option] if option in FLAGS else [option, chance.choice(WORDS)]
         assert_result_or_reason(typed)

@@ -26,8 +26,10 @@ LENGTHS = {
 
 
 def expected(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-    parts = zip(*(own.split(lengths) for own in (query, key, value)), strict=True)
-    done = [scaled_dot_product_attention(*(own.transpose(0, 1) for own in part)).transpose(0, 1) for part in parts]
+    parts = zip(*(tensor.split(lengths) for tensor in (query, key, value)), strict=True)
+    done = [
+        scaled_dot_product_attention(*(tensor.transpose(0, 1) for tensor in part)).transpose(0, 1) for part in parts
+    ]
     return torch.cat(done)
 
 
@@ -45,21 +47,21 @@ def test_equals_attention_of_each_sentence(case: str, size: int) -> None:
     spans = PackedLayout.from_lengths(lengths, DEVICE).spans
 
     def run(function: str, dtype: torch.dtype) -> list[torch.Tensor]:
-        *inputs, gradient = (own.detach().clone().to(dtype) for own in drawn)
-        inputs = [own.requires_grad_() for own in inputs]
+        *inputs, gradient = (tensor.detach().clone().to(dtype) for tensor in drawn)
+        inputs = [tensor.requires_grad_() for tensor in inputs]
         out = BlockAttention.apply(*inputs, *spans) if function == "ours" else expected(*inputs, lengths)
         out.backward(gradient)
-        return [own.float() for own in (out.detach(), *(each.grad for each in inputs)) if own is not None]
+        return [tensor.float() for tensor in (out.detach(), *(each.grad for each in inputs)) if tensor is not None]
 
     wanted = run("PyTorch's", torch.float32)
     if DEVICE == "cpu":
-        for own, other in zip(run("ours", torch.float32), wanted, strict=True):
-            torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-4)
+        for result, other in zip(run("ours", torch.float32), wanted, strict=True):
+            torch.testing.assert_close(result, other, atol=1e-5, rtol=1e-4)
     # The interpreter computes with NumPy, which has no bf16.
     precisions = {torch.float16: 3e-3} if DEVICE == "cpu" else {torch.float16: 3e-3, torch.bfloat16: 2e-2}
     for dtype, slack in precisions.items():
-        for own, other, half in zip(run("ours", dtype), wanted, run("PyTorch's", dtype), strict=True):
-            assert (own - other).abs().max() < 1.5 * (half - other).abs().max() + slack
+        for result, other, half in zip(run("ours", dtype), wanted, run("PyTorch's", dtype), strict=True):
+            assert (result - other).abs().max() < 1.5 * (half - other).abs().max() + slack
 
 
 def test_the_same_bits_twice() -> None:
@@ -69,11 +71,11 @@ def test_the_same_bits_twice() -> None:
     dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
     drawn = [torch.randn(sum(lengths), 4, 32, device=DEVICE, dtype=dtype) for _ in range(4)]
     spans = PackedLayout.from_lengths(lengths, DEVICE).spans
-    found = []
+    outcomes = []
     for _ in range(2):
-        inputs = [own.clone().requires_grad_() for own in drawn[:3]]
+        inputs = [tensor.clone().requires_grad_() for tensor in drawn[:3]]
         out = BlockAttention.apply(*inputs, *spans)
         out.backward(drawn[3])
-        found.append([out, *(own.grad for own in inputs)])
-    for one, other in zip(*found, strict=True):
+        outcomes.append([out, *(tensor.grad for tensor in inputs)])
+    for one, other in zip(*outcomes, strict=True):
         assert torch.equal(one, other)

@@ -1,6 +1,7 @@
 """Training texts in a task's own development and test data: counted, said, recorded; an intermediate's: refused."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from support.training import (
     FULL,
     GERMAN,
     HEAD,
-    Place,
+    Sentence,
+    Workspace,
     draw_sentences,
     write_conllu,
     write_task,
@@ -28,60 +30,68 @@ FILES = "{train: en-train.conllu, validation: en-dev.conllu, test: en-test.conll
 LANGUAGES = f"{{en: {FILES}, de: {{test: de-test.conllu}}}}"
 
 
-def long_sentences(words: list[str], count: int, seed: int) -> list[Any]:
+def long_sentences(words: list[str], count: int, seed: int) -> list[list[tuple[str, str]]]:
     """Sentences of 20 words, all different and long enough to be counted."""
     drawn = draw_sentences(words, count * 20, seed, longest=1)
-    return [[pair for own in drawn[20 * row : 20 * row + 20] for pair in own] for row in range(count)]
+    return [[pair for sentence in drawn[20 * row : 20 * row + 20] for pair in sentence] for row in range(count)]
 
 
-def task_of(place: Place, name: str, files: dict[str, Any], languages: str = LANGUAGES) -> Task:
+def task_of(
+    workspace: Workspace, name: str, files: Mapping[str, Sequence[Sentence]], languages: str = LANGUAGES
+) -> Task:
     for file, sentences in files.items():
-        write_conllu(place.folder / name / f"{file}.conllu", sentences)
-    return write_task(place.folder / name, name, languages=languages)
+        write_conllu(workspace.folder / name / f"{file}.conllu", sentences)
+    return write_task(workspace.folder / name, name, languages=languages)
 
 
-def quick(place: Place, task: Task, **options: Any) -> Run:
-    return place.train(task, settings={"epochs": "1"}, **options)
+def quick(workspace: Workspace, task: Task, **options: Any) -> Run:
+    return workspace.train(task, settings={"epochs": "1"}, **options)
 
 
-def test_shared_texts_are_counted_by_language_and_recorded(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shared_texts_are_counted_by_language_and_recorded(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     train, other = long_sentences(ENGLISH, 30, 1), long_sentences(ENGLISH, 20, 2)
     german = long_sentences(GERMAN, 20, 3)
     files = {"en-train": train, "en-dev": other, "en-test": [*train[:3], *other[:17]]}
-    task = task_of(place, "shared", {**files, "de-test": [*german[:18], *train[5:7]]})
-    run = quick(place, task)
+    task = task_of(workspace, "shared", {**files, "de-test": [*german[:18], *train[5:7]]})
+    run = quick(workspace, task)
     assert run.record.leaks == (Leak(task="shared", language="en", split="test", texts=20, shared=3, identical=False),)
-    told = f"{run.name}: trained on texts that it is scored on: en test (3 of 20 texts)\n"
-    assert capsys.readouterr().err.startswith(told)
-    scores = evaluate(run, runs=place.store, device="cpu")
+    line = f"{run.name}: trained on texts that it is scored on: en test (3 of 20 texts)\n"
+    assert capsys.readouterr().err.startswith(line)
+    scores = evaluate(run, runs=workspace.store, device="cpu")
     assert [(leak.language, leak.shared, leak.texts) for leak in scores.leaks or ()] == [("en", 3, 20), ("de", 2, 20)]
-    assert evaluate(run, split="validation", runs=place.store, device="cpu").leaks == ()
-    assert evaluate(run, split="train", runs=place.store, device="cpu", languages="en").leaks == ()
-    quick(place, task)
-    assert told in capsys.readouterr().err
+    assert evaluate(run, split="validation", runs=workspace.store, device="cpu").leaks == ()
+    assert evaluate(run, split="train", runs=workspace.store, device="cpu", languages="en").leaks == ()
+    quick(workspace, task)
+    assert line in capsys.readouterr().err
 
 
-def test_the_same_file_is_told_however_short_its_texts(place: Place) -> None:
+def test_the_same_file_is_told_however_short_its_texts(workspace: Workspace) -> None:
     short = draw_sentences(ENGLISH, 8, 1, longest=2)
-    run = quick(place, task_of(place, "same", dict.fromkeys(("en-train", "en-dev", "en-test", "de-test"), short)))
-    assert [(own.split, own.shared, own.identical) for own in run.record.leaks or ()] == [
+    run = quick(
+        workspace, task_of(workspace, "same", dict.fromkeys(("en-train", "en-dev", "en-test", "de-test"), short))
+    )
+    assert [(leak.split, leak.shared, leak.identical) for leak in run.record.leaks or ()] == [
         ("validation", 0, True),
         ("test", 0, True),
     ]
-    leaks = evaluate(run, runs=place.store, device="cpu").leaks
+    leaks = evaluate(run, runs=workspace.store, device="cpu").leaks
     assert leak_line(leaks or ()) == (
         "trained on texts that it is scored on: en test (the training data itself), de test (the training data itself)"
     )
 
 
-def test_one_file_with_rows_of_several_languages_is_no_leak(place: Place) -> None:
+def test_one_file_with_rows_of_several_languages_is_no_leak(workspace: Workspace) -> None:
     """A filter tells them apart, so equal bytes are not equal rows."""
-    folder = place.folder / "rows"
+    folder = workspace.folder / "rows"
     folder.mkdir()
-    pairs = [(code, own) for seed, code in enumerate(("en", "de")) for own in draw_sentences(ENGLISH, 9, seed)]
+    pairs = [
+        (code, sentence) for seed, code in enumerate(("en", "de")) for sentence in draw_sentences(ENGLISH, 9, seed)
+    ]
     rows = [
-        json.dumps({"lang": code, "tokens": [word for word, _ in own], "tags": [tag for _, tag in own]})
-        for code, own in pairs
+        json.dumps({"lang": code, "tokens": [word for word, _ in sentence], "tags": [tag for _, tag in sentence]})
+        for code, sentence in pairs
     ]
     (folder / "all.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     fields = {"name": "rows", "version": 1, "labels": "[A, B, C]", "word_piece": "first", "metrics": "[accuracy]"}
@@ -92,62 +102,69 @@ def test_one_file_with_rows_of_several_languages_is_no_leak(place: Place) -> Non
     )
     head = HEAD.format(kind="tagging", bottleneck=BOTTLENECK, full=FULL, **fields)
     (folder / "rows.yaml").write_text(head + data)
-    run = place.train(str(folder / "rows.yaml"), settings={"epochs": "1"})
-    assert [(own.language, own.split, own.identical) for own in run.record.leaks or ()] == [("en", "validation", True)]
-    assert evaluate(run, runs=place.store, device="cpu").leaks == ()
+    run = workspace.train(str(folder / "rows.yaml"), settings={"epochs": "1"})
+    assert [(leak.language, leak.split, leak.identical) for leak in run.record.leaks or ()] == [
+        ("en", "validation", True)
+    ]
+    assert evaluate(run, runs=workspace.store, device="cpu").leaks == ()
 
 
-def test_an_old_record_says_nothing_and_is_not_looked_into(place: Place) -> None:
+def test_an_old_record_says_nothing_and_is_not_looked_into(workspace: Workspace) -> None:
     train = long_sentences(ENGLISH, 30, 1)
-    run = quick(place, task_of(place, "old", {"en-train": train, "en-dev": train, "en-test": train, "de-test": train}))
+    run = quick(
+        workspace, task_of(workspace, "old", {"en-train": train, "en-dev": train, "en-test": train, "de-test": train})
+    )
     # Format 2 had neither leaks nor a seal.
     record = json.loads((run.folder / "record.json").read_text())
     before = {key: value for key, value in record.items() if key not in ("leaks", "seal", "trained_on")}
     (run.folder / "record.json").write_text(json.dumps({**before, "format": 2}))
     assert read_record(run.folder).leaks is None
     (run.folder / "trained_on.safetensors").unlink()
-    assert evaluate(place.store.find(run.name), runs=place.store, device="cpu").leaks is None
+    assert evaluate(workspace.store.find(run.name), runs=workspace.store, device="cpu").leaks is None
 
 
-def test_an_intermediate_that_trained_on_the_sentences_now_scored_is_refused(place: Place) -> None:
+def test_an_intermediate_that_trained_on_the_sentences_now_scored_is_refused(workspace: Workspace) -> None:
     """Training found nothing wrong; then the test file changed."""
     seen, unseen = long_sentences(ENGLISH, 30, 1), long_sentences(ENGLISH, 30, 2)
     below = quick(
-        place,
+        workspace,
         task_of(
-            place, "below", {"en-train": seen, "en-dev": unseen, "en-test": unseen, "de-test": []}, f"{{en: {FILES}}}"
+            workspace,
+            "below",
+            {"en-train": seen, "en-dev": unseen, "en-test": unseen, "de-test": []},
+            f"{{en: {FILES}}}",
         ),
     )
     files = {"en-train": long_sentences(ENGLISH, 20, 3), "en-dev": unseen, "en-test": unseen, "de-test": unseen}
-    run = quick(place, task_of(place, "above", files), over=[below])
-    assert evaluate(run, runs=place.store, device="cpu").leaks == ()
-    task_of(place, "above", {**files, "en-test": [*unseen[:20], *seen[:10]]})
+    run = quick(workspace, task_of(workspace, "above", files), over=[below])
+    assert evaluate(run, runs=workspace.store, device="cpu").leaks == ()
+    task_of(workspace, "above", {**files, "en-test": [*unseen[:20], *seen[:10]]})
     with pytest.raises(UsageError) as raised:
-        evaluate(run, runs=place.store, device="cpu")
+        evaluate(run, runs=workspace.store, device="cpu")
     assert str(raised.value) == (
         f"{run.name}: its intermediate {below.name}: trained on 10 of the 30 test sentences of above "
         "(en, en-test.conllu; by content), accepted an intermediate that never saw them"
     )
     assert len(list((run.folder / "evaluations").iterdir())) == 1
     # Without that language, nothing is wrong.
-    assert list(evaluate(run, languages="de", runs=place.store, device="cpu").languages) == ["de"]
+    assert list(evaluate(run, languages="de", runs=workspace.store, device="cpu").languages) == ["de"]
 
 
 def test_signatures_are_computed_once_and_damage_is_made_good(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = long_sentences(ENGLISH, 30, 1)
     files = {"en-train": train, "en-dev": train[:10], "en-test": train[10:15], "de-test": train[20:]}
-    run = quick(place, task_of(place, "once", files))
-    first = evaluate(run, runs=place.store, device="cpu").leaks
-    cached = sorted((place.folder / "cache" / "signatures").iterdir())
+    run = quick(workspace, task_of(workspace, "once", files))
+    first = evaluate(run, runs=workspace.store, device="cpu").leaks
+    cached = sorted((workspace.folder / "cache" / "signatures").iterdir())
     assert len(cached) == 3
     for path in cached:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     capsys.readouterr()
-    assert evaluate(run, limit=2, runs=place.store, device="cpu").leaks == first
+    assert evaluate(run, limit=2, runs=workspace.store, device="cpu").leaks == first
     assert capsys.readouterr().err.count(".arrow: damaged, made anew\n") == 2
     monkeypatch.setattr(overlap, "text_signatures", lambda *_: pytest.fail("computed again"))
-    assert evaluate(run, limit=3, runs=place.store, device="cpu").leaks == first
+    assert evaluate(run, limit=3, runs=workspace.store, device="cpu").leaks == first

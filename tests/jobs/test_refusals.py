@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 from support.hostile import alter, truncate
 from support.tiny import tiny_backbone_folder
-from support.training import ENGLISH, Place, draw_sentences, english_task, make_place, task_of, write_conllu, write_task
+from support.training import (
+    ENGLISH,
+    Sentence,
+    Workspace,
+    draw_sentences,
+    english_task,
+    make_workspace,
+    task_of,
+    write_conllu,
+    write_task,
+)
 from torch import nn
 
 from adapter_stilts.errors import StiltsError, UsageError
@@ -21,29 +31,33 @@ from adapter_stilts.schema import Task
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        yield make_place(tmp_path_factory.mktemp("refusals"), monkeypatch)
+        yield make_workspace(tmp_path_factory.mktemp("refusals"), monkeypatch)
 
 
 @cache
-def under(place: Place, name: str = "a", method: str = "bottleneck", *settings: tuple[str, str], **options: Any) -> Run:
-    return place.train(task_of(place, name), method=method, settings={"epochs": "1", **dict(settings)}, **options)
+def under(
+    workspace: Workspace, name: str = "a", method: str = "bottleneck", *settings: tuple[str, str], **options: Any
+) -> Run:
+    return workspace.train(
+        task_of(workspace, name), method=method, settings={"epochs": "1", **dict(settings)}, **options
+    )
 
 
-def refusal(place: Place, kind: type[StiltsError] = UsageError, **request: Any) -> str:
+def refusal(workspace: Workspace, kind: type[StiltsError] = UsageError, **request: Any) -> str:
     """The one line that refuses the target; the store is as it was."""
-    before = place.store.names()
+    before = workspace.store.names()
     with pytest.raises(kind) as caught:
-        place.train(task_of(place, "t"), **request)
+        workspace.train(task_of(workspace, "t"), **request)
     assert caught.value.exit_code == kind.exit_code
     assert "\n" not in str(caught.value)
-    assert place.store.names() == before
+    assert workspace.store.names() == before
     return str(caught.value)
 
 
-def paths(place: Place, names: str) -> list[str]:
-    return [str(task_of(place, name).path) for name in names]
+def paths(workspace: Workspace, names: str) -> list[str]:
+    return [str(task_of(workspace, name).path) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -103,9 +117,11 @@ def paths(place: Place, names: str) -> list[str]:
         ("a", {"languages": ["sw"]}, "--languages: found 'sw', accepted for t: en"),
     ],
 )
-def test_before_an_intermediate_is_trained(place: Place, names: str, request_: dict[str, Any], complaint: str) -> None:
+def test_before_an_intermediate_is_trained(
+    workspace: Workspace, names: str, request_: dict[str, Any], complaint: str
+) -> None:
     """The intermediates are given as tasks: a request that cannot end well must not train them first."""
-    assert refusal(place, over=paths(place, names), **request_).startswith(complaint)
+    assert refusal(workspace, over=paths(workspace, names), **request_).startswith(complaint)
 
 
 @pytest.mark.parametrize(
@@ -118,102 +134,104 @@ def test_before_an_intermediate_is_trained(place: Place, names: str, request_: d
         ({"over": ["nothing_like_it"]}, "--over nothing_like_it: neither a run nor a task ("),
     ],
 )
-def test_amounts_controls_and_names(place: Place, request_: dict[str, Any], complaint: str) -> None:
-    assert refusal(place, **request_).startswith(complaint)
+def test_amounts_controls_and_names(workspace: Workspace, request_: dict[str, Any], complaint: str) -> None:
+    assert refusal(workspace, **request_).startswith(complaint)
 
 
-def test_control_of_an_intermediate(place: Place) -> None:
-    path = paths(place, "a")[0]
-    assert refusal(place, over=[f"{path}@randm"]) == "--control: found 'randm', accepted: random, shuffled"
-    assert refusal(place, over=[under(place)], control="shuffled") == (
+def test_control_of_an_intermediate(workspace: Workspace) -> None:
+    path = paths(workspace, "a")[0]
+    assert refusal(workspace, over=[f"{path}@randm"]) == "--control: found 'randm', accepted: random, shuffled"
+    assert refusal(workspace, over=[under(workspace)], control="shuffled") == (
         "--control with --over: a control is an intermediate; give it as --over TASK@random or TASK@shuffled"
     )
 
 
-def test_intermediate_of_another_method(place: Place) -> None:
-    full, lora = under(place, method="full"), under(place, method="lora")
-    said = refusal(place, over=[full])
+def test_intermediate_of_another_method(workspace: Workspace) -> None:
+    full, lora = under(workspace, method="full"), under(workspace, method="lora")
+    said = refusal(workspace, over=[full])
     assert said == f"--over {full.name}: a full run, accepted under --method bottleneck: bottleneck"
-    said = refusal(place, over=[lora], method="dora", compose="continue")
+    said = refusal(workspace, over=[lora], method="dora", compose="continue")
     assert said == f"--over {lora.name}: a lora run, accepted under --method dora: dora"
 
 
 @pytest.mark.parametrize("sizes", [{"hidden": 48}, {"vocabulary": 480}], ids=["hidden size", "weights"])
-def test_intermediate_of_another_backbone(place: Place, sizes: dict[str, int]) -> None:
-    folder = tiny_backbone_folder(place.folder / "_".join(map(str, sizes.items())), **sizes)
-    other, run = load_backbone(str(folder)), under(place)
+def test_intermediate_of_another_backbone(workspace: Workspace, sizes: dict[str, int]) -> None:
+    folder = tiny_backbone_folder(workspace.folder / "_".join(map(str, sizes.items())), **sizes)
+    other, run = load_backbone(str(folder)), under(workspace)
     hidden = sizes.get("hidden", 32)
     with pytest.raises(UsageError, match=rf"trained on .*tiny \(2 x 32, \w+\), found .*\(2 x {hidden}, \w+\)$"):
-        place.job(task_of(place, "t"), [run], backbone=other)
+        workspace.job(task_of(workspace, "t"), [run], backbone=other)
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora"])
-def test_unequal_shapes(place: Place, method: str) -> None:
+def test_unequal_shapes(workspace: Workspace, method: str) -> None:
     """To average or to continue, not to stack or to fuse."""
     field, value, old = {"bottleneck": ("reduction", "4", "8.0"), "lora": ("rank", "4", "16")}[method]
-    whole, small = under(place, "a", method), under(place, "b", method, (field, value))
-    found = f"{float(value) if method == 'bottleneck' else value}"
-    said = refusal(place, over=[whole, small], method=method, compose="merge")
-    assert said == f"--over {small.name}: {field} {found}, accepted {old}, as of {whole.name}, to merge"
-    said = refusal(place, over=[small], method=method, compose="continue")
-    assert said == f"--set {field}: found {old}, accepted {found}, the shape of {small.name}, to continue"
+    whole, small = under(workspace, "a", method), under(workspace, "b", method, (field, value))
+    shown = f"{float(value) if method == 'bottleneck' else value}"
+    said = refusal(workspace, over=[whole, small], method=method, compose="merge")
+    assert said == f"--over {small.name}: {field} {shown}, accepted {old}, as of {whole.name}, to merge"
+    said = refusal(workspace, over=[small], method=method, compose="continue")
+    assert said == f"--set {field}: found {old}, accepted {shown}, the shape of {small.name}, to continue"
     compose = "fuse" if method == "bottleneck" else "stack"
-    assert place.job(task_of(place, "t"), [whole, small], method=method, compose=compose).composition == compose
+    assert workspace.job(task_of(workspace, "t"), [whole, small], method=method, compose=compose).composition == compose
 
 
-def test_composed_runs_underneath(place: Place) -> None:
-    first, second = under(place), under(place, "b")
-    fused = place.train(task_of(place, "b"), over=[first, second], compose="fuse")
-    assert refusal(place, over=[fused]) == (
+def test_composed_runs_underneath(workspace: Workspace) -> None:
+    first, second = under(workspace), under(workspace, "b")
+    fused = workspace.train(task_of(workspace, "b"), over=[first, second], compose="fuse")
+    assert refusal(workspace, over=[fused]) == (
         f"--over {fused.name}: composed by fuse, accepted underneath: none, stack, continue, merge"
     )
-    baked = place.train(task_of(place, "b"), over=[under(place, method="lora")], compose="bake", method="lora")
-    assert "composed by bake" in refusal(place, over=[baked], method="lora")
-    stack = place.train(task_of(place, "b"), over=[first])
+    baked = workspace.train(
+        task_of(workspace, "b"), over=[under(workspace, method="lora")], compose="bake", method="lora"
+    )
+    assert "composed by bake" in refusal(workspace, over=[baked], method="lora")
+    stack = workspace.train(task_of(workspace, "b"), over=[first])
     for over, compose in (([stack], "continue"), ([first, stack], "fuse"), ([stack, second], "merge")):
-        assert refusal(place, over=over, compose=compose) == (
+        assert refusal(workspace, over=over, compose=compose) == (
             f"--over {stack.name}: a stack of 2 adapters, accepted under {compose}: runs of one"
         )
-    assert place.job(task_of(place, "t"), [stack]).arrangement.adapters == ("a", "b", "t")
+    assert workspace.job(task_of(workspace, "t"), [stack]).arrangement.adapters == ("a", "b", "t")
 
 
 # --- test sentences that an intermediate has seen ---------------------------------------------------------------------
 
 
-def leaking_task(place: Place, name: str, sentences: list[Any]) -> Task:
+def leaking_task(workspace: Workspace, name: str, sentences: Sequence[Sentence]) -> Task:
     """A task whose training file has the given sentences under names of its own."""
-    folder = place.folder / name
-    write_conllu(folder / "x.conllu", [[(word, "C") for word, _ in own] for own in sentences])
+    folder = workspace.folder / name
+    write_conllu(folder / "x.conllu", [[(word, "C") for word, _ in sentence] for sentence in sentences])
     write_conllu(folder / "y.conllu", draw_sentences(ENGLISH, 5, 99))
     return write_task(folder, name, languages="{en: {train: x.conllu, validation: y.conllu}}")
 
 
-def long_target(place: Place) -> tuple[Task, list[Any]]:
-    task = english_task(place.folder / "long", "long")
+def long_target(workspace: Workspace) -> tuple[Task, list[list[tuple[str, str]]]]:
+    task = english_task(workspace.folder / "long", "long")
     test = draw_sentences(ENGLISH, 40, 5, longest=30)
-    write_conllu(place.folder / "long" / "en-test.conllu", test)
+    write_conllu(workspace.folder / "long" / "en-test.conllu", test)
     return task, test
 
 
-def test_intermediate_that_trained_on_the_targets_test_sentences(place: Place) -> None:
+def test_intermediate_that_trained_on_the_targets_test_sentences(workspace: Workspace) -> None:
     """By content: other names of task, file and labels do not hide it; nor does a run between."""
-    task, test = long_target(place)
+    task, test = long_target(workspace)
     for number, sentences in enumerate((test, [*draw_sentences(ENGLISH, 40, 7, longest=30), *test[:20]])):
-        leak = leaking_task(place, f"leak{number}", sentences)
-        run = place.train(leak, settings={"epochs": "1"})
-        between = place.train(task_of(place, "a"), over=[run])
-        honest = under(place, "b")
+        leak = leaking_task(workspace, f"leak{number}", sentences)
+        run = workspace.train(leak, settings={"epochs": "1"})
+        between = workspace.train(task_of(workspace, "a"), over=[run])
+        honest = under(workspace, "b")
         for over in ([run], [between], [honest, run]):
             with pytest.raises(UsageError, match=r"trained on \d+ of the \d+ test sentences of long \(en, ") as caught:
-                place.train(task, over=over)
+                workspace.train(task, over=over)
             guilty = between if over == [between] else run
             assert str(caught.value).startswith(f"--over {guilty.name}: ")
             assert str(caught.value).endswith(
                 "(en, en-test.conllu; by content), accepted an intermediate that never saw them"
             )
-        assert not [name for name in place.store.names() if name.startswith("long-")]
-    clean = leaking_task(place, "clean", draw_sentences(ENGLISH, 40, 8, longest=30))
-    assert place.train(task, over=[str(clean.path)]).record.over[0].task == "clean"
+        assert not [name for name in workspace.store.names() if name.startswith("long-")]
+    clean = leaking_task(workspace, "clean", draw_sentences(ENGLISH, 40, 8, longest=30))
+    assert workspace.train(task, over=[str(clean.path)]).record.over[0].task == "clean"
 
 
 # --- damaged files ----------------------------------------------------------------------------------------------------
@@ -228,43 +246,43 @@ def test_intermediate_that_trained_on_the_targets_test_sentences(place: Place) -
     ("method", "compose"), [("lora", "stack"), ("ia3", "bake"), ("bottleneck", "fuse"), ("compacter", "merge")]
 )
 def test_damaged_bundle(
-    place: Place, method: str, compose: str, damage: Callable[[Path], None], complaint: str
+    workspace: Workspace, method: str, compose: str, damage: Callable[[Path], None], complaint: str
 ) -> None:
     """The last of the intermediates is damaged; it is named, and so is the file."""
-    runs = [under(place, name, method) for name in "ab"]
-    folder = place.folder / "damaged" / f"{method}-{damage.__name__}"
+    runs = [under(workspace, name, method) for name in "ab"]
+    folder = workspace.folder / "damaged" / f"{method}-{damage.__name__}"
     shutil.copytree(runs[1].folder, folder)
-    hurt = place.store.find(str(folder))
-    (path,) = (own for own in (hurt.bundle / "b").glob("*adapter*.safetensors"))
+    hurt = workspace.store.find(str(folder))
+    (path,) = (path for path in (hurt.bundle / "b").glob("*adapter*.safetensors"))
     damage(path)
-    said = refusal(place, StiltsError, over=[runs[0], hurt], method=method, compose=compose)
+    said = refusal(workspace, StiltsError, over=[runs[0], hurt], method=method, compose=compose)
     assert said.startswith(f"{path}: ")
     assert re.search(complaint, said)
 
 
-def test_fusing_adapters_that_sit_elsewhere_is_refused(place: Place) -> None:
-    runs = [under(place, "a"), under(place, "b", "houlsby")]
-    complaint = refusal(place, over=runs, compose="fuse")
+def test_fusing_adapters_that_sit_elsewhere_is_refused(workspace: Workspace) -> None:
+    runs = [under(workspace, "a"), under(workspace, "b", "houlsby")]
+    complaint = refusal(workspace, over=runs, compose="fuse")
     assert complaint.endswith(": found adapter houlsby, accepted to fuse: pfeiffer, as the target")
-    runs = [under(place, "a"), under(place, "b", "bottleneck", ("layers", "1"))]
-    complaint = refusal(place, over=runs, compose="fuse")
+    runs = [under(workspace, "a"), under(workspace, "b", "bottleneck", ("layers", "1"))]
+    complaint = refusal(workspace, over=runs, compose="fuse")
     assert complaint.endswith(": found layers 1, accepted to fuse: all, as the target")
 
 
 @pytest.mark.parametrize("name", ["nothing", "merged", "masked_lm", "keys"])
-def test_a_name_that_the_model_needs_is_refused(place: Place, name: str) -> None:
-    task = english_task(place.folder / name, name)
+def test_a_name_that_the_model_needs_is_refused(workspace: Workspace, name: str) -> None:
+    task = english_task(workspace.folder / name, name)
     with pytest.raises(
         UsageError, match=f"^task {name}: found a name that a model's parts have, accepted another name$"
     ):
-        place.train(task)
+        workspace.train(task)
 
 
-def test_an_intermediate_that_does_not_exist_is_refused_before_any_is_trained(place: Place) -> None:
-    other = english_task(place.folder / "other", "other")
-    assert "neither a run nor a task" in refusal(place, over=[str(other.path), "typo"])
-    assert "a control is an intermediate" in refusal(place, over=[str(other.path)], control="random")
-    assert "found both for one run" in refusal(place, limit=5, match_tokens=50)
+def test_an_intermediate_that_does_not_exist_is_refused_before_any_is_trained(workspace: Workspace) -> None:
+    other = english_task(workspace.folder / "other", "other")
+    assert "neither a run nor a task" in refusal(workspace, over=[str(other.path), "typo"])
+    assert "a control is an intermediate" in refusal(workspace, over=[str(other.path)], control="random")
+    assert "found both for one run" in refusal(workspace, limit=5, match_tokens=50)
 
 
 def test_names_of_a_models_parts_are_all_written_down() -> None:

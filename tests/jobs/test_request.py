@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from support.cli import command
-from support.studies import make_study_place, plan_of
+from support.studies import make_study_workspace, plan_of
 from support.tiny import tiny_backbone_folder
-from support.training import Place, write_task
+from support.training import Workspace, write_task
 
 import adapter_stilts
 from adapter_stilts.errors import StiltsError
 from adapter_stilts.jobs import resolve as resolving
-from adapter_stilts.jobs.job import Intermediate
+from adapter_stilts.jobs.job import Intermediate, Job
 from adapter_stilts.jobs.request import Request
 from adapter_stilts.jobs.resolve import resolve
 from adapter_stilts.model.backbone import load_backbone
@@ -24,6 +24,7 @@ from adapter_stilts.runs.store import Run, keep_of
 from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training import api
+from adapter_stilts.training.environment import Environment
 
 EPOCH = {"epochs": "1"}
 TEXT = """\
@@ -43,25 +44,25 @@ data: {format: tsv, columns: {text: words}, languages: {en: {train: text.tsv, va
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_study_place(tmp_path, monkeypatch)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    return make_study_workspace(tmp_path, monkeypatch)
 
 
-def task_of(place: Place, name: str = "tags") -> Task:
-    return find_task(place.folder / name / f"{name}.yaml")
+def task_of(workspace: Workspace, name: str = "tags") -> Task:
+    return find_task(workspace.folder / name / f"{name}.yaml")
 
 
-def test_each_field_changes_the_name(place: Place) -> None:
+def test_each_field_changes_the_name(workspace: Workspace) -> None:
     """Of a request over an intermediate; a control and a number of pieces are of one that stands on none."""
     languages = "{en: {train: en-train.conllu, validation: en-dev.conllu}, de: {train: en-dev.conllu}}"
-    task, other = write_task(place.folder / "tags", "tags", languages=languages), task_of(place, "other")
-    alone = place.request(task)
-    base = place.request(task, [place.request(other)], compose="stack")
+    task, other = write_task(workspace.folder / "tags", "tags", languages=languages), task_of(workspace, "other")
+    alone = workspace.request(task)
+    base = workspace.request(task, [workspace.request(other)], compose="stack")
     assert isinstance(base.over[0], Request)
     changed = {
-        "tasks": replace(base, tasks=(task, task_of(place, "third"))),
+        "tasks": replace(base, tasks=(task, task_of(workspace, "third"))),
         "backbone": replace(
-            base, backbone=load_backbone(str(tiny_backbone_folder(place.folder / "small", vocabulary=480)))
+            base, backbone=load_backbone(str(tiny_backbone_folder(workspace.folder / "small", vocabulary=480)))
         ),
         "precision": replace(base, precision="bf16"),
         "over": replace(base, over=(replace(base.over[0], seed=1),)),
@@ -81,13 +82,15 @@ def test_each_field_changes_the_name(place: Place) -> None:
     assert all(request not in (base, alone) for request in changed.values())
 
 
-def test_a_request_is_known_by_its_value(place: Place) -> None:
-    one = place.request(task_of(place), [place.request(task_of(place, "other"))], settings={"epochs": "1", "clip": "2"})
-    other = place.request(
-        task_of(place), [place.request(task_of(place, "other"))], settings={"clip": "2", "epochs": "1"}
+def test_a_request_is_known_by_its_value(workspace: Workspace) -> None:
+    one = workspace.request(
+        task_of(workspace), [workspace.request(task_of(workspace, "other"))], settings={"epochs": "1", "clip": "2"}
+    )
+    other = workspace.request(
+        task_of(workspace), [workspace.request(task_of(workspace, "other"))], settings={"clip": "2", "epochs": "1"}
     )
     assert (one == other, hash(one) == hash(other)) == (True, True)
-    houlsby = place.request(task_of(place), method="houlsby", settings=EPOCH)
+    houlsby = workspace.request(task_of(workspace), method="houlsby", settings=EPOCH)
     assert houlsby.normalised() == replace(houlsby, method="bottleneck", settings={"adapter": "houlsby", **EPOCH})
     assert resolve(houlsby, None).name == resolve(houlsby.normalised(), None).name
 
@@ -105,23 +108,25 @@ overrides: [{target: tags/tags.yaml, set: {epochs: 1}}]
 """
 
 
-def test_command_line_python_and_study_make_the_same_request(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line_python_and_study_make_the_same_request(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Request] = []
     run_request = api.run_request
 
-    def noted(request: Request, environment: Any) -> Run:
+    def noted(request: Request, environment: Environment) -> Run:
         seen.append(request)
         return run_request(request, environment)
 
     monkeypatch.setattr(api, "run_request", noted)
-    over = [f"{task_of(place, name).path}@shuffled" for name in ("other", "third")]
+    over = [f"{task_of(workspace, name).path}@shuffled" for name in ("other", "third")]
     options = {"method": "houlsby", "compose": "fuse", "seed": 3, "limit": 7, "match_tokens": 60}
-    run = place.train(task_of(place), over=over, settings={"epochs": 1}, **options)
+    run = workspace.train(task_of(workspace), over=over, settings={"epochs": 1}, **options)
     typed = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-    typed += [part for own in over for part in ("--over", own)]
-    folders = ["--backbone", place.folder / "tiny", "--runs", place.store.folder, "--device", "cpu"]
-    assert command("train", task_of(place).path, *typed, "--set", "epochs=1", *folders).exit_code == 0
-    plan = plan_of(place, STUDY)
+    typed += [part for intermediate in over for part in ("--over", intermediate)]
+    folders = ["--backbone", workspace.folder / "tiny", "--runs", workspace.store.folder, "--device", "cpu"]
+    assert command("train", task_of(workspace).path, *typed, "--set", "epochs=1", *folders).exit_code == 0
+    plan = plan_of(workspace, STUDY)
     (target,) = [node for node in plan.nodes.values() if node.cells]
     assert seen == [target.request] * 2
     assert target.name == run.name
@@ -148,81 +153,81 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def told(error: str, name: str) -> list[str]:
+def lines_about(error: str, name: str) -> list[str]:
     """What is said of the runs of a task, without progress."""
     return [line.split(": ", 1)[1] for line in error.splitlines() if re.match(rf"{name}-\S+: done before", line)]
 
 
 def test_an_intermediate_is_resolved_trained_and_told_once(
-    place: Place, resolved: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, resolved: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained: list[str] = []
     execute = api.execute
 
-    def noted(job: Any, *arguments: Any) -> Run:
+    def noted(job: Job, *arguments: Any) -> Run:
         trained.append(job.title)
         return execute(job, *arguments)
 
     monkeypatch.setattr(api, "execute", noted)
-    over = [str(task_of(place, name).path) for name in ("other", "third")]
-    first = place.train(task_of(place), over=over[:1], settings=EPOCH)
+    over = [str(task_of(workspace, name).path) for name in ("other", "third")]
+    first = workspace.train(task_of(workspace), over=over[:1], settings=EPOCH)
     assert (resolved, trained) == (["tags", "other"], ["other", "tags"])
     assert "done before" not in capsys.readouterr().err
-    place.train(task_of(place), over=over, compose="fuse", settings=EPOCH)
+    workspace.train(task_of(workspace), over=over, compose="fuse", settings=EPOCH)
     assert trained == ["other", "tags", "third", "tags"]
     below = first.record.over[0].run
-    assert told(capsys.readouterr().err, "other") == [f"done before, in {place.store.folder / below}"]
-    again = place.train(task_of(place), over=over[:1], settings=EPOCH)
+    assert lines_about(capsys.readouterr().err, "other") == [f"done before, in {workspace.store.folder / below}"]
+    again = workspace.train(task_of(workspace), over=over[:1], settings=EPOCH)
     assert (again.name, len(trained)) == (first.name, 4)
     error = capsys.readouterr().err
-    assert (len(told(error, "other")), len(told(error, "tags"))) == (1, 1)
+    assert (len(lines_about(error, "other")), len(lines_about(error, "tags"))) == (1, 1)
 
 
-def test_a_target_that_is_done_needs_nothing_underneath(place: Place) -> None:
-    over = [str(task_of(place, "other").path)]
-    run = place.train(task_of(place), over=over)
-    below = place.store.find(run.record.over[0].run)
+def test_a_target_that_is_done_needs_nothing_underneath(workspace: Workspace) -> None:
+    over = [str(task_of(workspace, "other").path)]
+    run = workspace.train(task_of(workspace), over=over)
+    below = workspace.store.find(run.record.over[0].run)
     keep_of(below, "scores")
-    assert place.train(task_of(place), over=over).name == run.name
+    assert workspace.train(task_of(workspace), over=over).name == run.name
     assert not below.has_weights
     (below.folder / "record.json").unlink()
-    assert place.train(task_of(place), over=over).name == run.name
-    assert place.store.get(below.name) is None
+    assert workspace.train(task_of(workspace), over=over).name == run.name
+    assert workspace.store.get(below.name) is None
 
 
 def test_a_head_for_masked_language_modelling_is_trained_and_told_once(
-    place: Place, resolved: list[str], capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, resolved: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place.folder / "text.tsv").write_text("words\n" + "the of and to is dog cats run house seven\n" * 8)
-    path = place.folder / "text.yaml"
+    (workspace.folder / "text.tsv").write_text("words\n" + "the of and to is dog cats run house seven\n" * 8)
+    path = workspace.folder / "text.yaml"
     path.write_text(TEXT)
     settings = {**EPOCH, "mlm_share": "0.5", "mlm_task": str(path)}
     announced = "has no head for masked language modelling; it gets one trained on text"
-    run = place.train(task_of(place), settings=settings, development_limit=4)
+    run = workspace.train(task_of(workspace), settings=settings, development_limit=4)
     assert resolved == ["tags", "text"]
     error = capsys.readouterr().err
     assert (error.count(announced), error.count("done before")) == (1, 0)
-    (head,) = [own.record for own in place.store.runs() if own.record.task.name == "text"]
+    (head,) = [run.record for run in workspace.store.runs() if run.record.task.name == "text"]
     assert (head.method, head.recipe.development_examples) == ("head", 4)
-    assert place.train(task_of(place), settings=settings, development_limit=4).name == run.name
+    assert workspace.train(task_of(workspace), settings=settings, development_limit=4).name == run.name
     error = capsys.readouterr().err
-    assert (error.count(announced), len(told(error, "text")), len(told(error, "tags"))) == (1, 1, 1)
+    assert (error.count(announced), len(lines_about(error, "text")), len(lines_about(error, "tags"))) == (1, 1, 1)
 
 
-def test_an_intermediate_is_the_same_before_and_after_it_is_trained(place: Place) -> None:
+def test_an_intermediate_is_the_same_before_and_after_it_is_trained(workspace: Workspace) -> None:
     """Of every way in which a run can lie underneath."""
-    below = place.request(task_of(place, "other"))
+    below = workspace.request(task_of(workspace, "other"))
     for request in (
         below,
         replace(below, method="full"),
         replace(below, method="lora"),
-        place.request(task_of(place, "third"), [below]),
-        place.request(task_of(place, "third"), [below], compose="continue"),
+        workspace.request(task_of(workspace, "third"), [below]),
+        workspace.request(task_of(workspace, "third"), [below], compose="continue"),
     ):
         job = resolve(request, None)
-        over = [own.source for own in job.intermediates]
+        over = [intermediate.source for intermediate in job.intermediates]
         options = {"compose": request.compose, "method": request.method}
-        run = place.train(request.tasks[0], over=[place.store.find(own.name) for own in over], **options)
+        run = workspace.train(request.tasks[0], over=[workspace.store.find(source.name) for source in over], **options)
         before, after = Intermediate.of_job(job), Intermediate.of_run(run)
         assert before == after
         with pytest.raises(StiltsError, match=f"^{job.name}: has yet to be trained$"):
@@ -231,20 +236,20 @@ def test_an_intermediate_is_the_same_before_and_after_it_is_trained(place: Place
 
 
 def test_data_that_change_while_an_intermediate_trains_name_the_run(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute, file = api.execute, place.folder / "tags" / "en-train.conllu"
+    execute, file = api.execute, workspace.folder / "tags" / "en-train.conllu"
 
-    def edited(job: Any, *arguments: Any) -> Run:
+    def edited(job: Job, *arguments: Any) -> Run:
         if job.title == "other":
             file.write_text(file.read_text().replace("\tA\t", "\tB\t"))
         return execute(job, *arguments)
 
     monkeypatch.setattr(api, "execute", edited)
-    before = resolve(place.request(task_of(place), [place.request(task_of(place, "other"))]), None)
-    run = place.train(task_of(place), over=[str(task_of(place, "other").path)])
+    before = resolve(workspace.request(task_of(workspace), [workspace.request(task_of(workspace, "other"))]), None)
+    run = workspace.train(task_of(workspace), over=[str(task_of(workspace, "other").path)])
     assert run.name != before.name
-    assert run.name == place.train(task_of(place), over=run.record.over[0].run).name
+    assert run.name == workspace.train(task_of(workspace), over=run.record.over[0].run).name
 
 
 # --- the shape of the code --------------------------------------------------------------------------------------------

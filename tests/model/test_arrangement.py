@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import Place, add_head, english_task, make_place, pairs_task
+from support.training import Workspace, add_head, english_task, make_workspace, pairs_task
 from torch import Tensor
 
 from adapter_stilts.engine.build import build_model
@@ -109,22 +109,22 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        yield make_place(tmp_path_factory.mktemp("arrangement"), monkeypatch)
+        yield make_workspace(tmp_path_factory.mktemp("arrangement"), monkeypatch)
 
 
 @cache
-def intermediate(place: Place, method: str, name: str) -> Run:
-    task = english_task(place.folder / name, name, shift=ord(name) - ord("a") + 1)
-    return place.train(task, method=method, settings={"epochs": "1"})
+def intermediate(workspace: Workspace, method: str, name: str) -> Run:
+    task = english_task(workspace.folder / name, name, shift=ord(name) - ord("a") + 1)
+    return workspace.train(task, method=method, settings={"epochs": "1"})
 
 
-def job_of(place: Place, case: Case) -> Job:
-    over = [intermediate(place, case.method, name) for name in "ab"[: case.over]]
+def job_of(workspace: Workspace, case: Case) -> Job:
+    over = [intermediate(workspace, case.method, name) for name in "ab"[: case.over]]
     named = {"adapter": case.method} if case.method in ("houlsby", "parallel", "compacter") else {}
-    return place.job(
-        english_task(place.folder / "t", "target"),
+    return workspace.job(
+        english_task(workspace.folder / "t", "target"),
         over,
         method="bottleneck" if named else case.method,
         compose=case.compose,
@@ -133,9 +133,9 @@ def job_of(place: Place, case: Case) -> Job:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_what_trains(place: Place, case: Case) -> None:
+def test_what_trains(workspace: Workspace, case: Case) -> None:
     """Names and numbers of all parts, and every tensor before and after training."""
-    job = job_of(place, case)
+    job = job_of(workspace, case)
     data = load_training_data(job)
     model = build_model(job, data)
     expected = {"backbone": (*BACKBONE, case.method == "full"), "head target": (*HEAD, True)}
@@ -144,7 +144,7 @@ def test_what_trains(place: Place, case: Case) -> None:
     expected |= {f"fusion {case.fusion[0]}": (*case.fusion[1], True)} if case.fusion else {}
     assert {part.name: (part.tensors, part.parameters, part.trains) for part in parts_of(model)} == expected
     assert job.arrangement.baked == case.baked
-    before = {name: own.clone() for name, own in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fitted = fit(job, model, data)
     after = model.state_dict()
     assert before.keys() == after.keys()
@@ -159,41 +159,43 @@ def test_what_trains(place: Place, case: Case) -> None:
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "compacter", "lora", "dora", "ia3"])
-def test_stacked_intermediate_has_its_stored_weights(place: Place, method: str) -> None:
-    run = intermediate(place, method, "a")
-    job = job_of(place, Case(method, "stack", 1))
+def test_stacked_intermediate_has_its_stored_weights(workspace: Workspace, method: str) -> None:
+    run = intermediate(workspace, method, "a")
+    job = job_of(workspace, Case(method, "stack", 1))
     data = load_training_data(job)
     model = build_model(job, data)
     fit(job, model, data)
-    (path,) = (own for own in (run.bundle / "a").glob("*.safetensors") if "head" not in own.name)
+    (path,) = (path for path in (run.bundle / "a").glob("*.safetensors") if "head" not in path.name)
     stored = sorted(load_file(path).values(), key=by_content)
-    found = sorted((own for name, own in model.named_parameters() if part_of(name) == "adapter a"), key=by_content)
-    assert len(stored) == len(found)
-    assert all(torch.equal(one, other) for one, other in zip(stored, found, strict=True))
+    loaded = sorted(
+        (parameter for name, parameter in model.named_parameters() if part_of(name) == "adapter a"), key=by_content
+    )
+    assert len(stored) == len(loaded)
+    assert all(torch.equal(one, other) for one, other in zip(stored, loaded, strict=True))
 
 
 def by_content(tensor: Tensor) -> tuple[Any, ...]:
     return tuple(tensor.shape), tensor.detach().flatten().tolist()
 
 
-def test_backbone_is_the_checkpoint_after_training(place: Place) -> None:
-    job = job_of(place, Case("bottleneck", "stack", 1))
+def test_backbone_is_the_checkpoint_after_training(workspace: Workspace) -> None:
+    job = job_of(workspace, Case("bottleneck", "stack", 1))
     data = load_training_data(job)
     model = build_model(job, data)
     fit(job, model, data)
-    found = {name.removeprefix("roberta."): own for name, own in model.state_dict().items()}
-    for name, own in load_file(place.backbone.folder / "model.safetensors").items():
-        assert torch.equal(found[name], own), name
+    tensors = {name.removeprefix("roberta."): tensor for name, tensor in model.state_dict().items()}
+    for name, tensor in load_file(workspace.backbone.folder / "model.safetensors").items():
+        assert torch.equal(tensors[name], tensor), name
 
 
-def test_numbers_of_other_heads_and_sizes(place: Place) -> None:
+def test_numbers_of_other_heads_and_sizes(workspace: Workspace) -> None:
     """The classification head is dense (H x H) and linear; d = H / reduction."""
-    pairs = pairs_task(place.folder / "pairs")
+    pairs = pairs_task(workspace.folder / "pairs")
     head = H * H + H + 2 * H + 2
-    assert place.train(pairs).record.trainable_parameters == PFEIFFER[1] + head
-    record = place.train(pairs, method="full").record
+    assert workspace.train(pairs).record.trainable_parameters == PFEIFFER[1] + head
+    record = workspace.train(pairs, method="full").record
     assert record.trainable_parameters == record.total_parameters == ENCODER + head
-    job = place.job(pairs, settings={"reduction": "2", "layers": "1"})
+    job = workspace.job(pairs, settings={"reduction": "2", "layers": "1"})
     parts = {part.name: part.parameters for part in parts_of(build_model(job, load_training_data(job)))}
     assert parts == {"backbone": ENCODER, "adapter pairs": 2 * H * 16 + 16 + H, "head pairs": head}
 
@@ -236,16 +238,16 @@ def test_part_of_a_name(parameter: str, part: str) -> None:
     assert part_of(parameter) == part
 
 
-def test_head_of_an_intermediate_is_refused(place: Place) -> None:
-    job = job_of(place, Case("bottleneck", "stack", 1))
+def test_head_of_an_intermediate_is_refused(workspace: Workspace) -> None:
+    job = job_of(workspace, Case("bottleneck", "stack", 1))
     model = build_model(job, load_training_data(job))
     add_head(model, "a")
     with pytest.raises(StiltsError, match=r"^bottleneck stack: the model has besides head a$"):
         set_trainable(model, job.arrangement)
 
 
-def test_part_that_the_model_lacks(place: Place) -> None:
-    job = job_of(place, Case("lora", "none", 0))
+def test_part_that_the_model_lacks(workspace: Workspace) -> None:
+    job = job_of(workspace, Case("lora", "none", 0))
     model = build_model(job, load_training_data(job))
     with pytest.raises(StiltsError, match=r"^lora stack: the model lacks adapter a$"):
         set_trainable(model, arrange("lora", "stack", "target", ["a"]))
@@ -254,31 +256,31 @@ def test_part_that_the_model_lacks(place: Place) -> None:
     assert {part.name for part in parts_of(model) if part.trains} == {"adapter target", "head target", "head more"}
 
 
-def test_one_changed_value_of_a_frozen_tensor_is_noticed(place: Place) -> None:
+def test_one_changed_value_of_a_frozen_tensor_is_noticed(workspace: Workspace) -> None:
     """The smallest change that a float can make, in the first and in the last value of every frozen tensor."""
-    job = job_of(place, Case("bottleneck", "stack", 1))
+    job = job_of(workspace, Case("bottleneck", "stack", 1))
     model = build_model(job, load_training_data(job))
     frozen = FrozenWeights(model)
-    names = [name for name, own in model.named_parameters() if not own.requires_grad]
+    names = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     assert len(names) == BACKBONE[0] + PFEIFFER[0]
     for number, name in enumerate(names):
         flat = dict(model.named_parameters())[name].data.view(-1)
-        place_of_value = -1 if number % 2 else 0
-        before = flat[place_of_value].clone()
-        flat[place_of_value] = torch.nextafter(before, torch.tensor(float("inf")))
+        index = -1 if number % 2 else 0
+        before = flat[index].clone()
+        flat[index] = torch.nextafter(before, torch.tensor(float("inf")))
         with pytest.raises(StiltsError, match=rf"^{name}: is frozen and has changed in training$"):
             frozen.check(model)
-        flat[place_of_value] = before
+        flat[index] = before
         frozen.check(model)
     with torch.no_grad():
-        for own in model.parameters():
-            if own.requires_grad:
-                own.add_(1)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(1)
     frozen.check(model)
 
 
-def test_training_that_changes_a_frozen_weight_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = job_of(place, Case("bottleneck", "none", 0))
+def test_training_that_changes_a_frozen_weight_ends(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(workspace, Case("bottleneck", "none", 0))
     data = load_training_data(job)
     model = build_model(job, data)
 

@@ -17,6 +17,7 @@ from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.model.layout import PackedLayout
 from adapter_stilts.model.packing import encode_packed, install
 from adapter_stilts.model.pretrained import load_model
+from adapter_stilts.tasks.encode import EncodedSplit
 
 HEADS, SIZE = 2, 3
 LENGTHS = {
@@ -33,13 +34,13 @@ def rows(lengths: Sequence[int]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(len(lengths))
     shape = (sum(lengths), HEADS, SIZE)
     drawn = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(3)]
-    return [own.requires_grad_() for own in drawn]
+    return [tensor.requires_grad_() for tensor in drawn]
 
 
 def by_sentence(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int]) -> Tensor:
     """softmax(Q K' / sqrt(size)) V of every sentence and head on its own."""
     parts = []
-    for q, k, v in zip(*(own.split(list(lengths)) for own in (query, key, value)), strict=True):
+    for q, k, v in zip(*(tensor.split(list(lengths)) for tensor in (query, key, value)), strict=True):
         scores = torch.einsum("qhd,khd->hqk", q, k) / math.sqrt(SIZE)
         parts.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), v))
     return torch.cat(parts)
@@ -47,43 +48,49 @@ def by_sentence(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int
 
 @pytest.mark.parametrize("case", LENGTHS)
 def test_equals_every_sentence_on_its_own(case: str) -> None:
-    own = rows(LENGTHS[case])
-    wanted, found = by_sentence(*own, LENGTHS[case]), packed_attention(*own, PackedLayout.from_lengths(LENGTHS[case]))
-    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
-    upstream = torch.linspace(-1, 1, found.numel(), dtype=torch.float64).view_as(found)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, own, upstream), torch.autograd.grad(wanted, own, upstream), strict=True
+    inputs = rows(LENGTHS[case])
+    wanted, packed = (
+        by_sentence(*inputs, LENGTHS[case]),
+        packed_attention(*inputs, PackedLayout.from_lengths(LENGTHS[case])),
+    )
+    torch.testing.assert_close(packed, wanted, atol=1e-12, rtol=0)
+    upstream = torch.linspace(-1, 1, packed.numel(), dtype=torch.float64).view_as(packed)
+    for gradient, expected in zip(
+        torch.autograd.grad(packed, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream), strict=True
     ):
-        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+        torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=0)
 
 
 def test_short_and_long_groups_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same groups by batched products and by the fused kernel, which is what decides only the speed."""
     lengths = [6, 7, 8, 30, 31]
-    own, layout = rows(lengths), PackedLayout.from_lengths(lengths)
-    found = []
+    inputs, layout = rows(lengths), PackedLayout.from_lengths(lengths)
+    results = []
     for short in (0, SHORT):
         monkeypatch.setattr(attention, "SHORT", short)
-        out = packed_attention(*own, layout)
-        found.append([out, *torch.autograd.grad(out.square().sum(), own)])
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+        out = packed_attention(*inputs, layout)
+        results.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+    for result, other in zip(*results, strict=True):
+        torch.testing.assert_close(result, other, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_on_a_cpu_is_rounded_once(dtype: torch.dtype) -> None:
     """Values and gradients are those of float32 over the rounded tensors, rounded."""
     lengths = LENGTHS["short and long"]
-    halves = [own.detach().to(dtype).requires_grad_() for own in rows(lengths)]
-    floats = [own.detach().float().requires_grad_() for own in halves]
+    halves = [tensor.detach().to(dtype).requires_grad_() for tensor in rows(lengths)]
+    floats = [tensor.detach().float().requires_grad_() for tensor in halves]
     layout = PackedLayout.from_lengths(lengths)
-    found, wanted = packed_attention(*halves, layout), packed_attention(*floats, layout)
-    assert torch.equal(found, wanted.to(dtype))
+    rounded, wanted = packed_attention(*halves, layout), packed_attention(*floats, layout)
+    assert torch.equal(rounded, wanted.to(dtype))
     with torch.autocast("cpu", dtype):
-        assert torch.equal(packed_attention(*halves, layout), found)
-    upstream = torch.linspace(-1, 1, found.numel()).view_as(found).to(dtype)
-    ours, theirs = torch.autograd.grad(found, halves, upstream), torch.autograd.grad(wanted, floats, upstream.float())
-    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(packed_attention(*halves, layout), rounded)
+    upstream = torch.linspace(-1, 1, rounded.numel()).view_as(rounded).to(dtype)
+    gradients, expected_gradients = (
+        torch.autograd.grad(rounded, halves, upstream),
+        torch.autograd.grad(wanted, floats, upstream.float()),
+    )
+    for one, other in zip(gradients, expected_gradients, strict=True):
         assert torch.equal(one, other.to(dtype))
 
 
@@ -92,26 +99,26 @@ def model(tmp_path: Path) -> Any:
     return install(load_model(load_backbone(str(tiny_backbone_folder(tmp_path))))).eval()
 
 
-def row(split: Any) -> tuple[Tensor, Tensor, PackedLayout]:
+def row(split: EncodedSplit) -> tuple[Tensor, Tensor, PackedLayout]:
     positions = torch.cat([torch.arange(2, 2 + int(length)) for length in split.lengths])
     return torch.from_numpy(split.ids).long(), positions, PackedLayout.from_lengths(split.lengths.tolist())
 
 
 def test_places_that_are_read_alone(model: Any) -> None:
     """Any places, in any order, some twice: as picked from all, gradients of the embeddings too."""
-    own = row(random_split([9, 5, 20]))
+    inputs = row(random_split([9, 5, 20]))
     read = torch.tensor([33, 0, 7, 7, 12])
-    every, some = encode_packed(model, *own)[read], encode_packed(model, *own, read=read)
+    every, some = encode_packed(model, *inputs)[read], encode_packed(model, *inputs, read=read)
     torch.testing.assert_close(some, every, atol=1e-6, rtol=0)
     weight = model.roberta.embeddings.word_embeddings.weight
-    ours, theirs = (torch.autograd.grad(states.square().sum(), weight)[0] for states in (some, every))
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    some_gradient, every_gradient = (torch.autograd.grad(states.square().sum(), weight)[0] for states in (some, every))
+    torch.testing.assert_close(some_gradient, every_gradient, atol=1e-5, rtol=0)
 
 
 def test_checkpointing_computes_the_same_and_keeps_less(model: Any) -> None:
-    own = row(random_split([9, 5, 20]))
+    inputs = row(random_split([9, 5, 20]))
     weight = model.roberta.embeddings.word_embeddings.weight
-    found = []
+    results = []
     for checkpointing in (False, True):
         kept: dict[int, int] = {}
 
@@ -120,11 +127,11 @@ def test_checkpointing_computes_the_same_and_keeps_less(model: Any) -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            states = encode_packed(model, *own, read=torch.arange(5), checkpointing=checkpointing)
+            states = encode_packed(model, *inputs, read=torch.arange(5), checkpointing=checkpointing)
         values = sum(kept.values())
         (gradient,) = torch.autograd.grad(states.square().sum(), weight)
-        found.append((states, gradient, values))
-    (states, gradient, values), (again, checked, fewer) = found
+        results.append((states, gradient, values))
+    (states, gradient, values), (again, checked, fewer) = results
     torch.testing.assert_close(again, states, atol=0, rtol=0)
     torch.testing.assert_close(checked, gradient, atol=1e-6, rtol=0)
     assert fewer < values / 2

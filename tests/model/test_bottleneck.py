@@ -45,16 +45,20 @@ KINDS = ("pfeiffer", "houlsby", "compacter")
 
 def adapters_of(model: Any, name: str) -> dict[str, nn.Parameter]:
     patterns = (f".adapters.{name}.", f".shared_parameters.{name}.")
-    return {own: value for own, value in model.named_parameters() if any(pattern in own for pattern in patterns)}
+    return {
+        full_name: value
+        for full_name, value in model.named_parameters()
+        if any(pattern in full_name for pattern in patterns)
+    }
 
 
 def randomise(model: Any, names: Sequence[str], scale: float = 0.2) -> None:
     """Values far from what adapters and fusion start as, the same for the same model."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for own, parameter in model.named_parameters():
-            if any(f".{part}.{name}." in own for part in ("adapters", "shared_parameters") for name in names) or (
-                "adapter_fusion_layer." in own
+        for full_name, parameter in model.named_parameters():
+            if any(f".{part}.{name}." in full_name for part in ("adapters", "shared_parameters") for name in names) or (
+                "adapter_fusion_layer." in full_name
             ):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
 
@@ -123,26 +127,30 @@ def test_logits_and_all_gradients_equal_those_of_padded_adapters(backbone: Backb
     packed = install(copy.deepcopy(plain))
     batch = whole_batch()
     units = SPLIT.unit_offsets
-    order = np.concatenate([np.arange(units[own], units[own + 1]) for own in batch.sequences])
+    order = np.concatenate([np.arange(units[sequence], units[sequence + 1]) for sequence in batch.sequences])
     expected, logits = padded_logits(plain, SPLIT)[order], batch_logits(packed, batch)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
-    wanted, found = (
+    wanted, packed_gradients = (
         gradients(plain, expected, batch.targets["label"]),
         gradients(packed, logits, batch.targets["label"]),
     )
-    assert found.keys() == wanted.keys()
-    still = {own for own, gradient in wanted.items() if gradient.abs().max() < 1e-6 and "key.bias" not in own}
+    assert packed_gradients.keys() == wanted.keys()
+    still = {
+        full_name
+        for full_name, gradient in wanted.items()
+        if gradient.abs().max() < 1e-6 and "key.bias" not in full_name
+    }
     # Nothing comes back through the null adapter, whose output is a bias alone.
-    assert still == {own for own in wanted if ".nothing.adapter_down." in own}
+    assert still == {full_name for full_name in wanted if ".nothing.adapter_down." in full_name}
     for parameter, gradient in wanted.items():
-        torch.testing.assert_close(found[parameter], gradient, atol=1e-5, rtol=1e-5, msg=parameter)
+        torch.testing.assert_close(packed_gradients[parameter], gradient, atol=1e-5, rtol=1e-5, msg=parameter)
 
 
 @pytest.mark.parametrize("adapter", KINDS)
 def test_adapters_own_fusion_reads_the_whole_matrix(backbone: Backbone, adapter: Any) -> None:
     """A model that `adapters` builds by itself, with our tensors by name, gives the same logits."""
-    ours = fused_model(backbone, Recipe(adapter=adapter))
-    expected = padded_logits(ours, SPLIT)
+    replaced = fused_model(backbone, Recipe(adapter=adapter))
+    expected = padded_logits(replaced, SPLIT)
     config = AdapterConfig.load(adapter, reduction_factor=8)
     plain = load_model(backbone)
     for name in ("a", "b", "t"):
@@ -150,12 +158,12 @@ def test_adapters_own_fusion_reads_the_whole_matrix(backbone: Backbone, adapter:
     plain.add_adapter("nothing", config=config.replace(phm_layer=False, reduction_factor=32))
     plain.add_adapter_fusion(["a", "b", "nothing"], StaticAdapterFusionConfig(key=False))
     add_head(plain, "t")
-    whole_fusions(ours)
-    plain.load_state_dict(ours.state_dict(), strict=True)
+    whole_fusions(replaced)
+    plain.load_state_dict(replaced.state_dict(), strict=True)
     plain.set_active_adapters(Stack(Fuse("a", "b", "nothing"), "t"))
-    found = padded_logits(plain.eval(), SPLIT)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(padded_logits(ours, SPLIT), expected, atol=1e-5, rtol=1e-5)
+    logits = padded_logits(plain.eval(), SPLIT)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(padded_logits(replaced, SPLIT), expected, atol=1e-5, rtol=1e-5)
 
 
 # --- fusion -----------------------------------------------------------------------------------------------------------
@@ -166,7 +174,7 @@ def test_factorised_map_as_one_matrix() -> None:
     torch.manual_seed(0)
     layer = FactorisedLinear(12, 5)
     assert layer(torch.randn(4, 12)).abs().max() == 0.0
-    assert {name: own.numel() for name, own in layer.named_parameters()} == {
+    assert {name: parameter.numel() for name, parameter in layer.named_parameters()} == {
         "down.weight": 5 * 12,
         "up.weight": 12 * 5,
         "up.bias": 12,
@@ -174,7 +182,7 @@ def test_factorised_map_as_one_matrix() -> None:
     nn.init.normal_(layer.up.weight)
     nn.init.normal_(layer.bias)
     whole = layer.whole()
-    up, down, bias = (own.detach().double() for own in (layer.up.weight, layer.down.weight, layer.up.bias))
+    up, down, bias = (tensor.detach().double() for tensor in (layer.up.weight, layer.down.weight, layer.up.bias))
     torch.testing.assert_close(whole.weight.double(), up @ down, atol=1e-5, rtol=0)
     assert torch.equal(whole.bias.double(), bias)
     states = torch.randn(3, 7, 12)
@@ -192,8 +200,8 @@ def attentions(model: Any) -> list[Tensor]:
     return [
         torch.as_tensor(weights)[0]
         for layers in by_layer.values()
-        for places in layers.values()
-        for weights in places.values()
+        for by_name in layers.values()
+        for weights in by_name.values()
     ]
 
 
@@ -219,9 +227,9 @@ def test_light_fusion_without_a_free_direction_starts_with_equal_weights(
     backbone: Backbone, adapter: Any, null: bool
 ) -> None:
     """There is no null adapter to prefer, or none whose output a query can tell from zero."""
-    found = attentions(fresh_fusion(backbone, Recipe(adapter=adapter), null))
-    assert len(found) == (2 if adapter == "pfeiffer" else 4)
-    for weights in found:
+    weights_of_fusions = attentions(fresh_fusion(backbone, Recipe(adapter=adapter), null))
+    assert len(weights_of_fusions) == (2 if adapter == "pfeiffer" else 4)
+    for weights in weights_of_fusions:
         share = 1 / (2 + null)
         assert weights.shape == (6, 2 + null)
         torch.testing.assert_close(weights, torch.full((6, 2 + null), share), atol=0, rtol=1e-6)
@@ -235,9 +243,9 @@ def test_fresh_fusion_has_most_of_its_weight_on_the_null_adapter(backbone: Backb
     """0.95 at every token, and the others share the rest."""
     assert (NULL_SHARE, NULL_LENGTH) == (0.95, 0.25)
     model = fresh_fusion(backbone, Recipe(adapter=adapter, fusion=fusion))
-    found = attentions(model)
-    assert len(found) == (2 if adapter == "pfeiffer" else 4)
-    for weights in found:
+    weights_of_fusions = attentions(model)
+    assert len(weights_of_fusions) == (2 if adapter == "pfeiffer" else 4)
+    for weights in weights_of_fusions:
         torch.testing.assert_close(weights, torch.tensor([0.025, 0.025, 0.95]).expand(6, 3), atol=1e-3, rtol=0)
         torch.testing.assert_close(weights[:, :2].sum(1), torch.full((6,), 0.05), atol=1e-3, rtol=0)
 
@@ -257,13 +265,13 @@ def test_start_of_the_query_and_key_by_hand(backbone: Backbone, others: int, fus
     score = math.log(19 * others)
     assert math.exp(score) / (math.exp(score) + others) == pytest.approx(0.95, rel=1e-12)
     for layer in model.roberta.encoder.layer:
-        own = layer.output.adapter_fusion_layer[",".join([*names, "nothing"])]
+        fusion_layer = layer.output.adapter_fusion_layer[",".join([*names, "nothing"])]
         direction = layer.output.adapters["nothing"].adapter_up.bias.detach() / 0.25
-        torch.testing.assert_close(own.query.bias.detach(), score / 0.25 * direction, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(fusion_layer.query.bias.detach(), score / 0.25 * direction, atol=1e-5, rtol=1e-5)
         if fusion == "full":
-            torch.testing.assert_close(direction @ own.key.weight, direction, atol=1e-6, rtol=0)
-            assert own.key.bias.abs().max() == 0
-            rest = own.key.weight - torch.outer(direction, direction)
+            torch.testing.assert_close(direction @ fusion_layer.key.weight, direction, atol=1e-6, rtol=0)
+            assert fusion_layer.key.bias.abs().max() == 0
+            rest = fusion_layer.key.weight - torch.outer(direction, direction)
             # What is left of 32 x 32 draws from N(0, 0.02), one row's worth of them gone.
             assert rest.norm().item() == pytest.approx(0.02 * math.sqrt(31 * 32), rel=0.1)
 
@@ -275,15 +283,15 @@ def test_what_a_fresh_fusion_adds(backbone: Backbone, adapter: Any, fusion: Any,
     model = fresh_fusion(backbone, Recipe(adapter=adapter, fusion=fusion))
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def remember(own: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
+    def remember(layer: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
         _, _, outputs, residual = given
         seen.append((outputs.detach(), (output - residual).detach()))
 
-    for own in fusions(model):
+    for layer in fusions(model):
         if fusion == "full":
             # Only its bias decides then, as in a light fusion.
-            nn.init.zeros_(own.query.weight)
-        own.register_forward_hook(remember)
+            nn.init.zeros_(layer.query.weight)
+        layer.register_forward_hook(remember)
     with torch.no_grad():
         model(torch.tensor([[0, 5, 60, 70, 9, 2]]))
     assert len(seen) == (2 if adapter == "pfeiffer" else 4)
@@ -305,17 +313,17 @@ def test_fresh_light_fusion_is_zero_and_drawn_from_the_seed(backbone: Backbone) 
             add_bottleneck(model, name, Recipe())
         torch.manual_seed(seed)
         add_fusion(model, ["a", "b"], Recipe(fusion_rank=7))
-        own = {name: value for name, value in model.named_parameters() if "adapter_fusion_layer.a,b." in name}
-        assert {tuple(value.shape) for name, value in own.items()} == {(7, 32), (32, 7), (32,)}
-        assert all(value.abs().max() == 0 for name, value in own.items() if ".up." in name)
+        parameters = {name: value for name, value in model.named_parameters() if "adapter_fusion_layer.a,b." in name}
+        assert {tuple(value.shape) for name, value in parameters.items()} == {(7, 32), (32, 7), (32,)}
+        assert all(value.abs().max() == 0 for name, value in parameters.items() if ".up." in name)
         assert all(fusion.dropout.p == 0 for fusion in fusions(model))
-        maps.append(torch.cat([value.detach().flatten() for value in own.values()]))
+        maps.append(torch.cat([value.detach().flatten() for value in parameters.values()]))
     assert torch.equal(maps[0], maps[1])
     assert not torch.equal(maps[0], maps[2])
 
 
 def fusions(model: Any) -> list[Any]:
-    return [own for name, own in model.named_modules() if name.endswith((".a,b", ".a,b,nothing"))]
+    return [module for name, module in model.named_modules() if name.endswith((".a,b", ".a,b,nothing"))]
 
 
 def outputs_of(layer: Any, name: str, states: Tensor) -> Tensor:
@@ -325,7 +333,7 @@ def outputs_of(layer: Any, name: str, states: Tensor) -> Tensor:
 
 
 def bottleneck_layers(model: Any) -> list[Any]:
-    return [own for own in model.modules() if len(getattr(own, "adapters", {})) > 0]
+    return [module for module in model.modules() if len(getattr(module, "adapters", {})) > 0]
 
 
 @pytest.mark.parametrize("fused", ["a", "ab", "abc"])
@@ -379,17 +387,17 @@ def test_null_adapter_alone_is_a_bias_of_the_backbone(backbone: Backbone, adapte
     add_bottleneck(model, "a", Recipe(adapter=adapter))
     randomise(model, ["a"])
     add_null(model, "nothing", ["a"])
-    up = [own for name, own in adapters_of(model, "nothing").items() if ".adapter_up." in name]
-    places = 2 if adapter == "pfeiffer" else 4
-    assert len(up) == 2 * places
-    assert {tuple(own.shape) for own in up} == {(32, 1), (32,)}
-    assert all(own.abs().max() == 0 for own in up if own.ndim == 2 or adapter == "compacter")
+    up = [parameter for name, parameter in adapters_of(model, "nothing").items() if ".adapter_up." in name]
+    adapter_count = 2 if adapter == "pfeiffer" else 4
+    assert len(up) == 2 * adapter_count
+    assert {tuple(parameter.shape) for parameter in up} == {(32, 1), (32,)}
+    assert all(parameter.abs().max() == 0 for parameter in up if parameter.ndim == 2 or adapter == "compacter")
     model.set_active_adapters("a")
     assert (padded_logits(model.eval(), SPLIT) - bare).abs().max() > 0.1
     model.set_active_adapters("nothing")
-    found = padded_logits(model, SPLIT)
+    logits = padded_logits(model, SPLIT)
     if adapter == "compacter":
-        assert torch.equal(found, bare)
+        assert torch.equal(logits, bare)
         return
     with torch.no_grad():
         for mine, other in zip(model.roberta.encoder.layer, plain.roberta.encoder.layer, strict=True):
@@ -397,8 +405,8 @@ def test_null_adapter_alone_is_a_bias_of_the_backbone(backbone: Backbone, adapte
             if adapter == "houlsby":
                 attention = mine.attention.output.adapters["nothing"]
                 other.attention.output.dense.bias += attention.adapter_up.bias
-    torch.testing.assert_close(found, padded_logits(plain.eval(), SPLIT), atol=1e-5, rtol=1e-5)
-    assert (found - bare).abs().max() > 1e-3
+    torch.testing.assert_close(logits, padded_logits(plain.eval(), SPLIT), atol=1e-5, rtol=1e-5)
+    assert (logits - bare).abs().max() > 1e-3
 
 
 def test_null_adapter_sits_where_the_others_do(backbone: Backbone) -> None:
@@ -406,9 +414,9 @@ def test_null_adapter_sits_where_the_others_do(backbone: Backbone) -> None:
     for name in "ab":
         add_bottleneck(model, name, Recipe(adapter="houlsby", layers="1"))
     add_null(model, "nothing", ["a", "b"])
-    places = {name.split(".adapters.")[0] for name in adapters_of(model, "a")}
-    assert {name.split(".adapters.")[0] for name in adapters_of(model, "nothing")} == places
-    assert len(places) == 2
+    layers = {name.split(".adapters.")[0] for name in adapters_of(model, "a")}
+    assert {name.split(".adapters.")[0] for name in adapters_of(model, "nothing")} == layers
+    assert len(layers) == 2
 
 
 @pytest.mark.parametrize("adapter", KINDS)
@@ -423,19 +431,19 @@ def test_fusion_that_prefers_the_null_adapter_ignores_the_other(backbone: Backbo
     add_bottleneck(model, "a", recipe)
     added = torch.randn(32)
     with torch.no_grad():
-        for name, own in adapters_of(model, "a").items():
+        for name, parameter in adapters_of(model, "a").items():
             if "shared_parameters" in name:
                 continue
-            is_bias = ".adapter_up." in name and own.shape == (32,)
-            own.copy_(added) if is_bias else own.zero_()
+            is_bias = ".adapter_up." in name and parameter.shape == (32,)
+            parameter.copy_(added) if is_bias else parameter.zero_()
     add_null(model, "nothing", ["a"])
     add_fusion(model, ["a", "nothing"], recipe, "nothing")
     whole_fusions(model)
     add_head(model, "t")
     with torch.no_grad():
-        for name, own in model.named_parameters():
+        for name, parameter in model.named_parameters():
             if "adapter_fusion_layer." in name:
-                own.copy_(-1000 * added) if name.endswith("bias") else own.zero_()
+                parameter.copy_(-1000 * added) if name.endswith("bias") else parameter.zero_()
     model.set_active_adapters("nothing")
     expected = padded_logits(model.eval(), SPLIT)
     model.set_active_adapters("a")
@@ -449,16 +457,19 @@ def test_regularisation_is_that_of_adapters(backbone: Backbone, adapter: Any) ->
     """0.01 |V - I|^2 summed over layers; value and gradient."""
     model = fused_model(backbone, Recipe(adapter=adapter, fusion="full"))
     model.train_adapter_fusion(Fuse("a", "b", "nothing"))
-    ours, theirs = fusion_regularisation(model), model.roberta.get_fusion_regularization_loss()
-    assert ours is not None
-    matrices = [own.value.weight for own in fusions(model)]
+    regularisation, reference = fusion_regularisation(model), model.roberta.get_fusion_regularization_loss()
+    assert regularisation is not None
+    matrices = [layer.value.weight for layer in fusions(model)]
     by_hand = (
-        sum(float(((own.detach().double() - torch.eye(32, dtype=torch.float64)) ** 2).sum()) for own in matrices) * 0.01
+        sum(float(((matrix.detach().double() - torch.eye(32, dtype=torch.float64)) ** 2).sum()) for matrix in matrices)
+        * 0.01
     )
-    assert ours.item() == pytest.approx(by_hand, rel=1e-6)
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
-    assert ours.item() > 1
-    for mine, other in zip(torch.autograd.grad(ours, matrices), torch.autograd.grad(theirs, matrices), strict=True):
+    assert regularisation.item() == pytest.approx(by_hand, rel=1e-6)
+    assert regularisation.item() == pytest.approx(reference.item(), rel=1e-6)
+    assert regularisation.item() > 1
+    for mine, other in zip(
+        torch.autograd.grad(regularisation, matrices), torch.autograd.grad(reference, matrices), strict=True
+    ):
         torch.testing.assert_close(mine, other, atol=1e-7, rtol=1e-6)
     model.requires_grad_(False)
     assert fusion_regularisation(model) is None
@@ -478,17 +489,22 @@ def test_light_fusion_has_nothing_to_regularise(backbone: Backbone) -> None:
 def test_average_by_hand(backbone: Backbone, adapter: Any, weights: tuple[float, ...] | None) -> None:
     """The weighted mean, parameter by parameter; weights count relative to their sum."""
     model = stacked_model(backbone, Recipe(adapter=adapter), ("a", "b", "t"))
-    values = {name: {own: value.detach().double() for own, value in adapters_of(model, name).items()} for name in "abt"}
+    values = {
+        name: {full_name: value.detach().double() for full_name, value in adapters_of(model, name).items()}
+        for name in "abt"
+    }
     share = 0.5 if weights is None else weights[0] / sum(weights)
     average_bottlenecks(model, ["a", "b"], "merged", weights)
-    found = adapters_of(model, "merged")
-    assert len(found) == len(values["a"])
-    for own, value in found.items():
-        one, other = (values[name][own.replace(".merged.", f".{name}.")] for name in "ab")
+    merged = adapters_of(model, "merged")
+    assert len(merged) == len(values["a"])
+    for full_name, value in merged.items():
+        one, other = (values[name][full_name.replace(".merged.", f".{name}.")] for name in "ab")
         torch.testing.assert_close(value.double(), share * one + (1 - share) * other, atol=1e-6, rtol=0)
     assert not adapters_of(model, "a")
     assert not adapters_of(model, "b")
-    assert all(torch.equal(value.double(), values["t"][own]) for own, value in adapters_of(model, "t").items())
+    assert all(
+        torch.equal(value.double(), values["t"][full_name]) for full_name, value in adapters_of(model, "t").items()
+    )
 
 
 def test_adapters_of_unequal_shapes_have_no_average(backbone: Backbone) -> None:
@@ -505,8 +521,10 @@ def test_adapters_of_unequal_shapes_have_no_average(backbone: Backbone) -> None:
 def test_layers_restrict(backbone: Backbone, adapter: Any, layers: str | None, kept: set[int]) -> None:
     model = load_model(backbone)
     add_bottleneck(model, "a", Recipe(adapter=adapter, layers=layers))
-    found = {int(name.split("layer.")[1].split(".")[0]) for name in adapters_of(model, "a") if ".adapters." in name}
-    assert found == kept
+    layers_with_adapters = {
+        int(name.split("layer.")[1].split(".")[0]) for name in adapters_of(model, "a") if ".adapters." in name
+    }
+    assert layers_with_adapters == kept
 
 
 def test_reduction_that_compacter_cannot_divide(backbone: Backbone) -> None:
@@ -522,9 +540,9 @@ def test_folder_is_no_part_of_the_name(tmp_path: Path, backbone: Backbone) -> No
     model.save_adapter(str(tmp_path / "t"), "t", with_head=True, use_safetensors=True)
     other = load_model(backbone)
     load_bottleneck(other, tmp_path / "t", "renamed")
-    saved, found = adapters_of(model, "t"), adapters_of(other, "renamed")
-    assert {name.replace(".renamed.", ".t.") for name in found} == saved.keys()
-    assert all(torch.equal(own, saved[name.replace(".renamed.", ".t.")]) for name, own in found.items())
+    saved, loaded = adapters_of(model, "t"), adapters_of(other, "renamed")
+    assert {name.replace(".renamed.", ".t.") for name in loaded} == saved.keys()
+    assert all(torch.equal(parameter, saved[name.replace(".renamed.", ".t.")]) for name, parameter in loaded.items())
     assert len(other.heads) == 0
 
 
@@ -536,15 +554,17 @@ def test_fusion_equals_that_of_adapters_forward_and_backward(kind: str) -> None:
     plain = BertFusion(config, 12, 0.0)
     for parameter in plain.parameters():
         torch.nn.init.normal_(parameter)
-    ours = copy.deepcopy(plain)
-    ours.__class__ = Fusion
+    replaced = copy.deepcopy(plain)
+    replaced.__class__ = Fusion
     drawn = torch.randn(1, 7, 12), torch.randn(1, 7, 3, 12), torch.randn(1, 7, 12), torch.randn(1, 7, 12)
-    found = []
-    for module in (ours, plain):
-        query, others, residual, gradient = (own.clone().requires_grad_() for own in drawn)
+    results = []
+    for module in (replaced, plain):
+        query, others, residual, gradient = (tensor.clone().requires_grad_() for tensor in drawn)
         # `adapters` gives one tensor as key and value.
         out = module(query, others, others, residual)
         out.backward(gradient)
-        found.append([out, query.grad, others.grad, residual.grad, *(own.grad for own in module.parameters())])
-    for own, other in zip(*found, strict=True):
-        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-5)
+        results.append(
+            [out, query.grad, others.grad, residual.grad, *(parameter.grad for parameter in module.parameters())]
+        )
+    for tensor, other in zip(*results, strict=True):
+        torch.testing.assert_close(tensor, other, atol=1e-5, rtol=1e-5)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import Place, english_task, make_place, random_split, use_of
+from support.training import Workspace, english_task, make_workspace, random_split, use_of
 from torch._dynamo.testing import CompileCounter
 
 from adapter_stilts.engine.batches import pack
@@ -19,8 +19,8 @@ from adapter_stilts.model.compiled import compile_layers, is_compiled
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    place: Place = make_place(tmp_path, monkeypatch)
-    job = place.job(english_task(tmp_path / "t", "t"), settings={"dropout": "0"})
+    workspace: Workspace = make_workspace(tmp_path, monkeypatch)
+    job = workspace.job(english_task(tmp_path / "t", "t"), settings={"dropout": "0"})
     return build_model(job, load_training_data(job)).train()
 
 
@@ -41,18 +41,18 @@ def test_a_compiler_that_fails_is_left_behind(model: Any, capsys: pytest.Capture
 def test_layers_share_their_compilation(model: Any) -> None:
     """Two batches of the same sizes: as many compilations as one layer needs, not as many as there are layers."""
     split = random_split([9, 9, 5, 5])
-    batches = [pack(split, np.array(own), use_of("t"), 2) for own in ([0, 2], [1, 3])]
+    batches = [pack(split, np.array(sequences), use_of("t"), 2) for sequences in ([0, 2], [1, 3])]
     expected = [batch_logits(model, batch) for batch in batches]
     counter = CompileCounter()
     torch._dynamo.reset()
     compile_layers(model, backend=counter)  # type: ignore[arg-type]
-    found = [training_logits(model, batch) for batch in batches]
+    compiled = [training_logits(model, batch) for batch in batches]
     first = counter.frame_count
     assert first > 0
     again = [training_logits(model, batch) for batch in batches]
     assert counter.frame_count == first
-    for own, other, wanted in zip(found, again, expected, strict=True):
-        torch.testing.assert_close(own, wanted, atol=1e-6, rtol=1e-5)
+    for one, other, wanted in zip(compiled, again, expected, strict=True):
+        torch.testing.assert_close(one, wanted, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(other, wanted, atol=1e-6, rtol=1e-5)
 
 

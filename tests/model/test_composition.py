@@ -23,17 +23,17 @@ NAMES = ("none", "stack", "fuse", "continue", "merge", "bake")
 
 def accepted(method: str, intermediates: int) -> list[str]:
     """Every composition that is not refused, the default first."""
-    found: list[str] = []
+    names: list[str] = []
     for name in (None, *NAMES):
         with suppress(UsageError):
-            found.append(choose_composition(method, name, intermediates))
-    return list(dict.fromkeys(found))
+            names.append(choose_composition(method, name, intermediates))
+    return list(dict.fromkeys(names))
 
 
 def test_what_there_is() -> None:
     assert tuple(POSSIBLE) == METHODS == tuple(COMPOSITIONS)
-    found = {method: tuple(" ".join(accepted(method, count)) for count in range(4)) for method in METHODS}
-    assert found == POSSIBLE
+    compositions = {method: tuple(" ".join(accepted(method, count)) for count in range(4)) for method in METHODS}
+    assert compositions == POSSIBLE
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,12 @@ def test_places_of_dropout_in_the_encoder(tmp_path: Path) -> None:
     """After the embeddings, and twice a layer; attention probabilities have none."""
     model = load_model(load_backbone(str(tiny_backbone_folder(tmp_path))))
     set_dropout(model, 0.25)
-    active = {name: own.p for name, own in model.named_modules() if isinstance(own, torch.nn.Dropout) and own.p > 0}
+    active = {
+        name: module.p
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Dropout) and module.p > 0
+    }
     layers = [f"roberta.encoder.layer.{layer}" for layer in range(2)]
-    places = [f"{layer}.{part}" for layer in layers for part in ("attention.output.dropout", "output.dropout")]
-    assert active == dict.fromkeys(["roberta.embeddings.dropout", *places], 0.25)
+    dropouts = [f"{layer}.{part}" for layer in layers for part in ("attention.output.dropout", "output.dropout")]
+    assert active == dict.fromkeys(["roberta.embeddings.dropout", *dropouts], 0.25)
     assert [layer.attention.self.dropout_prob for layer in model.roberta.encoder.layer] == [0.0, 0.0]

@@ -71,7 +71,7 @@ def test_bias_under_the_decoders_name(checkpoint: Path) -> None:
 def test_head_of_no_use_or_in_parts(checkpoint: Path, tmp_path: Path) -> None:
     none = load_backbone(str(tiny_backbone_folder(tmp_path / "none")))
     assert pretrained_head(none) is None
-    assert [has_masked_lm_head(own) for own in (none, load_backbone(str(checkpoint)))] == [False, True]
+    assert [has_masked_lm_head(backbone) for backbone in (none, load_backbone(str(checkpoint)))] == [False, True]
     edit_weights(checkpoint, lambda weights: weights.__delitem__("lm_head.layer_norm.bias"))
     with pytest.raises(DataError, match=r"without lm_head\.layer_norm\.bias, accepted a whole one"):
         pretrained_head(load_backbone(str(checkpoint)))

@@ -70,24 +70,26 @@ def test_logits_and_gradients_equal_those_of_padded_adapters(
     split = split_for(kind, lengths)
     batch = pack(split, torch.arange(len(lengths)).numpy(), use_of("target", kind), 2)
     units = split.unit_offsets.tolist()
-    order = torch.cat([torch.arange(units[own], units[own + 1]) for own in batch.sequences])
+    order = torch.cat([torch.arange(units[sequence], units[sequence + 1]) for sequence in batch.sequences])
     expected = padded_logits(plain, split, kind)
     logits = batch_logits(packed, batch)
     torch.testing.assert_close(logits, expected[order], atol=1e-5, rtol=1e-5)
     labels = torch.as_tensor(split.targets["label"]).long()
-    wanted, found = gradients(plain, expected, labels), gradients(packed, logits, batch.targets["label"])
+    wanted, packed_gradients = gradients(plain, expected, labels), gradients(packed, logits, batch.targets["label"])
     trained = "heads.target." if method != "full" else "roberta.embeddings.word_embeddings"
-    assert found.keys() == wanted.keys()
-    assert any(name.startswith(trained) for name in found)
+    assert packed_gradients.keys() == wanted.keys()
+    assert any(name.startswith(trained) for name in packed_gradients)
     for name, gradient in wanted.items():
-        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-5, msg=name)
+        torch.testing.assert_close(packed_gradients[name], gradient, atol=1e-5, rtol=1e-5, msg=name)
         assert gradient.abs().max() > 0 or "key.bias" in name, name
 
 
 def test_what_trains_in_the_comparison(backbone: Backbone) -> None:
     """The gradients above are those of the target adapter and head alone, or of everything."""
     names = {
-        method: {name for name, own in plain_model(backbone, method).named_parameters() if own.requires_grad}
+        method: {
+            name for name, parameter in plain_model(backbone, method).named_parameters() if parameter.requires_grad
+        }
         for method in METHODS
     }
     assert names["none"] == names["stack"]
@@ -97,7 +99,7 @@ def test_what_trains_in_the_comparison(backbone: Backbone) -> None:
 
 
 def packed_states(model: Any, sentences: Sequence[Tensor]) -> list[Tensor]:
-    lengths = [len(own) for own in sentences]
+    lengths = [len(sentence) for sentence in sentences]
     positions = torch.cat([torch.arange(2, 2 + length) for length in lengths])
     with torch.no_grad():
         states = encode_packed(model, torch.cat(list(sentences)), positions, PackedLayout.from_lengths(lengths))
@@ -111,12 +113,12 @@ def test_order_and_neighbours_do_not_matter(backbone: Backbone, method: str) -> 
     sentences = list(torch.from_numpy(split.ids).long().split(split.lengths.tolist()))
     together = packed_states(model, sentences)
     for order in ([6, 5, 4, 3, 2, 1, 0], [4, 0, 1, 3, 6, 2, 5], [1], [4, 1], [0, 2]):
-        for place, states in zip(order, packed_states(model, [sentences[own] for own in order]), strict=True):
-            torch.testing.assert_close(states, together[place], atol=1e-5, rtol=0)
+        for index, states in zip(order, packed_states(model, [sentences[index] for index in order]), strict=True):
+            torch.testing.assert_close(states, together[index], atol=1e-5, rtol=0)
     changed = [sentences[0], sentences[1].flip(0), *sentences[2:]]
-    for place, states in enumerate(packed_states(model, changed)):
-        difference = (states - together[place]).abs().max().item()
-        assert (difference > 0.1) if place == 1 else (difference == 0.0)
+    for index, states in enumerate(packed_states(model, changed)):
+        difference = (states - together[index]).abs().max().item()
+        assert (difference > 0.1) if index == 1 else (difference == 0.0)
 
 
 def test_mean_of_a_words_pieces(backbone: Backbone) -> None:
@@ -159,7 +161,10 @@ def test_layout_by_hand() -> None:
     starts, ends = layout.spans
     assert starts.tolist() == [0] * 4 + [4] * 4 + [8] * 5 + [13] * 50
     assert ends.tolist() == [4] * 4 + [8] * 4 + [13] * 5 + [63] * 50
-    assert [(own.start, own.stop, own.count, own.length) for own in layout.groups] == [(0, 13, 3, 5), (13, 63, 1, 50)]
+    assert [(group.start, group.stop, group.count, group.length) for group in layout.groups] == [
+        (0, 13, 3, 5),
+        (13, 63, 1, 50),
+    ]
     group = layout.groups[0]
     assert group.index is not None
     assert group.index.view(3, 5).tolist() == [[0, 1, 2, 3, 0], [4, 5, 6, 7, 0], [8, 9, 10, 11, 12]]

@@ -69,7 +69,7 @@ def test_fresh_adapter_changes_nothing_and_is_drawn_from_the_global_seed(backbon
         add_peft_adapter(model, "fresh", method, RECIPE)
         activate_peft(model, ["fresh"])
         torch.testing.assert_close(padded_states(model), expected, atol=1e-5, rtol=0)
-        models.append(torch.cat([own.detach().flatten() for own in parameters_of(model, "fresh").values()]))
+        models.append(torch.cat([parameter.detach().flatten() for parameter in parameters_of(model, "fresh").values()]))
     assert torch.equal(models[0], models[1])
     assert torch.equal(models[0], models[2]) == (method == "ia3")
 
@@ -118,7 +118,11 @@ def test_gradients_reach_exactly_the_target(backbone: Backbone, method: Any) -> 
     activate_peft(model, ["a", "a_2"])
     weights = torch.linspace(-1, 1, 32)
     (packed_states(model) * weights).square().sum().backward()
-    reached = {name for name, own in model.named_parameters() if own.grad is not None and own.grad.abs().max() > 0}
+    reached = {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().max() > 0
+    }
     assert reached == set(parameters_of(model, "a_2"))
     assert not reached & set(parameters_of(model, "a"))
     modules = {"lora": 2 * 2 * 2, "dora": 3 * 2 * 2, "ia3": 4 * 2}
@@ -131,22 +135,22 @@ def test_names_and_training_state_of_what_was_there(backbone: Backbone, tmp_path
     names = [name for name, _ in model.named_parameters()]
     for index, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(index % 2 == 0)
-    trains = {name: own.requires_grad for name, own in model.named_parameters()}
+    trains = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     add_peft_adapter(model, "a", method, RECIPE)
     save_peft_adapter(model, tmp_path, "a", "tiny", None)
     state = torch.get_rng_state()
     load_peft_adapter(model, tmp_path, "b")
     assert torch.equal(torch.get_rng_state(), state)
     activate_peft(model, ["b", "a"])
-    assert all(own.requires_grad for own in parameters_of(model, "a").values())
-    assert not any(own.requires_grad for own in parameters_of(model, "b").values())
+    assert all(parameter.requires_grad for parameter in parameters_of(model, "a").values())
+    assert not any(parameter.requires_grad for parameter in parameters_of(model, "b").values())
     assert registered_twice(model) == registered_twice(load_model(backbone))
-    now = {name.replace(".base_layer", ""): own.requires_grad for name, own in model.named_parameters()}
+    now = {name.replace(".base_layer", ""): parameter.requires_grad for name, parameter in model.named_parameters()}
     assert {name: now[name] for name in names} == trains
     remove_peft_adapter(model, "b")
     assert model.peft.tuner.active_adapters == ["a"]
     remove_peft_adapter(model, "a")
-    assert {name: own.requires_grad for name, own in model.named_parameters()} == trains
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == trains
 
 
 @pytest.mark.parametrize("method", METHODS)

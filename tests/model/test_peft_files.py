@@ -120,13 +120,13 @@ def test_damaged_folders(backbone: Backbone, tmp_path: Path, method: Any, damage
     first = min(tensors)
     match damage:
         case "missing":
-            save_file({key: own for key, own in tensors.items() if key != first}, weights)
+            save_file({key: tensor for key, tensor in tensors.items() if key != first}, weights)
         case "surplus":
             save_file({**tensors, "base_model.model.other": torch.ones(1)}, weights)
         case "shape":
             save_file({**tensors, first: torch.ones(7, 3)}, weights)
         case "prefix":
-            save_file({key.replace("base_model.", "roberta."): own for key, own in tensors.items()}, weights)
+            save_file({key.replace("base_model.", "roberta."): tensor for key, tensor in tensors.items()}, weights)
         case "truncated":
             weights.write_bytes(weights.read_bytes()[:-5])
         case "config":

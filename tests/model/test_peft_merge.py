@@ -32,25 +32,27 @@ def weighted(parts: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> di
 def test_cat_and_svd_add_weighted_deltas(backbone: Backbone, how: str, rank: int, weights: list[float] | None) -> None:
     model = adapted(backbone, "lora", ["a", "b"], [RECIPE, SMALL])
     total = weighted([deltas(model, "a"), deltas(model, "b")], weights or [0.5, 0.5])
-    expected = {key: own if how == "cat" else truncated(own, 4) for key, own in total.items()}
-    trains = {name: own.requires_grad for name, own in model.named_parameters()}
+    expected = {key: delta if how == "cat" else truncated(delta, 4) for key, delta in total.items()}
+    trains = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     merge_peft_adapters(model, ["a", "b"], "merged", how, weights)
     assert list(model.peft.tuner.peft_config) == ["merged"]
     assert model.peft.tuner.peft_config["merged"].r == rank
     for key, delta in deltas(model, "merged").items():
         torch.testing.assert_close(delta, expected[key], atol=SVD_TOLERANCE, rtol=0)
         assert (total[key] - expected[key]).abs().max() > (0.01 if how == "svd" else -1)
-    assert not any(own.requires_grad for own in parameters_of(model, "merged").values())
-    assert all(own.requires_grad == trains[name] for name, own in model.named_parameters() if name in trains)
+    assert not any(parameter.requires_grad for parameter in parameters_of(model, "merged").values())
+    assert all(
+        parameter.requires_grad == trains[name] for name, parameter in model.named_parameters() if name in trains
+    )
 
 
 def test_svd_is_exact_where_the_rank_suffices(backbone: Backbone) -> None:
     """Two adapters with the same A have a sum of the same rank."""
     model = adapted(backbone, "lora", ["a", "b"])
     with torch.no_grad():
-        for name, own in parameters_of(model, "b").items():
+        for name, parameter in parameters_of(model, "b").items():
             if ".lora_A." in name:
-                own.copy_(parameters_of(model, "a")[name.replace(".b.", ".a.")])
+                parameter.copy_(parameters_of(model, "a")[name.replace(".b.", ".a.")])
     expected = weighted([deltas(model, "a"), deltas(model, "b")], [0.5, 0.5])
     merge_peft_adapters(model, ["a", "b"], "merged", "svd", None)
     for key, delta in deltas(model, "merged").items():
@@ -65,7 +67,7 @@ def ties(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         kept.append(torch.where(part.abs() >= threshold, part, 0.0))
     sign = torch.stack(kept).sum(0).sign()
     agree = [(part.sign() == sign) & (part != 0) for part in kept]
-    total = sum(weight * len(parts) * part * own for weight, part, own in zip(weights, kept, agree, strict=True))
+    total = sum(weight * len(parts) * part * agrees for weight, part, agrees in zip(weights, kept, agree, strict=True))
     return total / torch.stack(agree).sum(0).clamp(min=1)
 
 
@@ -108,9 +110,9 @@ def test_linear_adds_weighted_ia3_vectors(backbone: Backbone, weights: list[floa
     model = adapted(backbone, "ia3", ["a", "b"], recipes)
     expected = weighted([vectors(model, "a"), vectors(model, "b")], weights or [0.5, 0.5])
     merge_peft_adapters(model, ["a", "b"], "merged", "linear", weights)
-    found = vectors(model, "merged")
-    assert len(found) == 4
-    for key, vector in found.items():
+    merged = vectors(model, "merged")
+    assert len(merged) == 4
+    for key, vector in merged.items():
         torch.testing.assert_close(vector, expected[key])
 
 

@@ -28,7 +28,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Report]:
     store.folder.mkdir()
     runs = fake_runs(store.folder, study, uneven, languages=("de", "nl", "ru"))
     early = [
-        own if own.cell.seed == 0 else replace(own, name=own.cell.label, run=None, evaluation=None) for own in runs
+        run if run.cell.seed == 0 else replace(run, name=run.cell.label, run=None, evaluation=None) for run in runs
     ]
     whole = make_report(study, runs, store, resamples=20)
     return whole, make_report(study, early, store, known=whole.scored, resamples=0)

@@ -32,12 +32,18 @@ def test_linear_ticks_are_round_and_inside() -> None:
 
 
 def test_ticks_have_as_many_decimals_as_their_step() -> None:
-    assert [own for _, own in Axis([-1.0, 2.0], 0, 100).labels()] == ["−1.0", "0.0", "+1.0", "+2.0"]
+    assert [text for _, text in Axis([-1.0, 2.0], 0, 100).labels()] == ["−1.0", "0.0", "+1.0", "+2.0"]
     small = Axis([-0.04, 0.16], 0, 100).labels()
-    assert [own for own, _ in small] == pytest.approx([-0.05, 0, 0.05, 0.1, 0.15])
-    assert [own for _, own in small] == ["−0.05", "0.00", "+0.05", "+0.10", "+0.15"]
-    assert [own for _, own in Axis([0.0, 0.004], 0, 100).labels()] == ["0.000", "+0.001", "+0.002", "+0.003", "+0.004"]
-    assert [own for _, own in Axis([-30.0, 40.0], 0, 100).labels()] == ["−20.0", "0.0", "+20.0", "+40.0"]
+    assert [value for value, _ in small] == pytest.approx([-0.05, 0, 0.05, 0.1, 0.15])
+    assert [text for _, text in small] == ["−0.05", "0.00", "+0.05", "+0.10", "+0.15"]
+    assert [text for _, text in Axis([0.0, 0.004], 0, 100).labels()] == [
+        "0.000",
+        "+0.001",
+        "+0.002",
+        "+0.003",
+        "+0.004",
+    ]
+    assert [text for _, text in Axis([-30.0, 40.0], 0, 100).labels()] == ["−20.0", "0.0", "+20.0", "+40.0"]
 
 
 def test_log_ticks_are_powers_where_they_are_far_apart() -> None:
@@ -53,8 +59,8 @@ def test_one_value_has_an_axis() -> None:
 
 
 def test_numbers_in_words() -> None:
-    assert [signed(own) for own in (1.25, -0.54, -0.04, 0.0)] == ["+1.2", "−0.5", "0.0", "0.0"]
-    assert [short(own) for own in (454_097, 117_512_849, 35.2, 1e9)] == ["454k", "118M", "35.2", "1G"]
+    assert [signed(value) for value in (1.25, -0.54, -0.04, 0.0)] == ["+1.2", "−0.5", "0.0", "0.0"]
+    assert [short(value) for value in (454_097, 117_512_849, 35.2, 1e9)] == ["454k", "118M", "35.2", "1G"]
 
 
 def test_forest_draws_estimate_interval_and_what_could_not_be_seen() -> None:
@@ -63,7 +69,7 @@ def test_forest_draws_estimate_interval_and_what_could_not_be_seen() -> None:
     (square,) = parts(drawn, "polygon")
     xs = [float(point.split(",")[0]) for point in (square.get("points") or "").split()]
     assert sum(xs) / 4 == pytest.approx(axis(1.0), abs=0.1)
-    thick = [own for own in parts(drawn, "line") if own.get("stroke-width") == "2"]
+    thick = [line for line in parts(drawn, "line") if line.get("stroke-width") == "2"]
     assert float(thick[0].get("x1", 0)) == pytest.approx(axis(-1.0), abs=0.1)
     assert float(thick[0].get("x2", 0)) == pytest.approx(axis(3.0), abs=0.1)
     grey = parts(drawn, "rect")[0]
@@ -76,7 +82,7 @@ def test_forest_draws_estimate_interval_and_what_could_not_be_seen() -> None:
 def test_forest_of_small_differences_has_no_label_twice() -> None:
     small = {"estimate": 0.04, "low": -0.04, "high": 0.12, "smallest_difference": 0.08}
     drawn = parts(figures.forest("one", [CONTRAST | small]), "text")
-    labels = [own.text for own in drawn if own.get("font-size") == "11"]
+    labels = [element.text for element in drawn if element.get("font-size") == "11"]
     assert labels == ["−0.05", "0.00", "+0.05", "+0.10", "points"]
 
 
@@ -97,8 +103,8 @@ def test_languages_stand_by_family_and_kinds_by_shape() -> None:
         for knowledge, granularity, delta in (("syntactic", "token", 1.0), ("semantic", "sentence", -1.0))
     ]
     drawn = figures.languages("two", rows)
-    words = [own.text for own in parts(drawn, "text")]
-    assert [own for own in words if own in ("IE: Germanic", "de German", "Uralic", "fi Finnish")] == [
+    words = [element.text for element in parts(drawn, "text")]
+    assert [word for word in words if word in ("IE: Germanic", "de German", "Uralic", "fi Finnish")] == [
         "IE: Germanic",
         "de German",
         "Uralic",
@@ -107,9 +113,9 @@ def test_languages_stand_by_family_and_kinds_by_shape() -> None:
     assert words.count("Latin") == 2
     circles, triangles = parts(drawn, "circle"), parts(drawn, "polygon")
     axis = Axis([1.0, -1.0], 112, WIDTH - 76, zero=True)
-    assert [float(own.get("cx", 0)) for own in circles] == pytest.approx([axis(1.0)] * 2, abs=0.1)
-    assert {own.get("fill") for own in circles} == {FIRST}
-    assert {(own.get("fill"), own.get("stroke")) for own in triangles} == {("#ffffff", SECOND)}
+    assert [float(circle.get("cx", 0)) for circle in circles] == pytest.approx([axis(1.0)] * 2, abs=0.1)
+    assert {circle.get("fill") for circle in circles} == {FIRST}
+    assert {(triangle.get("fill"), triangle.get("stroke")) for triangle in triangles} == {("#ffffff", SECOND)}
 
 
 def test_cost_stands_by_tens_and_compositions_by_letter() -> None:
@@ -123,5 +129,5 @@ def test_cost_stands_by_tens_and_compositions_by_letter() -> None:
     assert float(circle.get("cx", 0)) == pytest.approx(axis(10.0), abs=0.1)
     assert math.isclose(axis(100.0), (axis(10.0) + axis(1000.0)) / 2)
     assert square.get("stroke") == SECOND
-    assert {"n", "c"} <= {own.text for own in parts(drawn, "text")}
+    assert {"n", "c"} <= {element.text for element in parts(drawn, "text")}
     assert figures.letter("stack (layers=6-11)") == "s"

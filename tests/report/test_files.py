@@ -94,9 +94,9 @@ def test_contrasts_are_those_of_the_statistics(folder: Path, whole: Report) -> N
     rows = read(folder / "data/contrasts.csv")
     assert whole.primary is not None
     assert whole.primary.effects is not None
-    own = whole.primary.effects.contrast("knowledge")
-    assert float(rows[0]["estimate"]) == pytest.approx(own.estimate)
-    assert float(rows[0]["holm_p"]) == pytest.approx(own.holm_p)
+    contrast = whole.primary.effects.contrast("knowledge")
+    assert float(rows[0]["estimate"]) == pytest.approx(contrast.estimate)
+    assert float(rows[0]["holm_p"]) == pytest.approx(contrast.holm_p)
     assert rows[0]["family"] == "3"
     assert [row["against"] for row in rows] == ["none"] * 6 + ["full"] * 3
     cells = contrasts(whole)
@@ -108,8 +108,8 @@ def test_contrasts_are_those_of_the_statistics(folder: Path, whole: Report) -> N
 def test_left_out_runs_are_counted(folder: Path, whole: Report) -> None:
     rows = {(row["against"], row["reason"]): int(row["runs"]) for row in read(folder / "data/left_out.csv")}
     assert rows["none", "control (random)"] == 3
-    for own in whole.observed:
-        assert own.runs + sum(runs for (against, _), runs in rows.items() if against == own.reference) == 60
+    for observed in whole.observed:
+        assert observed.runs + sum(runs for (against, _), runs in rows.items() if against == observed.reference) == 60
 
 
 def test_intermediates_have_their_own_score(folder: Path) -> None:
@@ -129,7 +129,7 @@ def test_every_table_is_markdown_and_latex(folder: Path, whole: Report) -> None:
 
 def test_the_whole_of_it_is_json_as_well(folder: Path, whole: Report) -> None:
     plain = json.loads((folder / "data/report.json").read_text(encoding="utf-8"))
-    assert plain["answers"] == [str(own) for own in whole.answers]
+    assert plain["answers"] == [str(answer) for answer in whole.answers]
     assert plain["fits"][0]["effects"]["contrasts"][0]["name"] == "knowledge"
 
 
@@ -144,27 +144,29 @@ def test_a_written_report_is_read_back_as_a_frame(folder: Path, whole: Report) -
 
 
 def test_one_seed_has_no_intervals_unless_they_are_asked_for(early: Report, whole: Report) -> None:
-    rows = [own for own in heatmap_rows(early) if own["difference_to_full"] is not None]
+    rows = [row for row in heatmap_rows(early) if row["difference_to_full"] is not None]
     ends = ("low", "high", "interval_over", "low_to_full", "high_to_full", "interval_to_full_over")
     assert len(rows) == 8
-    assert all(own[key] is None for own in rows for key in ends)
+    assert all(row[key] is None for row in rows for key in ends)
     cells = references(early)
     assert "without intervals: three shared seeds are needed" in cells.note
     assert all("[" not in cell for row in cells.rows for cell in row)
     asked = replace(early, tables=compare_scored(early.scored.values(), sentence_intervals=True).tables_)
-    assert {own["interval_over"] for own in heatmap_rows(asked)} == {"test sentences"}
+    assert {row["interval_over"] for row in heatmap_rows(asked)} == {"test sentences"}
     assert "over test sentences alone" in references(asked).note
-    assert {own["interval_over"] for own in heatmap_rows(whole)} == {"seeds and test sentences"}
+    assert {row["interval_over"] for row in heatmap_rows(whole)} == {"seeds and test sentences"}
 
 
 def test_what_is_no_equal_stands_apart_in_every_table_and_figure(whole: Report) -> None:
     """The runs of seed 2 were scored on other data: two tables of one target, whose numbers are never mixed."""
     scored = [
         replace(
-            own,
-            scores=own.scores.model_copy(update={"test_data": {"de": "new" if own.run.record.seed == 2 else "old"}}),
+            entry,
+            scores=entry.scores.model_copy(
+                update={"test_data": {"de": "new" if entry.run.record.seed == 2 else "old"}}
+            ),
         )
-        for own in whole.scored.values()
+        for entry in whole.scored.values()
     ]
     report = replace(whole, tables=compare_scored(scored).tables_)
     assert {name: table.seeds for name, table in report.named_tables.items()} == {"udpos-1": (0, 1), "udpos-2": (2,)}

@@ -29,18 +29,18 @@ class Tree(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[tuple[str, list[str]]] = []
-        self.found: list[tuple[tuple[str, ...], dict[str, str | None], list[str]]] = []
+        self.elements: list[tuple[tuple[str, ...], dict[str, str | None], list[str]]] = []
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         texts: list[str] = []
-        self.found.append(((*(name for name, _ in self.open), tag), dict(attrs), texts))
+        self.elements.append(((*(name for name, _ in self.open), tag), dict(attrs), texts))
         if tag not in VOID:
             self.open.append((tag, texts))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append(((*(name for name, _ in self.open), tag), dict(attrs), []))
+        self.elements.append(((*(name for name, _ in self.open), tag), dict(attrs), []))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop()[0] == tag
@@ -50,7 +50,7 @@ class Tree(HTMLParser):
             texts.append(data)
 
     def texts(self, tag: str) -> list[str]:
-        return ["".join(texts) for path, _, texts in self.found if path[-1] == tag]
+        return ["".join(texts) for path, _, texts in self.elements if path[-1] == tag]
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +84,14 @@ def test_nothing_is_read_from_elsewhere(whole: Report) -> None:
 
 
 def test_headings_tables_and_figures_have_names(tree: Tree) -> None:
-    levels = [path[-1] for path, _, _ in tree.found if re.fullmatch("h[1-6]", path[-1])]
+    levels = [path[-1] for path, _, _ in tree.elements if re.fullmatch("h[1-6]", path[-1])]
     assert levels[0] == "h1"
     assert set(levels[1:]) == {"h2"}
-    ids = [attributes["id"] for _, attributes, _ in tree.found if "id" in attributes]
-    labels = [attributes["aria-labelledby"] for _, attributes, _ in tree.found if "aria-labelledby" in attributes]
+    ids = [attributes["id"] for _, attributes, _ in tree.elements if "id" in attributes]
+    labels = [attributes["aria-labelledby"] for _, attributes, _ in tree.elements if "aria-labelledby" in attributes]
     assert ids == labels
     assert len(set(ids)) == len(ids) >= 7
-    tables = [path for path, _, _ in tree.found if path[-1] == "table"]
+    tables = [path for path, _, _ in tree.elements if path[-1] == "table"]
     assert len(tables) == len(tree.texts("caption")) >= 7
     assert all(tree.texts("caption"))
     assert all(path[-2] == "div" for path in tables), "a table scrolls in its own box"
@@ -99,16 +99,16 @@ def test_headings_tables_and_figures_have_names(tree: Tree) -> None:
 
 
 def test_figures_are_images_with_title_and_description_as_wide_as_a_phone(whole: Report) -> None:
-    drawn = [ET.fromstring(own) for own in re.findall(r"<svg xmlns.*?</svg>", page(whole))]
+    drawn = [ET.fromstring(source) for source in re.findall(r"<svg xmlns.*?</svg>", page(whole))]
     # Both rows against none, and adapters against full STILTs; a panel of languages a row; two of cost.
     assert len(drawn) == 3 + 2 + 2
-    for own in drawn:
-        assert (own[0].tag, own[1].tag) == (f"{SVG}title", f"{SVG}desc")
-        assert own[0].text
-        assert own[1].text
-        assert own.get("role") == "img"
-        assert float(own.get("width", 0)) <= 360 - 2 * 16
-        xs = [float(part.get(key, 0)) for part in own.iter() for key in ("x", "cx", "x1", "x2") if part.get(key)]
+    for figure in drawn:
+        assert (figure[0].tag, figure[1].tag) == (f"{SVG}title", f"{SVG}desc")
+        assert figure[0].text
+        assert figure[1].text
+        assert figure.get("role") == "img"
+        assert float(figure.get("width", 0)) <= 360 - 2 * 16
+        xs = [float(part.get(key, 0)) for part in figure.iter() for key in ("x", "cx", "x1", "x2") if part.get(key)]
         assert min(xs) >= 0
         assert max(xs) <= svg.WIDTH
 
@@ -117,7 +117,7 @@ def test_the_heatmap_has_a_signed_number_in_every_cell(whole: Report) -> None:
     heat = re.search('<table class="heat">.*?</table>', page(whole))
     assert heat
     rows = re.findall('<tr><th scope="row">(.*?)<small>.*?</small></th>(.*?)</tr>', heat.group())
-    cells = {name: re.findall('<td class="(.*?)">(.*?)</td>', own) for name, own in rows}
+    cells = {name: re.findall('<td class="(.*?)">(.*?)</td>', row) for name, row in rows}
     assert cells["ud_deprel"] == [("gain4", "+2.0"), ("gain4", "+2.0")]
     assert cells["mrpc"] == [("loss4", "−3.0"), ("loss4", "−3.0")]
     assert cells["rte"] == [("even", "0.0"), ("even", "0.0")]
@@ -126,15 +126,15 @@ def test_the_heatmap_has_a_signed_number_in_every_cell(whole: Report) -> None:
 
 
 def test_steps_of_the_heatmap_and_what_hatches_a_loss() -> None:
-    assert [tint(own) for own in (0.24, 0.25, -0.5, 1.99, -7)] == ["even", "gain1", "loss2", "gain3", "loss4"]
+    assert [tint(value) for value in (0.24, 0.25, -0.5, 1.99, -7)] == ["even", "gain1", "loss2", "gain3", "loss4"]
     assert style.STYLE.count("repeating-linear-gradient") == 4
     assert all(f".loss{step}{{background:repeating-linear-gradient" in style.STYLE for step in (1, 2, 3, 4))
 
 
 def luminance(colour: str) -> float:
     """Relative luminance of WCAG 2.2."""
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    red, green, blue = (own / 12.92 if own <= 0.04045 else ((own + 0.055) / 1.055) ** 2.4 for own in parts)
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -145,7 +145,7 @@ def test_ink_has_the_contrast_of_wcag_on_every_ground(ground: str) -> None:
 
 
 def test_marks_have_the_contrast_of_graphics_and_soft_text_that_of_text() -> None:
-    soft, first, second = ((1.05) / (luminance(own) + 0.05) for own in (svg.SOFT, svg.FIRST, svg.SECOND))
+    soft, first, second = ((1.05) / (luminance(colour) + 0.05) for colour in (svg.SOFT, svg.FIRST, svg.SECOND))
     assert soft >= 4.5
     assert min(first, second) >= 3
 
@@ -171,7 +171,7 @@ def test_an_early_report_names_what_is_missing_and_comes_again(early: Report) ->
 
 
 def test_what_was_measured_stands_above_the_tables(tree: Tree) -> None:
-    (row,) = [own for own in tree.texts("tr") if own.startswith("udposaccuracy")]
+    (row,) = [text for text in tree.texts("tr") if text.startswith("udposaccuracy")]
     assert row == "udposaccuracy, testfirst_contentnoneen1,000all sentences40, 1, 2"
 
 
@@ -199,7 +199,10 @@ def test_an_intermediate_that_one_seed_did_not_learn_is_named(whole: Report) -> 
     named = f"{first.task} ({first.method}) did not learn alike under every seed: its own development accuracy is 31.8"
     assert named in page(replace(whole, below=(uneven, *others)), [])
     assert "did not learn alike" not in page(
-        replace(whole, below=tuple(replace(own, highest=own.lowest + 5.0) for own in whole.below)), []
+        replace(
+            whole, below=tuple(replace(intermediate, highest=intermediate.lowest + 5.0) for intermediate in whole.below)
+        ),
+        [],
     )
 
 
@@ -220,17 +223,17 @@ def test_an_intermediate_near_the_majority_class_is_named(whole: Report) -> None
 
 def test_a_target_that_collapsed_is_named(whole: Report) -> None:
     """More than 20 points under the run of its method and seed without an intermediate, by its own score."""
-    stacked = (name for name, own in whole.scored.items() if own.run.record.composition == "stack")
+    stacked = (name for name, entry in whole.scored.items() if entry.run.record.composition == "stack")
     name = next(name for name in stacked if whole.scored[name].run.record.seed)
-    own = whole.scored[name]
-    usual = own.run.record.development  # 90 of every run that is written by hand
+    entry = whole.scored[name]
+    usual = entry.run.record.development  # 90 of every run that is written by hand
 
     def with_score(development: float) -> str:
-        record = own.run.record.model_copy(update={"development": development})
-        changed = replace(own, run=replace(own.run, record=record))
+        record = entry.run.record.model_copy(update={"development": development})
+        changed = replace(entry, run=replace(entry.run, record=record))
         return page(replace(whole, scored={**whole.scored, name: changed}), [])
 
-    record = own.run.record
+    record = entry.run.record
     assert (
         f"udpos, {record.method} stack over {record.over[0].label} collapsed in training (seed {record.seed}): its own "
         f"development accuracy is 14.8, without an intermediate {usual:.1f}; it counts like any other row."
@@ -247,8 +250,8 @@ def test_why_a_run_failed_is_read_in_the_store_alone(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("SECRET")
     failure.write_text("Traceback\nValueError: no <b>")
     runs = [StudyRun(cell, "udpos", None, None)]
-    assert [own.reason for own in missing_runs(runs, store)] == ["ValueError: no <b>"]
+    assert [missing.reason for missing in missing_runs(runs, store)] == ["ValueError: no <b>"]
     failure.unlink()
     failure.symlink_to(tmp_path / "secret")
-    (own,) = missing_runs(runs, store)
-    assert own.reason == f"{failure}: found a link to what is outside {store.folder}, accepted the file itself"
+    (missing,) = missing_runs(runs, store)
+    assert missing.reason == f"{failure}: found a link to what is outside {store.folder}, accepted the file itself"

@@ -27,30 +27,30 @@ def write_claim(store: Path, silent: float = 0.0, **changes: object) -> Path:
     return path
 
 
-def taken(store: Path) -> bool:
-    with Claims(store).hold("run") as ours:
-        return not ours
+def is_claimed(store: Path) -> bool:
+    with Claims(store).hold("run") as claim:
+        return not claim
 
 
 def test_a_claim_is_held_by_one_and_released(tmp_path: Path) -> None:
     one, other = Claims(tmp_path), Claims(tmp_path)
-    with one.hold("run") as ours:
-        assert ours
+    with one.hold("run") as claim:
+        assert claim
         assert one.held("run")
-        with other.hold("run") as theirs:
-            assert not theirs
+        with other.hold("run") as other_claim:
+            assert not other_claim
         assert one.held("run")
-        with other.hold("another") as theirs:
-            assert theirs
+        with other.hold("another") as other_claim:
+            assert other_claim
     assert not one.held("run")
-    assert not taken(tmp_path)
+    assert not is_claimed(tmp_path)
     assert [path.name for path in (tmp_path / ".claims").iterdir()] == [".lock"]
 
 
 def test_released_when_the_work_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyError), Claims(tmp_path).hold("run"):
         raise KeyError
-    assert not taken(tmp_path)
+    assert not is_claimed(tmp_path)
 
 
 def test_a_dead_process_of_this_machine_loses_its_claim_at_once(tmp_path: Path) -> None:
@@ -59,23 +59,23 @@ def test_a_dead_process_of_this_machine_loses_its_claim_at_once(tmp_path: Path) 
     process.join()
     assert process.pid is not None
     write_claim(tmp_path, pid=process.pid)
-    assert not taken(tmp_path)
+    assert not is_claimed(tmp_path)
 
 
 def test_a_process_with_the_number_of_a_dead_one_is_not_it(tmp_path: Path) -> None:
-    own = myself().ticks
-    assert own is not None
-    write_claim(tmp_path, ticks=own - 1)
-    assert not taken(tmp_path)
-    write_claim(tmp_path, ticks=own)
-    assert taken(tmp_path)
+    ticks = myself().ticks
+    assert ticks is not None
+    write_claim(tmp_path, ticks=ticks - 1)
+    assert not is_claimed(tmp_path)
+    write_claim(tmp_path, ticks=ticks)
+    assert is_claimed(tmp_path)
 
 
 @pytest.mark.parametrize(("silent", "expected"), [(claims.TIMEOUT - 30, True), (claims.TIMEOUT + 30, False)])
 def test_a_process_elsewhere_is_believed_dead_after_the_timeout(tmp_path: Path, silent: float, expected: bool) -> None:
     """A machine that was started anew is another one: its process numbers mean others."""
     write_claim(tmp_path, silent, machine="elsewhere", pid=1)
-    assert taken(tmp_path) is expected
+    assert is_claimed(tmp_path) is expected
 
 
 @pytest.mark.parametrize(("silent", "expected"), [(0.0, True), (claims.UNWRITTEN_TIMEOUT + 30, False)])
@@ -85,7 +85,7 @@ def test_a_claim_without_an_owner_is_one_that_is_being_written_or_was_left(
     path = write_claim(tmp_path)
     path.write_text("")
     os.utime(path, (time.time() - silent,) * 2)
-    assert taken(tmp_path) is expected
+    assert is_claimed(tmp_path) is expected
 
 
 def test_clear_removes_dead_claims_alone(tmp_path: Path) -> None:
@@ -173,8 +173,8 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
 
     def rush() -> None:
         barrier.wait()
-        with Claims(tmp_path).hold("run") as ours:
-            won.put(ours is not None)
+        with Claims(tmp_path).hold("run") as claim:
+            won.put(claim is not None)
             leave.wait(20)
 
     rushing = [context.Process(target=rush) for _ in range(8)]
@@ -203,7 +203,7 @@ def test_a_damaged_claim_is_taken_over_with_one_line(
     path.write_text(text.replace("HERE", machine()))
     os.utime(path, (time.time() - claims.UNWRITTEN_TIMEOUT - 1,) * 2)
     assert not Claims(tmp_path).held("run")
-    assert not taken(tmp_path)
+    assert not is_claimed(tmp_path)
     assert capsys.readouterr().err == f"{path}: found a claim that names no owner; it is taken over\n"
 
 
@@ -212,12 +212,12 @@ def test_what_is_no_file_is_nobodys_claim(tmp_path: Path, make: Any) -> None:
     (tmp_path / ".claims").mkdir()
     make(tmp_path / ".claims" / "run.json")
     assert not Claims(tmp_path).held("run")
-    assert not taken(tmp_path)
+    assert not is_claimed(tmp_path)
 
 
 def test_a_claim_from_the_future_is_nobodys(tmp_path: Path) -> None:
     write_claim(tmp_path, -claims.TIMEOUT - 30, machine="elsewhere")
-    assert not taken(tmp_path)
+    assert not is_claimed(tmp_path)
 
 
 @pytest.mark.parametrize("name", [".claims", ".claims/.lock"])
@@ -252,7 +252,7 @@ def test_a_stopped_process_loses_its_claim_after_the_timeout(tmp_path: Path) -> 
     while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
         time.sleep(0.01)
     path = tmp_path / ".claims" / "run.json"
-    assert taken(tmp_path)
+    assert is_claimed(tmp_path)
     os.utime(path, (time.time() - claims.TIMEOUT - 1,) * 2)
     with Claims(tmp_path).hold("run") as claim:
         assert claim is not None

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.tiny import edit_weights, tiny_backbone_folder
-from support.training import TEXT_TASK, Place, english_task, text_task, write_task
+from support.training import TEXT_TASK, Workspace, english_task, text_task, write_task
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.jobs.resolve import identified
@@ -55,13 +55,13 @@ TWO_LANGUAGES = (
 
 
 def test_a_value_for_every_field_of_a_recipe() -> None:
-    fields = OTHER_VALUES.keys() | {field for own in VALUES_ELSEWHERE.values() for field in own}
+    fields = OTHER_VALUES.keys() | {field for field_names in VALUES_ELSEWHERE.values() for field in field_names}
     assert fields == Recipe.model_fields.keys() - {"tuning"}
 
 
-def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_field_of_the_identity_changes_the_name(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hash at the end decides; whatever goes before it is for the reader."""
-    folder = place.folder
+    folder = workspace.folder
 
     def edited(name: str, file: str, old: str, new: str) -> Any:
         task = english_task(folder / name)
@@ -70,9 +70,11 @@ def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: 
         return task
 
     task = english_task(folder / "data")
-    first, second = (place.train(english_task(folder / "under", "under", shift=1), seed=seed) for seed in (0, 1))
-    full, lora = (place.train(english_task(folder / "under", "under", shift=1), method=own) for own in ("full", "lora"))
-    other_lora = place.train(english_task(folder / "under", "under", shift=1), method="lora", seed=1)
+    first, second = (workspace.train(english_task(folder / "under", "under", shift=1), seed=seed) for seed in (0, 1))
+    full, lora = (
+        workspace.train(english_task(folder / "under", "under", shift=1), method=method) for method in ("full", "lora")
+    )
+    other_lora = workspace.train(english_task(folder / "under", "under", shift=1), method="lora", seed=1)
     both = [task, english_task(folder / "both", "both", shift=1)]
     german = write_task(folder / "data", "german", languages=TWO_LANGUAGES)
     text = text_task(
@@ -81,66 +83,66 @@ def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: 
     (folder / "text" / "other.yaml").write_text(text.read_text())
     monkeypatch.chdir(text.parent)
     mixed_in = {"mlm_share": "0.2", "mlm_task": str(text)}
-    masked = place.job(task, settings=mixed_in)
+    masked = workspace.job(task, settings=mixed_in)
     assert masked.mixed_in is not None
     other_weights = tiny_backbone_folder(folder / "other")
     edit_weights(other_weights, lambda weights: weights["embeddings.LayerNorm.bias"][0].add_(1))
     jobs = {
-        "base": place.job(task),
-        "backbone weights": place.job(task, backbone=load_backbone(str(other_weights))),
-        "backbone tokenizer": place.job(
+        "base": workspace.job(task),
+        "backbone weights": workspace.job(task, backbone=load_backbone(str(other_weights))),
+        "backbone tokenizer": workspace.job(
             task, backbone=load_backbone(str(tiny_backbone_folder(folder / "small", vocabulary=480)))
         ),
-        "task name": place.job(english_task(folder / "name", "tagz")),
-        "task version": place.job(english_task(folder / "version", version=2)),
-        "labels": place.job(english_task(folder / "labels", labels="[B, A, C]")),
-        "open labels": place.job(english_task(folder / "open", labels="open")),
-        "word piece": place.job(english_task(folder / "piece", word_piece="mean")),
-        "train data": place.job(edited("train", "en-train.conllu", "\tA\t", "\tB\t")),
-        "development data": place.job(edited("dev", "en-dev.conllu", "\tA\t", "\tB\t")),
-        "seed": place.job(task, seed=1),
-        "limit": place.job(task, limit=12),
-        "other limit": place.job(task, limit=13),
-        "precision": place.job(task, precision="bf16"),
-        "method": place.job(task, method="full"),
-        "composition": place.job(task, [first]),
-        "run underneath": place.job(task, [second]),
-        "two underneath": place.job(task, [first, second]),
-        "two in another order": place.job(task, [second, first]),
-        "continued": place.job(task, [full], method="full"),
-        "continued adapter": place.job(task, [first], compose="continue"),
-        "fused": place.job(task, [first, second], compose="fuse"),
-        "merged": place.job(task, [first, second], compose="merge"),
-        "head": place.job(task, method="head"),
-        "lora": place.job(task, method="lora"),
-        "dora": place.job(task, method="dora"),
-        "ia3": place.job(task, method="ia3"),
-        "stacked lora": place.job(task, [lora], method="lora"),
-        "baked": place.job(task, [lora], method="lora", compose="bake"),
-        "merged lora": place.job(task, [lora, other_lora], method="lora", compose="merge"),
-        "random": place.job(task, control="random"),
-        "shuffled": place.job(task, control="shuffled"),
-        "tokens": place.job(task, match_tokens=40),
-        "other tokens": place.job(task, match_tokens=41),
-        "two tasks": place.job(both),
-        "two tasks in another order": place.job(both[::-1]),
-        "in English and German": place.job(german, languages=("en", "de")),
-        "in German": place.job(german, languages=("de",)),
-        "name alone": place.job(german),
+        "task name": workspace.job(english_task(folder / "name", "tagz")),
+        "task version": workspace.job(english_task(folder / "version", version=2)),
+        "labels": workspace.job(english_task(folder / "labels", labels="[B, A, C]")),
+        "open labels": workspace.job(english_task(folder / "open", labels="open")),
+        "word piece": workspace.job(english_task(folder / "piece", word_piece="mean")),
+        "train data": workspace.job(edited("train", "en-train.conllu", "\tA\t", "\tB\t")),
+        "development data": workspace.job(edited("dev", "en-dev.conllu", "\tA\t", "\tB\t")),
+        "seed": workspace.job(task, seed=1),
+        "limit": workspace.job(task, limit=12),
+        "other limit": workspace.job(task, limit=13),
+        "precision": workspace.job(task, precision="bf16"),
+        "method": workspace.job(task, method="full"),
+        "composition": workspace.job(task, [first]),
+        "run underneath": workspace.job(task, [second]),
+        "two underneath": workspace.job(task, [first, second]),
+        "two in another order": workspace.job(task, [second, first]),
+        "continued": workspace.job(task, [full], method="full"),
+        "continued adapter": workspace.job(task, [first], compose="continue"),
+        "fused": workspace.job(task, [first, second], compose="fuse"),
+        "merged": workspace.job(task, [first, second], compose="merge"),
+        "head": workspace.job(task, method="head"),
+        "lora": workspace.job(task, method="lora"),
+        "dora": workspace.job(task, method="dora"),
+        "ia3": workspace.job(task, method="ia3"),
+        "stacked lora": workspace.job(task, [lora], method="lora"),
+        "baked": workspace.job(task, [lora], method="lora", compose="bake"),
+        "merged lora": workspace.job(task, [lora, other_lora], method="lora", compose="merge"),
+        "random": workspace.job(task, control="random"),
+        "shuffled": workspace.job(task, control="shuffled"),
+        "tokens": workspace.job(task, match_tokens=40),
+        "other tokens": workspace.job(task, match_tokens=41),
+        "two tasks": workspace.job(both),
+        "two tasks in another order": workspace.job(both[::-1]),
+        "in English and German": workspace.job(german, languages=("en", "de")),
+        "in German": workspace.job(german, languages=("de",)),
+        "name alone": workspace.job(german),
         "masked": masked,
         "masked with the checkpoint's head": identified(replace(masked, mixed_in=replace(masked.mixed_in, head=None))),
     }
     changed = {
-        "base": lambda settings: place.job(task, settings=settings),
-        "lora": lambda settings: place.job(task, method="lora", settings=settings),
-        "ia3": lambda settings: place.job(task, method="ia3", settings=settings),
-        "fused": lambda settings: place.job(task, [first, second], compose="fuse", settings=settings),
-        "merged": lambda settings: place.job(task, [first, second], compose="merge", settings=settings),
-        "merged lora": lambda settings: place.job(
+        "base": lambda settings: workspace.job(task, settings=settings),
+        "lora": lambda settings: workspace.job(task, method="lora", settings=settings),
+        "ia3": lambda settings: workspace.job(task, method="ia3", settings=settings),
+        "fused": lambda settings: workspace.job(task, [first, second], compose="fuse", settings=settings),
+        "merged": lambda settings: workspace.job(task, [first, second], compose="merge", settings=settings),
+        "merged lora": lambda settings: workspace.job(
             task, [lora, other_lora], method="lora", compose="merge", settings=settings
         ),
-        "two tasks": lambda settings: place.job(both, settings=settings),
-        "masked": lambda settings: place.job(task, settings=mixed_in | settings),
+        "two tasks": lambda settings: workspace.job(both, settings=settings),
+        "masked": lambda settings: workspace.job(task, settings=mixed_in | settings),
     }
     for what, values in {"base": OTHER_VALUES, **VALUES_ELSEWHERE}.items():
         jobs |= {f"{what}: {key}": changed[what]({key: value}) for key, value in values.items()}
@@ -148,14 +150,14 @@ def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: 
     assert len(set(hashes.values())) == len(jobs), sorted(hashes.items(), key=lambda item: item[1])
     assert all(job.name.endswith(f"-{hashes[what]}") for what, job in jobs.items())
     same = {
-        "tuning": place.job(task, settings={"tuning": "by hand"}),
-        "value set to what it is": place.job(task, settings={"epochs": "2"}),
-        "other folder": place.job(english_task(folder / "elsewhere")),
-        "test data": place.job(edited("test", "en-test.conllu", "\tA\t", "\tB\t")),
-        "other backbone folder": place.job(
+        "tuning": workspace.job(task, settings={"tuning": "by hand"}),
+        "value set to what it is": workspace.job(task, settings={"epochs": "2"}),
+        "other folder": workspace.job(english_task(folder / "elsewhere")),
+        "test data": workspace.job(edited("test", "en-test.conllu", "\tA\t", "\tB\t")),
+        "other backbone folder": workspace.job(
             task, backbone=load_backbone(str(shutil.copytree(folder / "tiny", folder / "moved")))
         ),
-        "a further language": place.job(
+        "a further language": workspace.job(
             write_task(
                 folder / "data",
                 languages="{en: {train: en-train.conllu, validation: en-dev.conllu}, de: {test: en-test.conllu}}",
@@ -167,11 +169,11 @@ def test_each_field_of_the_identity_changes_the_name(place: Place, monkeypatch: 
     assert changed["fused"]({"fusion_learning_rate": "1e-3"}).name == jobs["fused"].name
 
 
-def test_used_tokenizer_names_the_same_run(place: Place) -> None:
-    backbone = load_backbone(str(place.folder / "tiny"))
+def test_used_tokenizer_names_the_same_run(workspace: Workspace) -> None:
+    backbone = load_backbone(str(workspace.folder / "tiny"))
     backbone.tokenizer(["the of"], truncation=True, max_length=3)
-    task = english_task(place.folder / "data")
-    assert place.job(task, backbone=backbone).name == place.job(task).name
+    task = english_task(workspace.folder / "data")
+    assert workspace.job(task, backbone=backbone).name == workspace.job(task).name
 
 
 def test_hash_by_hand() -> None:
@@ -184,12 +186,12 @@ def test_hash_by_hand() -> None:
 # --- finding --------------------------------------------------------------------------------------------------------
 
 
-def test_find(place: Place, tmp_path: Path) -> None:
-    task = english_task(place.folder / "data")
-    one, other = place.train(task), place.train(task, seed=1)
+def test_find(workspace: Workspace, tmp_path: Path) -> None:
+    task = english_task(workspace.folder / "data")
+    one, other = workspace.train(task), workspace.train(task, seed=1)
     copied = tmp_path / "copied"
-    place.train(task, out=copied)
-    store = RunStore(place.store.folder)
+    workspace.train(task, out=copied)
+    store = RunStore(workspace.store.folder)
     assert store.names() == sorted([one.name, other.name])
     for run in (one.name, "tags-bottleneck-none-s0", str(one.folder), str(copied)):
         assert store.find(run).record == one.record
@@ -203,51 +205,51 @@ def test_find(place: Place, tmp_path: Path) -> None:
         store.find("")
 
 
-def test_half_written_folder_is_no_run(place: Place) -> None:
+def test_half_written_folder_is_no_run(workspace: Workspace) -> None:
     """What a killed process leaves behind begins with a dot."""
-    run = place.train(english_task(place.folder / "data"))
-    shutil.copytree(run.folder, place.store.folder / f".{run.name}.0123.partial")
-    assert place.store.names() == [run.name]
+    run = workspace.train(english_task(workspace.folder / "data"))
+    shutil.copytree(run.folder, workspace.store.folder / f".{run.name}.0123.partial")
+    assert workspace.store.names() == [run.name]
 
 
-def test_where_the_store_is(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_store_is(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     assert RunStore().folder == Path("runs")
-    monkeypatch.setenv("ADAPTER_STILTS_RUNS", str(place.folder / "variable"))
-    assert RunStore().folder == place.folder / "variable"
-    assert RunStore(place.folder / "option").folder == place.folder / "option"
+    monkeypatch.setenv("ADAPTER_STILTS_RUNS", str(workspace.folder / "variable"))
+    assert RunStore().folder == workspace.folder / "variable"
+    assert RunStore(workspace.folder / "option").folder == workspace.folder / "option"
 
 
 # --- training once --------------------------------------------------------------------------------------------------
 
 
-def test_existing_run_is_not_trained_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = english_task(place.folder / "data")
-    run = place.train(task)
+def test_existing_run_is_not_trained_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = english_task(workspace.folder / "data")
+    run = workspace.train(task)
     monkeypatch.setattr(api, "execute", lambda *_: pytest.fail("trained again"))
-    assert place.train(task, settings={"tuning": "other words"}).record == run.record
+    assert workspace.train(task, settings={"tuning": "other words"}).record == run.record
 
 
-def test_copy_to_a_folder(place: Place, tmp_path: Path) -> None:
-    task = english_task(place.folder / "data")
+def test_copy_to_a_folder(workspace: Workspace, tmp_path: Path) -> None:
+    task = english_task(workspace.folder / "data")
     out = tmp_path / "out"
-    run = place.train(task, out=out)
+    run = workspace.train(task, out=out)
     files = {path.relative_to(run.folder): path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == files
-    other = place.train(task, seed=1, out=out)
+    other = workspace.train(task, seed=1, out=out)
     assert read_record(out) == other.record
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note").write_text("mine")
     with pytest.raises(UsageError, match="not empty and holds no run"):
-        place.train(task, out=tmp_path / "full")
+        workspace.train(task, out=tmp_path / "full")
     assert (tmp_path / "full" / "note").read_text() == "mine"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 @pytest.mark.parametrize("where", ["fit", "save_bundle", "write_record"])
 def test_interrupted_training_leaves_a_checkpoint_alone(
-    place: Place, monkeypatch: pytest.MonkeyPatch, where: str, error: type[BaseException]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, where: str, error: type[BaseException]
 ) -> None:
-    task = english_task(place.folder / "data")
+    task = english_task(workspace.folder / "data")
     original = getattr(api, where)
 
     def interrupted(*arguments: Any) -> None:
@@ -257,10 +259,10 @@ def test_interrupted_training_leaves_a_checkpoint_alone(
     with monkeypatch.context() as patch:
         patch.setattr(api, where, interrupted)
         with pytest.raises(error):
-            place.train(task)
-    checkpoints = place.store.folder / CHECKPOINTS
-    assert set(place.store.folder.iterdir()) <= {checkpoints}
-    assert place.train(task).has_weights
+            workspace.train(task)
+    checkpoints = workspace.store.folder / CHECKPOINTS
+    assert set(workspace.store.folder.iterdir()) <= {checkpoints}
+    assert workspace.train(task).has_weights
     assert not list(checkpoints.glob("*"))
 
 
@@ -278,8 +280,8 @@ def test_interrupted_training_leaves_a_checkpoint_alone(
         ("full", "scores", False),
     ],
 )
-def test_keep(place: Place, method: str, keep: Keep, stays: bool) -> None:
-    run = place.train(english_task(place.folder / "data"), method=method)
+def test_keep(workspace: Workspace, method: str, keep: Keep, stays: bool) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"), method=method)
     keep_of(run, keep)
     assert run.has_weights is stays
     assert sorted(path.name for path in run.folder.iterdir()) == [
@@ -287,44 +289,44 @@ def test_keep(place: Place, method: str, keep: Keep, stays: bool) -> None:
         "record.json",
         "trained_on.safetensors",
     ]
-    assert place.store.find(run.name).record == run.record
+    assert workspace.store.find(run.name).record == run.record
     keep_of(run, keep)
 
 
-def test_run_without_weights_is_trained_again_and_keeps_its_scores(place: Place) -> None:
-    task = english_task(place.folder / "data")
-    run = place.train(task)
+def test_run_without_weights_is_trained_again_and_keeps_its_scores(workspace: Workspace) -> None:
+    task = english_task(workspace.folder / "data")
+    run = workspace.train(task)
     weights = load_file(run.bundle / "tags" / "adapter.safetensors")
     (run.folder / "evaluations" / "test-x").mkdir(parents=True)
     (run.folder / "evaluations" / "test-x" / "scores.json").write_text("{}")
     keep_of(run, "scores")
     with pytest.raises(StiltsError, match="were not kept"):
-        place.execute(place.job(task, [run]))
-    again = place.train(task)
+        workspace.execute(workspace.job(task, [run]))
+    again = workspace.train(task)
     assert again.name == run.name
-    found = load_file(again.bundle / "tags" / "adapter.safetensors")
-    assert all(torch.equal(found[name], own) for name, own in weights.items())
+    tensors = load_file(again.bundle / "tags" / "adapter.safetensors")
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in weights.items())
     assert (again.folder / "evaluations" / "test-x" / "scores.json").read_text() == "{}"
-    assert [path.name for path in place.store.folder.iterdir()] == [run.name]
+    assert [path.name for path in workspace.store.folder.iterdir()] == [run.name]
 
 
-def test_a_run_that_another_process_finished_first_stays(place: Place) -> None:
-    job = place.job(english_task(place.folder / "data"))
-    first = place.execute(job)
+def test_a_run_that_another_process_finished_first_stays(workspace: Workspace) -> None:
+    job = workspace.job(english_task(workspace.folder / "data"))
+    first = workspace.execute(job)
     before = (first.folder / "record.json").read_bytes()
-    second = place.execute(job)
+    second = workspace.execute(job)
     assert second.folder == first.folder
     assert (first.folder / "record.json").read_bytes() == before
-    assert [path.name for path in place.store.folder.iterdir()] == [first.name]
+    assert [path.name for path in workspace.store.folder.iterdir()] == [first.name]
 
 
-def test_a_done_target_needs_no_weights_underneath(place: Place) -> None:
-    under, task = english_task(place.folder / "under", "under", shift=1), english_task(place.folder / "data")
-    run = place.train(task, over=[str(under.path)])
-    (below,) = [own for own in place.store.runs() if own.record.task.name == "under"]
+def test_a_done_target_needs_no_weights_underneath(workspace: Workspace) -> None:
+    under, task = english_task(workspace.folder / "under", "under", shift=1), english_task(workspace.folder / "data")
+    run = workspace.train(task, over=[str(under.path)])
+    (below,) = [run for run in workspace.store.runs() if run.record.task.name == "under"]
     keep_of(below, "scores")
-    assert place.train(task, over=[str(under.path)]).name == run.name
+    assert workspace.train(task, over=[str(under.path)]).name == run.name
     assert not below.has_weights
-    other = place.train(task, over=[str(under.path)], settings={"epochs": "1"})
+    other = workspace.train(task, over=[str(under.path)], settings={"epochs": "1"})
     assert other.record.over[0].run == below.name
     assert below.has_weights

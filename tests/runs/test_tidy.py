@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.records import write_run
-from support.training import Place, english_task
+from support.training import Workspace, english_task
 
 from adapter_stilts import residue
 from adapter_stilts.analysis.compare import compare_runs
@@ -20,7 +20,7 @@ from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.owners import partial_name
 from adapter_stilts.runs import store as storing
 from adapter_stilts.runs.claims import Claims
-from adapter_stilts.runs.record import RECORD, read_record
+from adapter_stilts.runs.record import RECORD, Record, read_record
 from adapter_stilts.runs.store import EVALUATIONS, TRAINED_ON, Run, RunStore, evaluation_folders, keep_of
 from adapter_stilts.runs.tidy import CHECKPOINTS, tidy
 from adapter_stilts.runs.update import update_record
@@ -45,7 +45,7 @@ def test_a_half_written_evaluation_is_not_compared_and_goes(tmp_path: Path) -> N
     store, folder = RunStore(tmp_path), run.folder / "evaluations"
     (of_old := folder / f".test-1.{'0' * 32}.partial").mkdir()
     (dead := folder / dead_name("test-2")).mkdir()
-    assert [own.name for own in evaluation_folders(run)] == ["test"]
+    assert [folder.name for folder in evaluation_folders(run)] == ["test"]
     assert len(compare_runs(store).tables_) == 1
     assert not dead.exists()
     assert of_old.exists()  # nobody can say that its writer is dead
@@ -63,13 +63,13 @@ def test_everything_that_a_kill_leaves_is_swept(tmp_path: Path) -> None:
         tmp_path / ".failures" / dead_name("x.txt"),
         tmp_path / ".claims" / dead_name("clock"),
     ]
-    for own in folders:
-        own.mkdir(parents=True)
+    for folder in folders:
+        folder.mkdir(parents=True)
     (tmp_path / ".claims" / "run.json").write_text('{"machine": 3}')
     os.utime(tmp_path / ".claims" / "run.json", (0, 0))
     (unfinished := tmp_path / CHECKPOINTS / "unfinished" / "step-1").mkdir(parents=True)
     tidy(RunStore(tmp_path))
-    assert [own for own in folders if own.exists()] == []
+    assert [folder for folder in folders if folder.exists()] == []
     assert list((tmp_path / ".claims").glob("*.json")) == []
     assert unfinished.exists()
 
@@ -77,28 +77,30 @@ def test_everything_that_a_kill_leaves_is_swept(tmp_path: Path) -> None:
 def test_a_run_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
     """As an earlier version left it: absent between two renames, or there again without its evaluations."""
     run = write_run(tmp_path, "bottleneck", "none", RIGHT)
-    update_record(run.folder, lambda own: own.model_copy(update={"scores": {"test": {"mean": {"accuracy": 1.0}}}}))
+    update_record(
+        run.folder, lambda record: record.model_copy(update={"scores": {"test": {"mean": {"accuracy": 1.0}}}})
+    )
     before = read_record(run.folder)
     for again in (False, True):
         run.folder.rename(tmp_path / f".{run.name}-replaced")
         if again:
             shutil.copytree(tmp_path / f".{run.name}-replaced", run.folder)
             shutil.rmtree(run.folder / "evaluations")
-            update_record(run.folder, lambda own: own.model_copy(update={"scores": {}}))
+            update_record(run.folder, lambda record: record.model_copy(update={"scores": {}}))
         tidy(RunStore(tmp_path))
-        assert [own.name for own in evaluation_folders(run)] == ["test"]
+        assert [folder.name for folder in evaluation_folders(run)] == ["test"]
         assert read_record(run.folder) == before
-        assert [own.name for own in tmp_path.iterdir()] == [run.name]
+        assert [path.name for path in tmp_path.iterdir()] == [run.name]
 
 
 def test_folders_that_only_look_like_ours_stay(tmp_path: Path) -> None:
     run = write_run(tmp_path, "bottleneck", "none", RIGHT)
-    theirs = [".foo.replaced", ".-replaced", ".backup.2024.replaced", ".x-replaced", ".a.b-replaced"]
-    for name in theirs:
+    foreign = [".foo.replaced", ".-replaced", ".backup.2024.replaced", ".x-replaced", ".a.b-replaced"]
+    for name in foreign:
         (tmp_path / name).mkdir()
     shutil.copytree(run.folder, tmp_path / ".copy-replaced")
     tidy(RunStore(tmp_path))
-    assert sorted(own.name for own in tmp_path.iterdir()) == sorted([*theirs, ".copy-replaced", run.name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*foreign, ".copy-replaced", run.name])
 
 
 def test_an_evaluation_that_was_moved_aside_is_looked_after(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_an_evaluation_that_was_moved_aside_is_looked_after(tmp_path: Path) -> N
         if again:
             shutil.copytree(aside, folder)
         tidy(RunStore(tmp_path))
-        assert [own.name for own in (run.folder / EVALUATIONS).iterdir()] == ["test"]
+        assert [path.name for path in (run.folder / EVALUATIONS).iterdir()] == ["test"]
 
 
 @pytest.mark.parametrize(("written", "stays"), [(-1, False), (0, False), (1, True)])
@@ -165,11 +167,11 @@ def _evaluate_three_times(store: Path, run: str, results: Any) -> None:
     results.put([process.exitcode for process in processes])
 
 
-def test_the_same_evaluation_by_three_processes_ends_well_in_all(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
+def test_the_same_evaluation_by_three_processes_ends_well_in_all(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    process = context.Process(target=_evaluate_three_times, args=(place.store.folder, run.name, results))
+    process = context.Process(target=_evaluate_three_times, args=(workspace.store.folder, run.name, results))
     process.start()
     scores = [results.get(timeout=120) for _ in range(3)]
     assert results.get(timeout=60) == [0, 0, 0]
@@ -178,12 +180,12 @@ def test_the_same_evaluation_by_three_processes_ends_well_in_all(place: Place) -
     assert len(list((run.folder / "evaluations").iterdir())) == 1
 
 
-def test_an_evaluation_without_scores_gives_way(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
-    scores = evaluate(run, runs=place.store, device="cpu")
+def test_an_evaluation_without_scores_gives_way(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
+    scores = evaluate(run, runs=workspace.store, device="cpu")
     (folder,) = evaluation_folders(run)
     (folder / "scores.json").unlink()
-    assert evaluate(run, runs=place.store, device="cpu") == scores
+    assert evaluate(run, runs=workspace.store, device="cpu") == scores
     assert evaluation_folders(run) == [folder]
 
 
@@ -197,8 +199,8 @@ def test_notes_that_many_add_to_one_record_are_all_kept(tmp_path: Path) -> None:
         for count in range(10):
             name = f"test-{number}-{count}"
 
-            def change(own: Any, name: str = name) -> Any:
-                return own.model_copy(update={"scores": {**own.scores, name: {}}})
+            def change(record: Record, name: str = name) -> Record:
+                return record.model_copy(update={"scores": {**record.scores, name: {}}})
 
             update_record(run.folder, change)
 
@@ -210,19 +212,19 @@ def test_notes_that_many_add_to_one_record_are_all_kept(tmp_path: Path) -> None:
     assert len(read_record(run.folder).scores.keys() - run.record.scores.keys()) == 40
 
 
-def test_weights_that_another_process_needs_stay(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
-    with Claims(place.store.folder).need([run.name]) as needs:
+def test_weights_that_another_process_needs_stay(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
+    with Claims(workspace.store.folder).need([run.name]) as needs:
         assert not keep_of(run, "scores")
         assert run.has_weights
         assert keep_of(run, "scores", needs)
     assert not run.has_weights
 
 
-def test_weights_that_are_being_read_stay(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_being_read_stay(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """By an evaluation, a prediction and a copy, while another process drops what it does not keep."""
-    run = place.train(english_task(place.folder / "data"))
-    (path := place.folder / "my.txt").write_text("a b\n")
+    run = workspace.train(english_task(workspace.folder / "data"))
+    (path := workspace.folder / "my.txt").write_text("a b\n")
     kept = []
 
     def dropping(work: Any) -> Any:
@@ -234,20 +236,20 @@ def test_weights_that_are_being_read_stay(place: Place, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(zero_shot, "load_bundle", dropping(zero_shot.load_bundle))
     monkeypatch.setattr(storing, "copy_tree", dropping(storing.copy_tree))
-    evaluate(run.name, runs=place.store, device="cpu")
+    evaluate(run.name, runs=workspace.store, device="cpu")
     predict_file(run, path, device="cpu")
-    place.store.copy(run, place.folder / "copy")
+    workspace.store.copy(run, workspace.folder / "copy")
     assert kept == [False] * 3
-    assert (place.folder / "copy" / "bundle").is_dir()
+    assert (workspace.folder / "copy" / "bundle").is_dir()
     # A copy is in no store: nothing is written beside it.
-    zero_shot.load_run(place.folder / "copy", runs=place.store)
-    assert not (place.folder / ".claims").exists()
+    zero_shot.load_run(workspace.folder / "copy", runs=workspace.store)
+    assert not (workspace.folder / ".claims").exists()
     assert keep_of(run, "scores")
     assert not run.has_weights
 
 
-def test_a_store_that_may_only_be_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = place.train(english_task(place.folder / "data"))
+def test_a_store_that_may_only_be_read(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
     opened, rename = os.open, Path.rename
 
     def read_only(path: Any, flags: int, *rest: Any, **more: Any) -> int:
@@ -261,28 +263,28 @@ def test_a_store_that_may_only_be_read(place: Place, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "open", read_only)
     monkeypatch.setattr(Path, "rename", no_rename)
     assert zero_shot.load_run(run)[1].task == run.record.task.name
-    with pytest.raises(StiltsError, match=f"^{place.store.folder}: cannot be written \\(Read-only file system\\)$"):
+    with pytest.raises(StiltsError, match=f"^{workspace.store.folder}: cannot be written \\(Read-only file system\\)$"):
         keep_of(run, "scores")
-    shutil.rmtree(place.store.folder / ".claims")
+    shutil.rmtree(workspace.store.folder / ".claims")
     with pytest.raises(StiltsError, match=f"^{run.folder}: cannot be written \\(Read-only file system\\)$"):
         keep_of(run, "scores")
     monkeypatch.setattr(Path, "rename", rename)
 
 
-def test_what_a_run_holds_can_be_read_by_others(place: Place) -> None:
-    run = place.train(english_task(place.folder / "data"))
-    modes = {own.stat().st_mode & 0o777 for own in run.folder.rglob("*") if own.is_file()}
+def test_what_a_run_holds_can_be_read_by_others(workspace: Workspace) -> None:
+    run = workspace.train(english_task(workspace.folder / "data"))
+    modes = {path.stat().st_mode & 0o777 for path in run.folder.rglob("*") if path.is_file()}
     assert modes == {(run.folder / RECORD).stat().st_mode & 0o777}
 
 
 def test_a_run_trained_again_for_its_weights_is_there_all_the_time(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before any of its renames it is a whole run, with its scores; an evaluation that comes meanwhile stays."""
-    task = english_task(place.folder / "data")
-    run = place.train(task)
-    evaluate(run, runs=place.store, device="cpu")
-    kept = place.store.find(run.name)
+    task = english_task(workspace.folder / "data")
+    run = workspace.train(task)
+    evaluate(run, runs=workspace.store, device="cpu")
+    kept = workspace.store.find(run.name)
     keep_of(kept, "scores")
     replace, killed = os.replace, 0
 
@@ -303,14 +305,14 @@ def test_a_run_trained_again_for_its_weights_is_there_all_the_time(
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", counted)
             try:
-                place.train(task)
+                workspace.train(task)
                 break
             except Killed:
                 killed += 1
-        there = place.store.find(run.name)
-        assert isinstance(there, Run)
-        assert there.record.scores == kept.record.scores
-        assert len(evaluation_folders(there)) == 1
-        assert not there.has_weights
+        stored = workspace.store.find(run.name)
+        assert isinstance(stored, Run)
+        assert stored.record.scores == kept.record.scores
+        assert len(evaluation_folders(stored)) == 1
+        assert not stored.has_weights
     assert killed == 3  # signatures, record, bundle
-    assert place.store.find(run.name).has_weights
+    assert workspace.store.find(run.name).has_weights

@@ -26,10 +26,10 @@ def test_interval_is_that_of_the_normal_approximation() -> None:
     """One-word sentences: the difference of two accuracies on 400 of them has the standard error of a mean of paired
     differences, which the percentile interval must meet within a tenth of its width."""
     generator = np.random.default_rng(3)
-    ours, theirs = generator.random(400) < 0.8, generator.random(400) < 0.7
-    mine, other = ({"de": np.stack([right, np.ones(400)], axis=1)} for right in (ours, theirs))
+    first, second = generator.random(400) < 0.8, generator.random(400) < 0.7
+    mine, other = ({"de": np.stack([right, np.ones(400)], axis=1)} for right in (first, second))
     interval = sentence_interval([mine], [other], ["de"], accuracy)
-    differences = 100.0 * (ours.astype(float) - theirs.astype(float))
+    differences = 100.0 * (first.astype(float) - second.astype(float))
     error = 1.96 * differences.std() / math.sqrt(400)
     assert interval.value == pytest.approx(differences.mean(), abs=1e-9)
     assert interval.low == pytest.approx(interval.value - error, abs=0.2 * error)
@@ -43,9 +43,9 @@ def test_mean_over_languages_and_seeds() -> None:
     def counts(share: float) -> np.ndarray:
         return np.tile([share * 10, 10, 10], (10, 1))
 
-    ours = [{"de": counts(0.6), "fr": counts(0.8)}, {"de": counts(0.7), "fr": counts(0.9)}]
-    theirs = [{"de": counts(0.5), "fr": counts(0.5)}] * 2
-    interval = sentence_interval(ours, theirs, ["de", "fr"], f1)
+    first = [{"de": counts(0.6), "fr": counts(0.8)}, {"de": counts(0.7), "fr": counts(0.9)}]
+    second = [{"de": counts(0.5), "fr": counts(0.5)}] * 2
+    interval = sentence_interval(first, second, ["de", "fr"], f1)
     assert (interval.value, interval.low, interval.high) == pytest.approx((25.0, 25.0, 25.0))
 
 
@@ -76,14 +76,14 @@ def one_study(generator: np.random.Generator, seeds: int, spread: float, sentenc
     """Sentences of ten words: each has a difference of its own (5 points), each seed one (`spread`), and the true one
     is 1 point. Returns the ends of both intervals."""
     of_sentence = generator.normal(0, 0.5, sentences)
-    ours, theirs = [], []
+    first, second = [], []
     for shift in generator.normal(0, spread / 10, seeds):
         right = 5 + 0.1 + of_sentence + shift
-        ours.append({"de": np.stack([right, np.full(sentences, 10.0)], axis=1)})
-        theirs.append({"de": np.tile([5.0, 10.0], (sentences, 1))})
-    narrow = sentence_interval(ours, theirs, ["de"], accuracy)
-    differences = [100 * float((own["de"][:, 0] - 5).mean()) / 10 for own in ours]
-    wide = seed_interval(differences, float(np.var(resampled_difference(ours, theirs, ["de"], accuracy), ddof=1)))
+        first.append({"de": np.stack([right, np.full(sentences, 10.0)], axis=1)})
+        second.append({"de": np.tile([5.0, 10.0], (sentences, 1))})
+    narrow = sentence_interval(first, second, ["de"], accuracy)
+    differences = [100 * float((seed_counts["de"][:, 0] - 5).mean()) / 10 for seed_counts in first]
+    wide = seed_interval(differences, float(np.var(resampled_difference(first, second, ["de"], accuracy), ddof=1)))
     return narrow.low or 0, narrow.high or 0, wide.low or 0, wide.high or 0
 
 

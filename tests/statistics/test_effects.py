@@ -27,13 +27,13 @@ def study(seed: int = 0, **truth: Any) -> list[Observation]:
     return simulate(replace(SMALL, **truth), np.random.default_rng(seed))
 
 
-def cell_mean(own: Iterable[Observation], target: str, knowledge: str, granularity: str) -> float:
+def cell_mean(observations: Iterable[Observation], target: str, knowledge: str, granularity: str) -> float:
     kind = (target, knowledge, granularity)
-    return float(np.mean([one.delta for one in own if (one.target, one.knowledge, one.granularity) == kind]))
+    return float(np.mean([one.delta for one in observations if (one.target, one.knowledge, one.granularity) == kind]))
 
 
-def fitted(own: Iterable[Observation]) -> Effects:
-    return fit_effects(own, resamples=0)
+def fitted(observations: Iterable[Observation]) -> Effects:
+    return fit_effects(observations, resamples=0)
 
 
 def test_holm_by_hand() -> None:
@@ -47,8 +47,10 @@ def test_holm_by_hand() -> None:
 def test_smallest_difference_has_its_power_by_the_noncentral_t(df: float, power: float) -> None:
     noncentrality = smallest_difference(0.5, df, power=power) / 0.5
     critical = stats.t.ppf(0.975, df)
-    found = stats.nct.sf(critical, df, noncentrality) + np.nan_to_num(stats.nct.cdf(-critical, df, noncentrality))
-    assert found == pytest.approx(power, abs=1e-6)
+    computed_power = stats.nct.sf(critical, df, noncentrality) + np.nan_to_num(
+        stats.nct.cdf(-critical, df, noncentrality)
+    )
+    assert computed_power == pytest.approx(power, abs=1e-6)
 
 
 def test_t_interval_and_p_are_those_of_scipy() -> None:
@@ -57,9 +59,9 @@ def test_t_interval_and_p_are_those_of_scipy() -> None:
 
 
 def test_estimates_are_differences_of_cell_means() -> None:
-    own = study(interaction=2.0)
-    effects = fitted(own)
-    cells = {target: [cell_mean(own, target, *cell) for cell in CELLS] for target in effects.targets}
+    observations = study(interaction=2.0)
+    effects = fitted(observations)
+    cells = {target: [cell_mean(observations, target, *cell) for cell in CELLS] for target in effects.targets}
     for target, (one, two, three, four) in cells.items():
         assert effects.contrast("knowledge", target).estimate == pytest.approx((one + two - three - four) / 2)
         assert effects.contrast("granularity", target).estimate == pytest.approx((one - two + three - four) / 2)
@@ -73,63 +75,63 @@ def test_knowledge_is_the_nested_f_test() -> None:
     """Balanced: F of knowledge over intermediates within kinds, on 1 and 8 - 4 degrees of freedom."""
     equal = []
     for seed in range(8):
-        own = study(seed, languages=(6, 6))
-        effects = fitted(own)
+        observations = study(seed, languages=(6, 6))
+        effects = fitted(observations)
         if any(part.name == "language x kind" and part.variance for part in effects.components):
             continue
         equal.append(seed)
         means = np.array(
-            [np.mean([one.delta for one in own if one.intermediate == f"task{task}"]) for task in range(8)]
+            [np.mean([one.delta for one in observations if one.intermediate == f"task{task}"]) for task in range(8)]
         )
         cells = means.reshape(4, 2)
         within = ((cells - cells.mean(1, keepdims=True)) ** 2).sum() / 4
         between = 8 * ((cells[:2].mean() - cells[2:].mean()) / 2) ** 2
-        found = effects.contrast("knowledge")
-        assert found.p == pytest.approx(stats.f.sf(between / within, 1, 4), rel=1e-4)
-        assert found.df == pytest.approx(4.0)
+        contrast = effects.contrast("knowledge")
+        assert contrast.p == pytest.approx(stats.f.sf(between / within, 1, 4), rel=1e-4)
+        assert contrast.df == pytest.approx(4.0)
     assert len(equal) >= 2
 
 
 def test_what_runs_of_a_seed_share_changes_nothing() -> None:
     """The noise of the reference's run, by seed and language, cancels in contrasts between intermediates."""
-    own = study()
+    observations = study()
     noise = np.random.default_rng(5).normal(0, 3, (2, 3, 7))
     moved = [
         replace(one, delta=one.delta + float(noise[int(one.target[-1]), one.seed, int(one.language[1:])]))
-        for one in own
+        for one in observations
     ]
-    for before, after in zip(fitted(own).contrasts, fitted(moved).contrasts, strict=True):
+    for before, after in zip(fitted(observations).contrasts, fitted(moved).contrasts, strict=True):
         assert after.estimate == pytest.approx(before.estimate, abs=1e-6)
         assert after.standard_error == pytest.approx(before.standard_error, rel=1e-3)
 
 
 def test_a_target_is_not_measured_by_the_spread_of_another() -> None:
-    own = study()
-    stretched = [replace(one, delta=one.delta * (5 if one.target == "target1" else 1)) for one in own]
-    before, after = (fitted(them).contrast("knowledge", "target0") for them in (own, stretched))
+    observations = study()
+    stretched = [replace(one, delta=one.delta * (5 if one.target == "target1" else 1)) for one in observations]
+    before, after = (fitted(them).contrast("knowledge", "target0") for them in (observations, stretched))
     assert replace(after, holm_p=None) == replace(before, holm_p=None)
 
 
 def test_a_slope_of_languages_widens_the_interval() -> None:
     """Languages that take to syntax differently: with few of them, the mean over them is less sure."""
-    own = study(languages=(4, 4), intermediate=0.05, intermediate_by_target=0.05)
+    observations = study(languages=(4, 4), intermediate=0.05, intermediate_by_target=0.05)
     slopes = np.random.default_rng(1).normal(0, 3, 4)
     sloped = [
         replace(one, delta=one.delta + float(slopes[int(one.language[1:])]) * (one.knowledge == "syntactic"))
-        for one in own
+        for one in observations
     ]
-    error, wider = (fitted(them).contrast("knowledge").standard_error for them in (own, sloped))
+    error, wider = (fitted(them).contrast("knowledge").standard_error for them in (observations, sloped))
     assert error is not None
     assert wider is not None
     assert wider > 2 * error
 
 
 def test_english_and_order_change_nothing() -> None:
-    own = study()
-    english = [replace(one, language="en", delta=50.0, zero_shot=False) for one in own if one.language == "l0"]
-    assert fitted([*own, *english]) == fitted(own)
-    shuffled = [own[place] for place in np.random.default_rng(0).permutation(len(own))]
-    assert fitted(shuffled) == fitted(own)
+    observations = study()
+    english = [replace(one, language="en", delta=50.0, zero_shot=False) for one in observations if one.language == "l0"]
+    assert fitted([*observations, *english]) == fitted(observations)
+    shuffled = [observations[index] for index in np.random.default_rng(0).permutation(len(observations))]
+    assert fitted(shuffled) == fitted(observations)
 
 
 def test_all_of_it_is_plain_data() -> None:
@@ -140,20 +142,20 @@ def test_all_of_it_is_plain_data() -> None:
 
 
 def test_confounded_knowledge_is_not_estimated() -> None:
-    found = confounded()
-    assert found["knowledge"]["estimate"] is None
-    assert found["knowledge"]["reason"].startswith("knowledge is confounded with granularity: all syntactic")
-    assert "cannot be answered" in found["answer"]
-    assert len(found["limits"]) == 1
+    result = confounded()
+    assert result["knowledge"]["estimate"] is None
+    assert result["knowledge"]["reason"].startswith("knowledge is confounded with granularity: all syntactic")
+    assert "cannot be answered" in result["answer"]
+    assert len(result["limits"]) == 1
 
 
 def test_three_cells_answer_what_a_pair_can() -> None:
-    own = [one for one in study() if (one.knowledge, one.granularity) != ("syntactic", "sentence")]
-    effects = fitted(own)
+    observations = [one for one in study() if (one.knowledge, one.granularity) != ("syntactic", "sentence")]
+    effects = fitted(observations)
     assert effects.contrast("knowledge").estimate is None
     assert "no intermediate under target0 and target1 is syntactic and sentence-level" in answer(effects).sentence
     pair = effects.contrast("knowledge of token tasks", "target0")
-    means = [cell_mean(own, "target0", knowledge, "token") for knowledge in ("syntactic", "semantic")]
+    means = [cell_mean(observations, "target0", knowledge, "token") for knowledge in ("syntactic", "semantic")]
     assert pair.estimate == pytest.approx(means[0] - means[1])
     assert pair.df is not None
     assert pair.df <= 3
@@ -169,12 +171,12 @@ def test_one_level_of_knowledge_is_named() -> None:
 
 
 def test_one_intermediate_a_kind_has_an_estimate_and_no_interval() -> None:
-    own = study(cells=CELLS)
-    effects = fitted(own)
-    found = effects.contrast("knowledge", "target1")
-    one, two, three, four = (cell_mean(own, "target1", *cell) for cell in CELLS)
-    assert found.estimate == pytest.approx((one + two - three - four) / 2)
-    assert (found.low, found.df, found.p, found.holm_p, found.smallest_difference) == (None,) * 5
+    observations = study(cells=CELLS)
+    effects = fitted(observations)
+    contrast = effects.contrast("knowledge", "target1")
+    one, two, three, four = (cell_mean(observations, "target1", *cell) for cell in CELLS)
+    assert contrast.estimate == pytest.approx((one + two - three - four) / 2)
+    assert (contrast.low, contrast.df, contrast.p, contrast.holm_p, contrast.smallest_difference) == (None,) * 5
     assert answer(effects).sentence == (
         "Whether syntactic and semantic intermediate tasks differ cannot be answered: no kind of intermediate task has "
         "two members, so there is no measure of chance."
@@ -188,20 +190,20 @@ def test_one_intermediate_a_kind_has_an_estimate_and_no_interval() -> None:
 
 
 def test_one_seed_and_language_is_the_plain_analysis_of_variance() -> None:
-    own = study(seeds=1, languages=(1,), stretch=(1.0,))
-    effects = fitted(own)
-    values = np.array([one.delta for one in own]).reshape(4, 2)
+    observations = study(seeds=1, languages=(1,), stretch=(1.0,))
+    effects = fitted(observations)
+    values = np.array([one.delta for one in observations]).reshape(4, 2)
     error = (((values - values.mean(1, keepdims=True)) ** 2).sum() / 4 / 2) ** 0.5
-    found = effects.contrast("knowledge")
-    assert (found.standard_error, found.df) == pytest.approx((error, 4.0), rel=1e-6)
+    contrast = effects.contrast("knowledge")
+    assert (contrast.standard_error, contrast.df) == pytest.approx((error, 4.0), rel=1e-6)
     assert [limit.split(":")[0] for limit in effects.limits] == ["one seed", "target0"]
     assert len(effects.contrasts) == 3
 
 
 def test_a_failed_run_is_named_and_leaves_an_interval() -> None:
-    own = study(knowledge=1.0)
-    left = [one for one in own if (one.target, one.intermediate, one.seed) != ("target0", "task3", 2)]
-    whole, part = fitted(own), fitted(left)
+    observations = study(knowledge=1.0)
+    left = [one for one in observations if (one.target, one.intermediate, one.seed) != ("target0", "task3", 2)]
+    whole, part = fitted(observations), fitted(left)
     assert "1 of 48 runs are missing: target0 over task3 seed 2" in part.limits
     before, after = whole.contrast("knowledge", "target0"), part.contrast("knowledge", "target0")
     assert after.estimate == pytest.approx(before.estimate, abs=0.2)
@@ -213,9 +215,11 @@ def test_a_failed_run_is_named_and_leaves_an_interval() -> None:
 
 
 def test_an_intermediate_alone_in_its_kind_and_a_language_of_some_runs_are_named() -> None:
-    own = [one for one in study() if one.intermediate != "task7"]
-    own = [one for one in own if (one.intermediate, one.language, one.target) != ("task1", "l6", "target1")]
-    effects = fitted(own)
+    observations = [one for one in study() if one.intermediate != "task7"]
+    observations = [
+        one for one in observations if (one.intermediate, one.language, one.target) != ("task1", "l6", "target1")
+    ]
+    effects = fitted(observations)
     assert effects.limits == (
         "semantic sentence: one intermediate (task6) under target0 and target1; its spread is taken from the others",
         "target1: some runs lack l6",
@@ -226,11 +230,11 @@ def test_an_intermediate_alone_in_its_kind_and_a_language_of_some_runs_are_named
 def test_bootstrap_of_two_a_cell_by_enumeration() -> None:
     """One seed and language: a resample takes one of two intermediates of each kind, so the percentiles of 2.5 are the
     least and the greatest of sixteen equally likely contrasts."""
-    own = study(seeds=1, languages=(1,), stretch=(1.0,))
-    values = np.array([one.delta for one in own]).reshape(4, 2)
+    observations = study(seeds=1, languages=(1,), stretch=(1.0,))
+    values = np.array([one.delta for one in observations]).reshape(4, 2)
     possible = [(one + two - three - four) / 2 for one, two, three, four in product(*values)]
-    found = fit_effects(own, resamples=2000).contrast("knowledge")
-    assert (found.bootstrap_low, found.bootstrap_high) == pytest.approx((min(possible), max(possible)))
+    contrast = fit_effects(observations, resamples=2000).contrast("knowledge")
+    assert (contrast.bootstrap_low, contrast.bootstrap_high) == pytest.approx((min(possible), max(possible)))
 
 
 def test_bootstrap_has_the_spread_of_intermediates() -> None:
@@ -238,25 +242,27 @@ def test_bootstrap_has_the_spread_of_intermediates() -> None:
     interval's half-width over 1.96 stands for it, with twelve a kind."""
     cells = tuple(cell for cell in CELLS for _ in range(12))
     quiet: dict[str, Any] = {"run": 0.01, "residual": 0.01, "language_by_intermediate": 0.01}
-    found = fit_effects(study(cells=cells, languages=(5,), stretch=(1.0,), **quiet), resamples=8000).contrast(
+    contrast = fit_effects(study(cells=cells, languages=(5,), stretch=(1.0,), **quiet), resamples=8000).contrast(
         "knowledge"
     )
-    assert found.bootstrap_low is not None
-    assert found.bootstrap_high is not None
-    assert (found.bootstrap_high - found.bootstrap_low) / 2 / 1.96 == pytest.approx(found.standard_error, rel=0.06)
+    assert contrast.bootstrap_low is not None
+    assert contrast.bootstrap_high is not None
+    assert (contrast.bootstrap_high - contrast.bootstrap_low) / 2 / 1.96 == pytest.approx(
+        contrast.standard_error, rel=0.06
+    )
 
 
 def test_answers_say_what_was_found() -> None:
     quiet: dict[str, Any] = {"intermediate": 0.2, "intermediate_by_target": 0.1}
 
     def points(effects: Effects, target: str | None = None) -> str:
-        own = effects.contrast("knowledge", target)
-        return f"{own.estimate:+.1f} points [{own.low:+.1f}, {own.high:+.1f}]"
+        contrast = effects.contrast("knowledge", target)
+        return f"{contrast.estimate:+.1f} points [{contrast.low:+.1f}, {contrast.high:+.1f}]"
 
     who, of = "syntactic and semantic intermediate tasks", "(syntactic minus semantic, n = 8 tasks)"
     some, none = fitted(study(knowledge=3.0, **quiet)), fitted(study(4))
     assert answer(some).sentence == f"{who.capitalize()} differ by {points(some)} {of}."
-    found = none.contrast("knowledge")
+    contrast = none.contrast("knowledge")
     assert answer(none).sentence == f"No difference between {who} was seen: {points(none)} {of}."
     by_target, by_level, scope, test, could = answer(none).limits
     assert by_target == f"By target: target0 {points(none, 'target0')}, target1 {points(none, 'target1')}."
@@ -266,16 +272,16 @@ def test_answers_say_what_was_found() -> None:
         f"p = {level.holm_p:.2g} after Holm."
     )
     assert scope == SCOPE
-    p = f"p = {found.p:.2g}, {found.holm_p:.2g} after Holm"
-    assert test == f"The interval is at 95% (t, {found.df:.1f} degrees of freedom); {p}."
-    seen = f"Four of five such studies would see a true difference of {found.smallest_difference:.1f} points"
+    p = f"p = {contrast.p:.2g}, {contrast.holm_p:.2g} after Holm"
+    assert test == f"The interval is at 95% (t, {contrast.df:.1f} degrees of freedom); {p}."
+    seen = f"Four of five such studies would see a true difference of {contrast.smallest_difference:.1f} points"
     assert could == f"{seen}; a smaller one is not ruled out."
-    between = replace(found, p=0.02, holm_p=0.18)
+    between = replace(contrast, p=0.02, holm_p=0.18)
     said = answer(replace(none, contrasts=(between, *none.contrasts[1:])))
     assert said.sentence == f"A difference between {who} is not established: {points(none)} {of}."
     assert said.limits[0] == "The interval leaves out zero, but not after correction for the other contrasts."
     assert str(said) == " ".join([said.sentence, *said.limits])
-    assert max(len(answer(own).sentence) for own in (some, none)) < 140
+    assert max(len(answer(effects).sentence) for effects in (some, none)) < 140
 
 
 @pytest.mark.parametrize(
@@ -289,9 +295,9 @@ def test_answers_say_what_was_found() -> None:
     ],
 )
 def test_observations_that_do_not_fit_together_are_refused(change: dict[str, object], message: str) -> None:
-    own = study()
+    observations = study()
     with pytest.raises(UsageError, match=message):
-        fit_effects([replace(own[0], **change), *own[1:]])  # type: ignore[arg-type]
+        fit_effects([replace(observations[0], **change), *observations[1:]])  # type: ignore[arg-type]
 
 
 def test_nothing_but_english_is_refused() -> None:

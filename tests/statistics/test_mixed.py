@@ -61,9 +61,9 @@ def restricted(variances: np.ndarray, y: np.ndarray, x: np.ndarray, parts: np.nd
     return float(-0.5 * (logs + residual @ inverse @ residual))
 
 
-def derivative(variances: np.ndarray, place: int, *data: np.ndarray) -> float:
+def derivative(variances: np.ndarray, index: int, *data: np.ndarray) -> float:
     step = np.zeros(len(variances))
-    step[place] = 1e-5
+    step[index] = 1e-5
     return (restricted(variances + step, *data) - restricted(variances - step, *data)) / 2e-5
 
 
@@ -74,8 +74,8 @@ def test_the_likelihood_of_all_observations_has_its_top_there(values: np.ndarray
     data = written_out(values, FIXED, TERMS)
     variances = np.array([fit.components[term.name] for term in TERMS])
     assert fit.converged
-    for place, variance in enumerate(variances):
-        slope = derivative(variances, place, *data) if variance else derivative(variances + 1e-5, place, *data)
+    for index, variance in enumerate(variances):
+        slope = derivative(variances, index, *data) if variance else derivative(variances + 1e-5, index, *data)
         assert slope == pytest.approx(0, abs=2e-4) if variance else slope < 0
 
 
@@ -87,20 +87,20 @@ def test_contrast_is_that_of_generalised_least_squares(values: np.ndarray) -> No
     variances = np.array([fit.components[term.name] for term in TERMS])
     free = parts[variances != 0]
 
-    def variance_of(own: np.ndarray) -> float:
-        inverse = np.linalg.inv(np.tensordot(own, free, 1))
+    def variance_of(components: np.ndarray) -> float:
+        inverse = np.linalg.inv(np.tensordot(components, free, 1))
         return float(DIFFERENCE @ np.linalg.inv(x.T @ inverse @ x) @ DIFFERENCE)
 
-    own = variances[variances != 0]
-    inverse = np.linalg.inv(np.tensordot(own, free, 1))
+    positive = variances[variances != 0]
+    inverse = np.linalg.inv(np.tensordot(positive, free, 1))
     covariance = np.linalg.inv(x.T @ inverse @ x)
     projection = inverse - inverse @ x @ covariance @ x.T @ inverse
     products = projection @ free
     information = 0.5 * np.einsum("iab,jba->ij", products, products)
-    steps = 1e-5 * np.eye(len(own))
-    gradient = np.array([(variance_of(own + step) - variance_of(own - step)) / 2e-5 for step in steps])
-    df = 2 * variance_of(own) ** 2 / (gradient @ np.linalg.inv(information) @ gradient)
-    expected = (DIFFERENCE @ covariance @ x.T @ inverse @ y, variance_of(own) ** 0.5, df)
+    steps = 1e-5 * np.eye(len(positive))
+    gradient = np.array([(variance_of(positive + step) - variance_of(positive - step)) / 2e-5 for step in steps])
+    df = 2 * variance_of(positive) ** 2 / (gradient @ np.linalg.inv(information) @ gradient)
+    expected = (DIFFERENCE @ covariance @ x.T @ inverse @ y, variance_of(positive) ** 0.5, df)
     assert fit.contrast(DIFFERENCE) == pytest.approx(expected, rel=1e-5)
 
 

@@ -4,8 +4,8 @@ language modelling mixed in, settings of their own."""
 from pathlib import Path
 
 import pytest
-from support.studies import make_study_place, plan_of, write_study
-from support.training import GERMAN, Place, draw_sentences, write_conllu, write_task
+from support.studies import make_study_workspace, plan_of, write_study
+from support.training import GERMAN, Workspace, draw_sentences, write_conllu, write_task
 
 from adapter_stilts.analysis.frame import load_study
 from adapter_stilts.errors import UsageError
@@ -66,16 +66,16 @@ BACKBONE = Backbone("embedded", None, "0" * 64, Path("backbone"), Path("note"))
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setattr(scheduler, "POLL", 0.05)
-    place = make_study_place(tmp_path, monkeypatch)
+    workspace = make_study_workspace(tmp_path, monkeypatch)
     for split, count in (("en-train", 14), ("en-dev", 6), ("de-train", 14)):
         write_conllu(tmp_path / "two" / f"{split}.conllu", draw_sentences(GERMAN, count, count, shift=1))
     write_task(tmp_path / "two", "two", languages=GERMAN_TASK)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train.tsv").write_text("words\n" + "the dog of the house\nund der Hund\n" * 6)
     (tmp_path / "text" / "text.yaml").write_text(TEXT)
-    return place
+    return workspace
 
 
 LABELS = [
@@ -92,8 +92,8 @@ LABELS = [
 ]
 
 
-def test_cells_have_labels_and_trainings_of_their_own(place: Place) -> None:
-    study = read_study(write_study(place, STUDY))
+def test_cells_have_labels_and_trainings_of_their_own(workspace: Workspace) -> None:
+    study = read_study(write_study(workspace, STUDY))
     cells = list(expand(study))
     assert [cell.label for cell in cells] == LABELS
     trainings = {cell.label.removesuffix(", seed 0"): request_of(study, cell, BACKBONE, "float32") for cell in cells}
@@ -103,7 +103,7 @@ def test_cells_have_labels_and_trainings_of_their_own(place: Place) -> None:
     assert [task.name for task in both.tasks] == ["other", "third"]
     assert (both.limit, both.match_tokens, both.settings, both.languages) == (None, 40, {}, None)
     (mixed,) = trainings["tags bottleneck stack over with_mlm"].over
-    assert dict(mixed.settings) == {"mlm_share": "0.5", "mlm_task": f"{place.folder}/text/text.yaml"}
+    assert dict(mixed.settings) == {"mlm_share": "0.5", "mlm_task": f"{workspace.folder}/text/text.yaml"}
     (slow,) = trainings["tags bottleneck stack over slow"].over
     # The rank of a LoRA decides nothing here.
     assert (slow.limit, slow.settings) == (12, {"learning_rate": "0.001"})
@@ -114,7 +114,7 @@ def test_cells_have_labels_and_trainings_of_their_own(place: Place) -> None:
     assert fused.over == trainings["tags bottleneck fuse over pair"].over
 
 
-def test_selectors_know_intermediates_and_compositions_by_their_names(place: Place) -> None:
+def test_selectors_know_intermediates_and_compositions_by_their_names(workspace: Workspace) -> None:
     text = STUDY + (
         "exclude:\n"
         "  - {intermediate: [slow, 'two/two.yaml (in de)'], composition: stack}\n"
@@ -124,12 +124,12 @@ def test_selectors_know_intermediates_and_compositions_by_their_names(place: Pla
         "  - {composition: longer, set: {epochs: 9, clip: 0.5}}\n"
         "  - {composition: fuse, set: {fusion_rank: 2}}\n"
     )
-    text = text.replace("task: two/two.yaml,", f"task: {place.folder}/two/two.yaml,").replace(
-        "'two/", f"'{place.folder}/two/"
+    text = text.replace("task: two/two.yaml,", f"task: {workspace.folder}/two/two.yaml,").replace(
+        "'two/", f"'{workspace.folder}/two/"
     )
-    study = read_study(write_study(place, text))
+    study = read_study(write_study(workspace, text))
     cells = {cell.label: cell for cell in expand(study)}
-    assert list(cells) == [label for label in LABELS if not any(own in label for own in ("slow", "in de", "=full"))]
+    assert list(cells) == [label for label in LABELS if not any(part in label for part in ("slow", "in de", "=full"))]
     trainings = {label: request_of(study, cell, BACKBONE, "float32") for label, cell in cells.items()}
     # What an entry sets itself goes before an override.
     assert dict(trainings["tags bottleneck longer, seed 0"].settings) == {"epochs": "3", "clip": "0.5"}
@@ -141,11 +141,11 @@ def test_selectors_know_intermediates_and_compositions_by_their_names(place: Pla
     text = text.replace("  - {composition: 'fuse (fusion=full)'}\n", "  - {composition: fuse}\n").replace(
         "  - {composition: fuse, set: {fusion_rank: 2}}\n", ""
     )
-    assert not any("fuse" in cell.label for cell in expand(read_study(write_study(place, text))))
+    assert not any("fuse" in cell.label for cell in expand(read_study(write_study(workspace, text))))
 
 
-def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(place: Place) -> None:
-    plan = plan_of(place, STUDY)
+def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(workspace: Workspace) -> None:
+    plan = plan_of(workspace, STUDY)
     titles = titles_of(plan)
     below = {titles[name]: name for name, node in plan.nodes.items() if not node.cells}
     assert sorted(below) == ["both", "other", "slow", "text", "third", "two (in de)", "with_mlm"]
@@ -163,13 +163,13 @@ def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(place
     assert (result.failed, sorted(result.done)) == ({}, sorted(plan.nodes))
     assert set(states(plan).values()) == {"done"}
     # The same requests by `train` find these runs; a head is trained first where the checkpoint has none.
-    settings = {"mlm_share": 0.5, "mlm_task": str(place.folder / "text" / "text.yaml")}
+    settings = {"mlm_share": 0.5, "mlm_task": str(workspace.folder / "text" / "text.yaml")}
     others = [
-        place.train(str(place.folder / "third" / "third.yaml"), settings=settings, limit=12),
-        place.train(str(place.folder / "two" / "two.yaml"), languages="de", limit=12),
+        workspace.train(str(workspace.folder / "third" / "third.yaml"), settings=settings, limit=12),
+        workspace.train(str(workspace.folder / "two" / "two.yaml"), languages="de", limit=12),
     ]
     assert [run.name for run in others] == [below["with_mlm"], below["two (in de)"]]
-    assert set(place.store.names()) == set(plan.nodes)
+    assert set(workspace.store.names()) == set(plan.nodes)
     assert [run.record.variant for run in others] == [f"mlm_task={settings['mlm_task']}, 0.5 MLM", "in de"]
 
     report = make_report(plan.study, list(runs_of(plan)), plan.store, resamples=0)
@@ -187,7 +187,7 @@ def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(place
         f"bottleneck stack over {variant}",
         "bottleneck stack over two (in de)",
     ]
-    assert sorted(own.task for own in report.below) == [
+    assert sorted(intermediate.task for intermediate in report.below) == [
         "both",
         "other",
         "slow",
@@ -195,13 +195,15 @@ def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(place
         "two (in de)",
         "with_mlm",
     ]
-    frame = load_study(plan.study.path, runs=place.store.folder, backbone=str(place.folder / "tiny"), device="cpu")
+    frame = load_study(
+        plan.study.path, runs=workspace.store.folder, backbone=str(workspace.folder / "tiny"), device="cpu"
+    )
     assert set(frame[frame.composition == "stack"].intermediate) == set(below) - {"text"}
 
 
-def test_a_backbone_with_a_head_needs_no_run_for_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_with_a_head_needs_no_run_for_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adapter_stilts.model.backbone.has_masked_lm_head", lambda backbone: True)
-    plan = plan_of(place, STUDY)
+    plan = plan_of(workspace, STUDY)
     assert len(plan.nodes) == len(LABELS) + 6
     mixed = next(node for node in plan.nodes.values() if node.job.mixed_in is not None)
     assert (mixed.over, mixed.job.identity["masked_lm"]["head"]) == ((), "checkpoint")
@@ -242,11 +244,13 @@ def test_a_backbone_with_a_head_needs_no_run_for_it(place: Place, monkeypatch: p
         ),
     ],
 )
-def test_what_is_wrong_in_an_entry_is_said_with_its_line(place: Place, old: str, new: str, message: str) -> None:
+def test_what_is_wrong_in_an_entry_is_said_with_its_line(
+    workspace: Workspace, old: str, new: str, message: str
+) -> None:
     text = STUDY.replace(old, new)
     if "rang" in message:
         text = STUDY.replace("rank: 4", "rang: 4")
-    path = write_study(place, text)
+    path = write_study(workspace, text)
     with pytest.raises(UsageError) as refused:
         read_study(path)
     assert any(line.startswith(f"{path}{message}") for line in str(refused.value).split("\n")), str(refused.value)

@@ -40,8 +40,8 @@ def test_cells_of_a_grid(tmp_path: Path) -> None:
     """udpos has three intermediates, wikiann two (itself is none of its own); full has no stack and no fuse."""
     cells = list(expand(study_of(tmp_path, GRID)))
     assert len(cells) == len(set(cells))
-    found = Counter((own.target, own.method, own.composition) for own in cells)
-    assert found == {
+    counts = Counter((cell.target, cell.method, cell.composition) for cell in cells)
+    assert counts == {
         ("udpos", "bottleneck", "none"): 2,
         ("udpos", "bottleneck", "stack"): 3 * 2 * 2,
         ("udpos", "bottleneck", "fuse"): 1 * 2 * 2,
@@ -55,9 +55,9 @@ def test_cells_of_a_grid(tmp_path: Path) -> None:
         ("wikiann", "full", "none"): 2,
         ("wikiann", "full", "continue"): 2 * 2 * 2,
     }
-    fused = [own.over for own in cells if own.composition == "fuse"]
+    fused = [cell.over for cell in cells if cell.composition == "fuse"]
     assert set(fused) == {("ud_deprel", "pmb_semtag", "wikiann"), ("ud_deprel", "pmb_semtag")}
-    shuffled = next(own for own in cells if own.control)
+    shuffled = next(cell for cell in cells if cell.control)
     assert shuffled.label == "udpos bottleneck stack over ud_deprel (shuffled), seed 0"
 
 
@@ -72,8 +72,8 @@ exclude:
   - {{target: wikiann, layers: 6-11}}
 """
     cells = list(expand(study_of(tmp_path, text)))
-    found = Counter((own.target, own.method, own.composition, own.layers) for own in cells)
-    assert found == {
+    counts = Counter((cell.target, cell.method, cell.composition, cell.layers) for cell in cells)
+    assert counts == {
         ("udpos", "bottleneck", "none", "all"): 2,
         ("udpos", "bottleneck", "stack", "all"): 12,
         ("udpos", "bottleneck", "fuse", "all"): 4,
@@ -92,7 +92,7 @@ exclude:
         ("wikiann", "full", "none", "all"): 2,
         ("wikiann", "full", "continue", "all"): 4,
     }
-    assert {own.group for own in cells if own.composition == "fuse"} == {"one", "two"}
+    assert {cell.group for cell in cells if cell.composition == "fuse"} == {"one", "two"}
 
 
 def test_requests_of_a_cell(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ overrides:
 """
     study = study_of(tmp_path, text)
     cells = list(expand(study))
-    fuse = next(own for own in cells if (own.target, own.composition, own.seed) == ("wikiann", "fuse", 1))
+    fuse = next(cell for cell in cells if (cell.target, cell.composition, cell.seed) == ("wikiann", "fuse", 1))
     target = request(study, fuse)
     shared = {"development_examples": "50", "layers": "6-11", "reduction": "16"}
     assert target.settings == {**shared, "epochs": "7", "fusion": "full", "fusion_null": "false"}
@@ -121,8 +121,11 @@ overrides:
     assert isinstance(semtag, Request)
     assert deprel.settings == {**shared, "epochs": "4"}
     assert semtag.settings == {**shared, "epochs": "4", "clip": "0.5"}
-    assert [(own.limit, own.match_tokens, own.seed, own.over) for own in (deprel, semtag)] == [(None, 5000, 3, ())] * 2
-    full = next(own for own in cells if (own.method, own.composition) == ("full", "none"))
+    assert [
+        (intermediate.limit, intermediate.match_tokens, intermediate.seed, intermediate.over)
+        for intermediate in (deprel, semtag)
+    ] == [(None, 5000, 3, ())] * 2
+    full = next(cell for cell in cells if (cell.method, cell.composition) == ("full", "none"))
     assert request(study, full).settings == {
         "development_examples": "50",
         "epochs": "4",
@@ -132,7 +135,7 @@ overrides:
 
 def test_intermediates_have_the_seed_of_their_cell_unless_one_is_fixed(tmp_path: Path) -> None:
     study = study_of(tmp_path, GRID)
-    seeds = {(own.seed, below.seed) for own in expand(study) for below in request(study, own).over}
+    seeds = {(cell.seed, below.seed) for cell in expand(study) for below in request(study, cell).over}
     assert seeds == {(0, 0), (1, 1)}
 
 

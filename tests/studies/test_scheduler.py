@@ -15,13 +15,14 @@ from adapters import XLMRobertaAdapterModel
 from safetensors import SafetensorError
 from support.cli import command, failed, succeeded
 from support.curves import curves_in
-from support.studies import SMALL, make_study_place, plan_of, write_study
-from support.training import Place
+from support.studies import SMALL, make_study_workspace, plan_of, write_study
+from support.training import Workspace
 
 from adapter_stilts.errors import StiltsError
+from adapter_stilts.jobs.request import Request
 from adapter_stilts.report.content import missing_runs
 from adapter_stilts.runs.claims import Claims, Needs
-from adapter_stilts.runs.store import RunStore, keep_of
+from adapter_stilts.runs.store import Run, RunStore, keep_of
 from adapter_stilts.runs.tidy import FAILURES
 from adapter_stilts.studies import scheduler, work
 from adapter_stilts.studies.estimate import Estimate, duration
@@ -29,6 +30,7 @@ from adapter_stilts.studies.plan import Plan, runs_of, states
 from adapter_stilts.studies.pools import Here, Processes
 from adapter_stilts.studies.scheduler import Interrupted, Result, run_plan
 from adapter_stilts.studies.work import Outcome, is_full_disk
+from adapter_stilts.training.environment import Environment
 from adapter_stilts.training.execution import Execution
 
 FULL = """\
@@ -42,9 +44,9 @@ BROKEN = "overrides: [{intermediate: third/third.yaml, set: {learning_rate: 1e30
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setattr(scheduler, "POLL", 0.05)
-    return make_study_place(tmp_path, monkeypatch)
+    return make_study_workspace(tmp_path, monkeypatch)
 
 
 def here(plan: Plan) -> Result:
@@ -53,7 +55,7 @@ def here(plan: Plan) -> Result:
 
 def name_of(plan: Plan, task: str, composition: str = "none") -> str:
     """The run of that task and composition."""
-    names = [name for name, own in plan.nodes.items() if (own.job.title, own.job.composition) == (task, composition)]
+    names = [name for name, node in plan.nodes.items() if (node.job.title, node.job.composition) == (task, composition)]
     assert len(names) == 1
     return names[0]
 
@@ -63,30 +65,34 @@ def count_trainings(monkeypatch: pytest.MonkeyPatch, instead: Any = None) -> lis
     trained: list[str] = []
     call = instead or work.run_request
 
-    def noted(request: Any, environment: Any) -> Any:
-        trained.append("+".join(own.name for own in request.tasks))
+    def noted(request: Request, environment: Environment) -> Run:
+        trained.append("+".join(task.name for task in request.tasks))
         return call(request, environment)
 
     monkeypatch.setattr(work, "run_request", noted)
     return trained
 
 
-def test_a_study_ends_with_every_cell_scored_and_is_recognised(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_of(place)
+def test_a_study_ends_with_every_cell_scored_and_is_recognised(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(workspace)
     result = here(plan)
     assert sorted(result.done) == sorted(plan.nodes)
     assert (result.before, dict(result.failed), result.stopped) == ((), {}, ())
-    found = list(runs_of(plan))
-    assert [own.run is not None and own.run.name for own in found] == [own.name for own in found]
-    assert all(len(own.run.record.scores) == 1 for own in found if own.run)
-    assert {own.record.task.name for own in place.store.runs() if not own.record.scores} == {"other", "third"}
+    study_runs = list(runs_of(plan))
+    assert [study_run.run is not None and study_run.run.name for study_run in study_runs] == [
+        study_run.name for study_run in study_runs
+    ]
+    assert all(len(study_run.run.record.scores) == 1 for study_run in study_runs if study_run.run)
+    assert {run.record.task.name for run in workspace.store.runs() if not run.record.scores} == {"other", "third"}
     trained = count_trainings(monkeypatch)
-    again = here(plan_of(place))
+    again = here(plan_of(workspace))
     assert (again.done, sorted(again.before), trained) == ((), sorted(plan.nodes), [])
 
 
-def test_runs_in_this_process_have_the_threads_that_were_asked_for(place: Place) -> None:
-    plan, before = plan_of(place), torch.get_num_threads()
+def test_runs_in_this_process_have_the_threads_that_were_asked_for(workspace: Workspace) -> None:
+    plan, before = plan_of(workspace), torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         result = run_plan(plan, 0, threads=1)
@@ -94,17 +100,17 @@ def test_runs_in_this_process_have_the_threads_that_were_asked_for(place: Place)
     finally:
         torch.set_num_threads(before)
     assert sorted(result.done) == sorted(plan.nodes)
-    assert {place.store.find(name).record.threads for name in plan.nodes} == {1}
+    assert {workspace.store.find(name).record.threads for name in plan.nodes} == {1}
 
 
-def test_a_failure_stops_only_what_stands_on_it(place: Place) -> None:
+def test_a_failure_stops_only_what_stands_on_it(workspace: Workspace) -> None:
     """The next call tries again; what was done stays done."""
-    plan = plan_of(place, SMALL + BROKEN)
+    plan = plan_of(workspace, SMALL + BROKEN)
     result = here(plan)
     third = name_of(plan, "third")
     assert list(result.failed) == [third]
     assert "both must be finite" in result.failed[third]
-    stopped = {name for name, own in plan.nodes.items() if third in own.over}
+    stopped = {name for name, node in plan.nodes.items() if third in node.over}
     assert len(stopped) == 2
     assert set(result.stopped) == stopped
     assert set(result.done) == set(plan.nodes) - stopped - {third}
@@ -112,34 +118,36 @@ def test_a_failure_stops_only_what_stands_on_it(place: Place) -> None:
     assert (again.done, set(again.before), list(again.failed)) == ((), set(result.done), [third])
 
 
-def test_an_error_that_nobody_foresaw_leaves_its_traceback(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(request: Any, environment: Any) -> Any:
+def test_an_error_that_nobody_foresaw_leaves_its_traceback(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(request: Request, environment: Environment) -> Run:
         raise ValueError("a wrong\nturn")
 
     count_trainings(monkeypatch, wrong)
-    result = here(plan_of(place))
-    name = name_of(plan_of(place), "other")
-    path = place.store.folder.resolve() / ".failures" / f"{name}.txt"
+    result = here(plan_of(workspace))
+    name = name_of(plan_of(workspace), "other")
+    path = workspace.store.folder.resolve() / ".failures" / f"{name}.txt"
     assert result.failed[name] == f"ValueError: a wrong turn (see {path})"
     assert "in wrong" in path.read_text()
 
 
 def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = plan_of(place)
+    plan = plan_of(workspace)
     other = name_of(plan, "other")
-    elsewhere = RunStore(place.folder / "elsewhere")
-    run = place.train(plan.nodes[other].request.tasks)
-    place.store.folder.rename(elsewhere.folder)
+    elsewhere = RunStore(workspace.folder / "elsewhere")
+    run = workspace.train(plan.nodes[other].request.tasks)
+    workspace.store.folder.rename(elsewhere.folder)
     claimed, leave = threading.Event(), threading.Event()
 
     def somebody() -> None:
-        with Claims(place.store.folder).hold(other) as ours:
-            assert ours
+        with Claims(workspace.store.folder).hold(other) as claim:
+            assert claim
             claimed.set()
             leave.wait(60)
-            shutil.copytree(elsewhere.folder / run.name, place.store.folder / run.name)
+            shutil.copytree(elsewhere.folder / run.name, workspace.store.folder / run.name)
 
     thread = threading.Thread(target=somebody)
     thread.start()
@@ -160,10 +168,10 @@ def test_a_run_that_another_process_has_is_waited_for_and_not_done_twice(
     assert len(trained) == len(plan.nodes) - 1
 
 
-def test_ctrl_c_says_what_to_do_and_leaves_no_claim(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, call = plan_of(place), work.run_request
+def test_ctrl_c_says_what_to_do_and_leaves_no_claim(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, call = plan_of(workspace), work.run_request
 
-    def interrupted(request: Any, environment: Any) -> Any:
+    def interrupted(request: Request, environment: Environment) -> Run:
         if request.tasks[0].name == "third":
             raise KeyboardInterrupt
         return call(request, environment)
@@ -173,7 +181,7 @@ def test_ctrl_c_says_what_to_do_and_leaves_no_claim(place: Place, monkeypatch: p
         here(plan)
     assert str(error.value) == "interrupted: run the same command again, and it goes on where it stopped"
     assert error.value.exit_code == 130
-    assert list((place.store.folder / ".claims").glob("*.json")) == []
+    assert list((workspace.store.folder / ".claims").glob("*.json")) == []
     monkeypatch.setattr(work, "run_request", call)
     before = [name for name, state in states(plan).items() if state == "done"]
     assert before
@@ -187,16 +195,16 @@ def test_ctrl_c_says_what_to_do_and_leaves_no_claim(place: Place, monkeypatch: p
     ids=["system", "safetensors"],
 )
 def test_a_full_disk_ends_the_study_and_says_what_to_do(
-    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def full(request: Any, environment: Any) -> Any:
+    def full(request: Request, environment: Environment) -> Run:
         raise error
 
     trained = count_trainings(monkeypatch, full)
     with pytest.raises(StiltsError) as ended:
-        here(plan_of(place))
+        here(plan_of(workspace))
     message = str(ended.value)
-    assert message.startswith(f"{place.store.folder}: the disk is full (")
+    assert message.startswith(f"{workspace.store.folder}: the disk is full (")
     assert message.endswith("in small.yaml, and run the same command again: it goes on where it stopped")
     assert ended.value.exit_code == 1
     assert len(trained) == 1
@@ -204,20 +212,20 @@ def test_a_full_disk_ends_the_study_and_says_what_to_do(
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("all", 5), ("adapters", 0), ("scores", 0)])
-def test_keep_drops_full_models_once_nothing_waits_for_them(place: Place, keep: str, kept: int) -> None:
-    plan = plan_of(place, f"{FULL}keep: {keep}\n")
+def test_keep_drops_full_models_once_nothing_waits_for_them(workspace: Workspace, keep: str, kept: int) -> None:
+    plan = plan_of(workspace, f"{FULL}keep: {keep}\n")
     result = here(plan)
     assert len(result.done) == 5
-    assert sum(own.has_weights for own in place.store.runs()) == kept
+    assert sum(run.has_weights for run in workspace.store.runs()) == kept
     assert set(states(plan).values()) == {"done"}
 
 
-def test_what_a_study_keeps_is_its_own_until_it_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_study_keeps_is_its_own_until_it_ends(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another study over the same runs that keeps fewer drops none of them before; afterwards it may."""
-    plan, call, dropped = plan_of(place, f"{FULL}keep: all\n"), work.run_request, []
+    plan, call, dropped = plan_of(workspace, f"{FULL}keep: all\n"), work.run_request, []
 
-    def dropping(request: Any, environment: Any) -> Any:
-        dropped.extend(keep_of(own, "scores") for own in place.store.runs())
+    def dropping(request: Request, environment: Environment) -> Run:
+        dropped.extend(keep_of(run, "scores") for run in workspace.store.runs())
         return call(request, environment)
 
     monkeypatch.setattr(work, "run_request", dropping)
@@ -225,39 +233,39 @@ def test_what_a_study_keeps_is_its_own_until_it_ends(place: Place, monkeypatch: 
     assert dropped == [False] * (1 + 2 + 3 + 4)
     # Runs that were done before are as much its own.
     again = name_of(plan, "tags")
-    shutil.rmtree(place.store.folder / again)
+    shutil.rmtree(workspace.store.folder / again)
     dropped.clear()
     here(plan)
     assert dropped == [False] * 4
-    assert [keep_of(own, "scores") for own in place.store.runs()] == [True] * 5
+    assert [keep_of(run, "scores") for run in workspace.store.runs()] == [True] * 5
 
 
-def test_weights_are_kept_for_a_run_that_failed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_kept_for_a_run_that_failed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """It will be tried again; afterwards they go."""
-    plan, call = plan_of(place, FULL), work.run_request
+    plan, call = plan_of(workspace, FULL), work.run_request
 
-    def broken(request: Any, environment: Any) -> Any:
+    def broken(request: Request, environment: Environment) -> Run:
         if request.compose == "continue":
             raise StiltsError("broken")
         return call(request, environment)
 
     monkeypatch.setattr(work, "run_request", broken)
     assert len(here(plan).failed) == 2
-    assert sorted(own.record.task.name for own in place.store.runs() if own.has_weights) == ["other", "third"]
+    assert sorted(run.record.task.name for run in workspace.store.runs() if run.has_weights) == ["other", "third"]
     monkeypatch.setattr(work, "run_request", call)
     trained = count_trainings(monkeypatch)
     # A report says why.
-    reasons = [(own.state, own.reason) for own in missing_runs(runs_of(plan), place.store)]
+    reasons = [(missing.state, missing.reason) for missing in missing_runs(runs_of(plan), workspace.store)]
     assert reasons == [("failed", "broken")] * 2
     assert not here(plan).failed
-    assert not list((place.store.folder / FAILURES).iterdir())
+    assert not list((workspace.store.folder / FAILURES).iterdir())
     assert trained == ["tags", "tags"]
-    assert not any(own.has_weights for own in place.store.runs())
+    assert not any(run.has_weights for run in workspace.store.runs())
 
 
-def test_a_worker_that_is_killed_fails_its_run_alone(place: Place) -> None:
+def test_a_worker_that_is_killed_fails_its_run_alone(workspace: Workspace) -> None:
     """Workers are processes: the next one does the same order."""
-    plan = plan_of(place)
+    plan = plan_of(workspace)
     name = name_of(plan, "other")
     node = plan.nodes[name]
     order = scheduler._order(node)
@@ -271,33 +279,35 @@ def test_a_worker_that_is_killed_fails_its_run_alone(place: Place) -> None:
         pool.give(order)
         (outcome,) = pool.outcomes(120)
         assert (outcome.name, outcome.kind) == (name, "done")
-        assert place.store.names() == [name]
+        assert workspace.store.names() == [name]
     finally:
         pool.close()
     assert not pool.workers[0].process.is_alive()
 
 
-def test_command_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """plan, run, and plan again; a failure gives exit code 1 and a line for each reason."""
-    monkeypatch.setattr(scheduler, "Processes", lambda site, count: Here(site, place.backbone))
-    path = write_study(place, "question: does it run?\n" + SMALL)
-    options = [path, "--backbone", place.folder / "tiny", "--runs", place.store.folder, "--device", "cpu"]
+    monkeypatch.setattr(scheduler, "Processes", lambda site, count: Here(site, workspace.backbone))
+    path = write_study(workspace, "question: does it run?\n" + SMALL)
+    options = [path, "--backbone", workspace.folder / "tiny", "--runs", workspace.store.folder, "--device", "cpu"]
     planned = succeeded("study", "plan", *options).splitlines()
     assert planned[0] == "small: does it run?"
     assert planned[1].split() == ["task", "method", "composition", "runs", "done", "to", "do", "time"]
     assert planned[2].split()[:6] == ["intermediate", "other", "bottleneck", "none", "1", "0"]
     assert "6 runs for 4 cells; 0 done, 6 to do" in planned
-    assert planned[-1].startswith(f"the speed of 0 of 6 was measured in {place.store.folder}; the speed of the others")
+    assert planned[-1].startswith(
+        f"the speed of 0 of 6 was measured in {workspace.store.folder}; the speed of the others"
+    )
     assert succeeded("study", "plan", *options, "--dot").startswith("digraph study {")
     assert '"done": 0,\n  "to_do": 6,' in succeeded("study", "plan", *options, "--json")
-    logs = place.folder / "logs"
+    logs = workspace.folder / "logs"
     succeeded("study", "run", *options, "--tensorboard", logs)
-    for own in place.store.runs():
-        found = list(curves_in(logs / own.name)["development/accuracy"].values())
-        assert found == pytest.approx([epoch.scores["accuracy"] for epoch in own.record.history])
-    assert {path.name for path in logs.iterdir()} == set(place.store.names())
+    for run in workspace.store.runs():
+        accuracies = list(curves_in(logs / run.name)["development/accuracy"].values())
+        assert accuracies == pytest.approx([epoch.scores["accuracy"] for epoch in run.record.history])
+    assert {path.name for path in logs.iterdir()} == set(workspace.store.names())
     assert "6 runs for 4 cells; 6 done, 0 to do" in succeeded("study", "plan", *options)
-    write_study(place, SMALL + BROKEN)
+    write_study(workspace, SMALL + BROKEN)
     result = failed_lines(1, "study", "run", *options)
     assert result[-1].startswith("small: 1 of 6 runs failed, 2 that stand on them were not tried; run the same command")
     assert sum(line.startswith("failed: third-bottleneck-none-s0-") for line in result) == 1
@@ -315,29 +325,29 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_a_run_that_has_ended_leaves_no_model_behind(place: Place) -> None:
+def test_a_run_that_has_ended_leaves_no_model_behind(workspace: Workspace) -> None:
     """Models refer to themselves: without a collector's help they would pile up."""
 
     def models() -> list[XLMRobertaAdapterModel]:
-        return [own for own in gc.get_objects() if isinstance(own, XLMRobertaAdapterModel)]
+        return [instance for instance in gc.get_objects() if isinstance(instance, XLMRobertaAdapterModel)]
 
-    plan = plan_of(place, FULL)
+    plan = plan_of(workspace, FULL)
     gc.collect()
     gc.disable()
     try:
         before = models()  # those of other tests
         here(plan)
-        left = [own for own in models() if all(own is not other for other in before)]
+        left = [model for model in models() if all(model is not other for other in before)]
     finally:
         gc.enable()
     assert left == []
 
 
-def test_two_processes_count_their_own_runs(place: Place) -> None:
+def test_two_processes_count_their_own_runs(workspace: Workspace) -> None:
     """Of four runs another process did one and is at one: three seconds for two of ours say what the last will take."""
-    plan = plan_of(place)
+    plan = plan_of(workspace)
     names = list(plan.nodes)[:4]
-    mine = scheduler._Work(plan, names, Needs(place.folder / "our.needs", names, "ours"))
+    mine = scheduler._Work(plan, names, Needs(workspace.folder / "our.needs", names, "ours"))
     mine.estimates = dict.fromkeys(names, Estimate(seconds=10.0, bytes=0, measured=True))
     mine.done, mine.others, mine.elsewhere = names[:2], {names[1]}, set()
     mine.started -= 5.0

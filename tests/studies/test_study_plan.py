@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from support.studies import SMALL, make_study_place, plan_of, write_study
-from support.training import Place
+from support.studies import SMALL, make_study_workspace, plan_of, write_study
+from support.training import Workspace
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.evaluation.zero_shot import evaluate
@@ -35,113 +35,120 @@ overrides:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_study_place(tmp_path, monkeypatch)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    return make_study_workspace(tmp_path, monkeypatch)
 
 
-def test_planned_names_are_those_that_train_gives(place: Place) -> None:
+def test_planned_names_are_those_that_train_gives(workspace: Workspace) -> None:
     """Every method, composition and control, layers, settings and seeds: one training of each kind is done by `train`,
     from names and options, as a user would."""
-    plan = plan_of(place, GRID)
+    plan = plan_of(workspace, GRID)
     seen: set[tuple[str, ...]] = set()
     for node in plan.nodes.values():
-        own = node.request
-        kind = (own.method, node.job.composition, own.control or "", "layers" if own.settings.get("layers") else "")
-        kind = (*kind, own.over[0].control or "" if own.over else "", "cell" if node.cells else "")
-        if kind in seen or not all((place.store.folder / below).is_dir() for below in node.over):
+        request = node.request
+        kind = (
+            request.method,
+            node.job.composition,
+            request.control or "",
+            "layers" if request.settings.get("layers") else "",
+        )
+        kind = (*kind, request.over[0].control or "" if request.over else "", "cell" if node.cells else "")
+        if kind in seen or not all((workspace.store.folder / below).is_dir() for below in node.over):
             continue
         seen.add(kind)
-        run = place.train(
-            own.tasks,
+        run = workspace.train(
+            request.tasks,
             over=list(node.over),
-            compose=own.compose,
-            method=own.method,
-            seed=own.seed,
-            limit=own.limit,
-            match_tokens=own.match_tokens,
-            control=own.control,
-            settings=own.settings,
+            compose=request.compose,
+            method=request.method,
+            seed=request.seed,
+            limit=request.limit,
+            match_tokens=request.match_tokens,
+            control=request.control,
+            settings=request.settings,
         )
         assert run.name == node.name
-    assert len(place.store.names()) >= 12
+    assert len(workspace.store.names()) >= 12
 
 
-def test_an_intermediate_is_one_run_however_many_stand_on_it(place: Place) -> None:
-    plan = plan_of(place, SMALL + "controls: [none, random]\nseeds: [0, 1, 2]\n")
+def test_an_intermediate_is_one_run_however_many_stand_on_it(workspace: Workspace) -> None:
+    plan = plan_of(workspace, SMALL + "controls: [none, random]\nseeds: [0, 1, 2]\n")
     names = list(plan.nodes)
     assert len(names) == 3 * (4 + 1 + 2 * 2 + 2)
     assert names == list(dict.fromkeys(names))
-    for place_, node in enumerate(plan.nodes.values()):
-        assert all(names.index(own) < place_ for own in node.over)
-    fused = next(own for own in plan.nodes.values() if own.job.composition == "fuse")
-    stacked = [own for own in plan.nodes.values() if own.job.composition == "stack" and own.over[0] in fused.over]
-    assert sorted(own.over[0] for own in stacked) == sorted(fused.over)
-    fixed = plan_of(place, SMALL + "seeds: [0, 1, 2]\nintermediate_seeds: 1\n")
-    assert sum(not own.cells for own in fixed.nodes.values()) == 2
+    for index, node in enumerate(plan.nodes.values()):
+        assert all(names.index(name) < index for name in node.over)
+    fused = next(node for node in plan.nodes.values() if node.job.composition == "fuse")
+    stacked = [node for node in plan.nodes.values() if node.job.composition == "stack" and node.over[0] in fused.over]
+    assert sorted(node.over[0] for node in stacked) == sorted(fused.over)
+    fixed = plan_of(workspace, SMALL + "seeds: [0, 1, 2]\nintermediate_seeds: 1\n")
+    assert sum(not node.cells for node in fixed.nodes.values()) == 2
     dot = as_dot(fixed)
     assert dot.count(" -> ") == 3 * (1 + 1 + 2)
     assert dot.count("seed 1") == 2 + 4
 
 
-def test_what_cannot_be_trained_is_refused_with_its_cell(place: Place) -> None:
+def test_what_cannot_be_trained_is_refused_with_its_cell(workspace: Workspace) -> None:
     with pytest.raises(UsageError) as error:
-        plan_of(place, SMALL + "layers: ['7']\n")
-    found = f"{place.folder / 'small.yaml'}: tags bottleneck none, layers 7, seed 0: --set layers: found 7, accepted"
-    assert str(error.value).startswith(found)
+        plan_of(workspace, SMALL + "layers: ['7']\n")
+    message = (
+        f"{workspace.folder / 'small.yaml'}: tags bottleneck none, layers 7, seed 0: --set layers: found 7, accepted"
+    )
+    assert str(error.value).startswith(message)
 
 
-def test_states_and_runs_of_a_study(place: Place) -> None:
+def test_states_and_runs_of_a_study(workspace: Workspace) -> None:
     """A target is done when it is scored as the study asks; an intermediate is needed while something waits for it."""
-    plan = plan_of(place, SMALL + "test_limit: 5\n")
+    plan = plan_of(workspace, SMALL + "test_limit: 5\n")
     assert set(states(plan).values()) == {"to do"}
-    none = next(own for own in plan.nodes.values() if own.job.composition == "none" and own.cells)
-    run = place.train(none.request.tasks, limit=None)
+    none = next(node for node in plan.nodes.values() if node.job.composition == "none" and node.cells)
+    run = workspace.train(none.request.tasks, limit=None)
     assert run.name == none.name
     assert states(plan)[none.name] == "to do"
-    evaluate(run, limit=4, runs=place.store)
+    evaluate(run, limit=4, runs=workspace.store)
     assert states(plan)[none.name] == "to do"
-    evaluate(run, limit=5, runs=place.store)
+    evaluate(run, limit=5, runs=workspace.store)
     assert states(plan)[none.name] == "done"
-    found = study_runs(plan.study, place.store, backbone=place.backbone, device="cpu")
-    assert [own.cell.composition for own in found] == ["none", "stack", "stack", "fuse"]
-    assert [own.run is not None for own in found] == [True, False, False, False]
-    assert found[0].name == none.name
-    assert found[0].evaluation is not None
-    assert (found[0].evaluation / "scores.json").is_file()
+    runs = study_runs(plan.study, workspace.store, backbone=workspace.backbone, device="cpu")
+    assert [study_run.cell.composition for study_run in runs] == ["none", "stack", "stack", "fuse"]
+    assert [study_run.run is not None for study_run in runs] == [True, False, False, False]
+    assert runs[0].name == none.name
+    assert runs[0].evaluation is not None
+    assert (runs[0].evaluation / "scores.json").is_file()
 
 
-def test_dropped_weights_are_wanted_only_while_something_waits(place: Place) -> None:
-    plan = plan_of(place, SMALL.replace("none, stack, fuse", "none, stack"))
+def test_dropped_weights_are_wanted_only_while_something_waits(workspace: Workspace) -> None:
+    plan = plan_of(workspace, SMALL.replace("none, stack, fuse", "none, stack"))
     for node in plan.nodes.values():
-        run = place.train(node.request.tasks, over=list(node.over))
+        run = workspace.train(node.request.tasks, over=list(node.over))
         assert run.name == node.name
         if node.cells:
-            evaluate(run, runs=place.store)
+            evaluate(run, runs=workspace.store)
     assert set(states(plan).values()) == {"done"}
     for node in plan.nodes.values():
-        run = place.store.find(node.name)
+        run = workspace.store.find(node.name)
         keep_of(run, "scores")
     assert set(states(plan).values()) == {"done"}
-    more = plan_of(place, SMALL)
+    more = plan_of(workspace, SMALL)
     now = states(more)
     to_do = {more.nodes[name].job.composition for name, state in now.items() if state == "to do"}
     assert to_do == {"none", "fuse"}
     assert sum(state == "to do" for state in now.values()) == 3
     # The target alone is left to score: nothing stands on its intermediate's weights any more.
-    other = next(name for name, own in plan.nodes.items() if not own.cells)
-    (place.store.folder / other / "record.json").unlink()
+    other = next(name for name, node in plan.nodes.items() if not node.cells)
+    (workspace.store.folder / other / "record.json").unlink()
     assert states(plan)[other] == "not needed"
 
 
-def test_estimates_come_from_the_store_else_from_benchmarks(place: Place) -> None:
-    plan = plan_of(place, SMALL + "limit: 10\ntest_limit: 5\n")
+def test_estimates_come_from_the_store_else_from_benchmarks(workspace: Workspace) -> None:
+    plan = plan_of(workspace, SMALL + "limit: 10\ntest_limit: 5\n")
     first = estimate(plan, list(plan.nodes))
-    assert not any(own.measured for own in first.values())
-    assert all(own.seconds > OVERHEAD_SECONDS for own in first.values())
-    node = next(own for own in plan.nodes.values() if not own.cells)
-    run = place.train(node.request.tasks, limit=10)
-    (_, second), *_ = [(name, own) for name, own in estimate(plan, [node.name]).items()]
-    cost, data = run.record.cost, next(own for own in run.record.data if own.split == "train")
+    assert not any(estimated.measured for estimated in first.values())
+    assert all(estimated.seconds > OVERHEAD_SECONDS for estimated in first.values())
+    node = next(node for node in plan.nodes.values() if not node.cells)
+    run = workspace.train(node.request.tasks, limit=10)
+    (_, second), *_ = [(name, estimated) for name, estimated in estimate(plan, [node.name]).items()]
+    cost, data = run.record.cost, next(source for source in run.record.data if source.split == "train")
     assert second.measured
     expected = cost.seconds - cost.train_seconds + 2 * data.tokens / cost.tokens_per_second
     assert second.seconds == pytest.approx(expected)
@@ -156,13 +163,13 @@ def test_remembered_calls_once_for_equal_arguments() -> None:
         return len(calls)
 
     known, one, other = Remembered(), object(), object()
-    assert [known(noted, own, {"a": "1"}) for own in (one, other, one)] == [1, 2, 1]
+    assert [known(noted, argument, {"a": "1"}) for argument in (one, other, one)] == [1, 2, 1]
     assert known(noted, one, {"a": "2"}) == 3
     same = {"a": "1"}
     assert [known(noted, same, by_content=False), known(noted, dict(same), by_content=False)] == [4, 5]
     assert known(noted, same, by_content=False) == 4
 
 
-def test_reading_a_study_trains_nothing(place: Place) -> None:
-    assert read_study(write_study(place)).name == "small"
-    assert place.store.names() == []
+def test_reading_a_study_trains_nothing(workspace: Workspace) -> None:
+    assert read_study(write_study(workspace)).name == "small"
+    assert workspace.store.names() == []

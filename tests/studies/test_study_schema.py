@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.training import Place, english_task, make_place
+from support.training import Workspace, english_task, make_workspace
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.studies.reading import find_study, read_study, shipped_studies
@@ -13,23 +13,23 @@ HEAD = "targets: [tags.yaml]\nintermediates: [other.yaml, third.yaml]\n"
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    place = make_place(tmp_path, monkeypatch)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    workspace = make_workspace(tmp_path, monkeypatch)
     for shift, name in enumerate(("tags", "other", "third")):
         english_task(tmp_path / name, name, shift=shift)
         (tmp_path / f"{name}.yaml").write_text(
             (tmp_path / name / f"{name}.yaml").read_text().replace("en-", f"{name}/en-")
         )
-    return place
+    return workspace
 
 
-def complaints(place: Place, text: str) -> list[str]:
+def complaints(workspace: Workspace, text: str) -> list[str]:
     """The lines, from the file's name on."""
-    path = place.folder / "study.yaml"
+    path = workspace.folder / "study.yaml"
     path.write_text(text)
     with pytest.raises(UsageError) as error:
         read_study(path)
-    return [line.removeprefix(f"{place.folder}/") for line in str(error.value).split("\n")]
+    return [line.removeprefix(f"{workspace.folder}/") for line in str(error.value).split("\n")]
 
 
 @pytest.mark.parametrize(
@@ -106,29 +106,29 @@ def complaints(place: Place, text: str) -> list[str]:
         ("targets: [tags.yaml]\ntargets: []\n", "study.yaml:2: targets: found twice (also line 1), accepted once"),
     ],
 )
-def test_complaints(place: Place, text: str, message: str) -> None:
-    found = complaints(place, text)
+def test_complaints(workspace: Workspace, text: str, message: str) -> None:
+    lines = complaints(workspace, text)
     if message.startswith("study.yaml: "):  # a key that is not in the file: its place is the file's
-        found = [line.replace("study.yaml:1: ", "study.yaml: ") for line in found]
-    assert any(line.startswith(message) for line in found), found
-    assert len(found) <= 2
+        lines = [line.replace("study.yaml:1: ", "study.yaml: ") for line in lines]
+    assert any(line.startswith(message) for line in lines), lines
+    assert len(lines) <= 2
 
 
-def test_include_fills_what_is_not_given_and_its_mistakes_are_named_there(place: Place) -> None:
+def test_include_fills_what_is_not_given_and_its_mistakes_are_named_there(workspace: Workspace) -> None:
     """Own keys replace included ones; of two files that are included, the later."""
-    (place.folder / "sub").mkdir()
-    (place.folder / "sub" / "base.yaml").write_text("targets: [../tags.yaml]\nseeds: [5]\nlimit: 7\n")
-    (place.folder / "more.yaml").write_text("intermediates: [other.yaml]\nseeds: [6, 7]\nkeep: all\n")
-    (place.folder / "study.yaml").write_text("include: [sub/base.yaml, more.yaml]\nkeep: scores\n")
-    study = read_study(place.folder / "study.yaml")
+    (workspace.folder / "sub").mkdir()
+    (workspace.folder / "sub" / "base.yaml").write_text("targets: [../tags.yaml]\nseeds: [5]\nlimit: 7\n")
+    (workspace.folder / "more.yaml").write_text("intermediates: [other.yaml]\nseeds: [6, 7]\nkeep: all\n")
+    (workspace.folder / "study.yaml").write_text("include: [sub/base.yaml, more.yaml]\nkeep: scores\n")
+    study = read_study(workspace.folder / "study.yaml")
     assert (study.name, study.seeds, study.limit, study.keep) == ("study", (6, 7), 7, "scores")
-    assert [Path(own).name for own in (*study.targets, *study.intermediates)] == ["tags.yaml", "other.yaml"]
-    (place.folder / "more.yaml").write_text("intermediates: [other.yaml]\nseeds: [6, 6]\n")
+    assert [Path(path).name for path in (*study.targets, *study.intermediates)] == ["tags.yaml", "other.yaml"]
+    (workspace.folder / "more.yaml").write_text("intermediates: [other.yaml]\nseeds: [6, 6]\n")
     with pytest.raises(UsageError, match=r"more\.yaml:2: seeds\[1\]: found 6 twice"):
-        read_study(place.folder / "study.yaml")
-    (place.folder / "more.yaml").write_text("limits: 5\n")
+        read_study(workspace.folder / "study.yaml")
+    (workspace.folder / "more.yaml").write_text("limits: 5\n")
     with pytest.raises(UsageError, match=r"more\.yaml:1: limits: found an unknown key \(did you mean 'limit'\?\)"):
-        read_study(place.folder / "study.yaml")
+        read_study(workspace.folder / "study.yaml")
 
 
 def test_unknown_study_names_the_shipped_ones() -> None:
@@ -162,34 +162,36 @@ def test_syntax_vs_semantics_crosses_knowledge_with_granularity() -> None:
     assert (small.limit, small.test_limit, small.intermediates) == (600, 50, study.intermediates)
 
 
-def test_all_that_is_wrong_in_a_study_is_said_at_once(place: Place) -> None:
-    (place.folder / "bad.yaml").write_text((place.folder / "tags.yaml").read_text().replace("[A, B, C]", "[A, A]"))
+def test_all_that_is_wrong_in_a_study_is_said_at_once(workspace: Workspace) -> None:
+    (workspace.folder / "bad.yaml").write_text(
+        (workspace.folder / "tags.yaml").read_text().replace("[A, B, C]", "[A, A]")
+    )
     text = (
         "targets: [tags.yaml, bad.yaml]\nintermediates: [other.yaml, thirt.yaml]\nbackbone: embeded\nseeds: [0, 0]\n"
         "overrides:\n- {intermediate: oter.yaml, set: {epoch: 2, rank: x}}\n- {target: other.yaml, set: {epochs: 2}}\n"
     )
-    lines = complaints(place, text)
+    lines = complaints(workspace, text)
     assert [line.split(", accepted")[0] for line in lines] == [
-        f"study.yaml:1: targets[1]: {place.folder}/bad.yaml:12: labels: found 'A' twice",
+        f"study.yaml:1: targets[1]: {workspace.folder}/bad.yaml:12: labels: found 'A' twice",
         "study.yaml:2: intermediates[1]: thirt.yaml: found no such file",
         "study.yaml:3: backbone: found 'embeded' (did you mean 'embedded'?)",
         "study.yaml:4: seeds[1]: found 0 twice",
         "study.yaml:6: overrides[0].intermediate: found 'oter.yaml' (did you mean 'other.yaml'?)",
         "study.yaml:6: overrides[0].set.epoch: found an unknown key (did you mean 'epochs'?)",
         "study.yaml:6: overrides[0].set.rank: found 'x'",
-        f"study.yaml:7: overrides[1].target: found '{place.folder}/other.yaml'",
+        f"study.yaml:7: overrides[1].target: found '{workspace.folder}/other.yaml'",
     ]
 
 
-def test_paths_of_a_study_are_relative_to_it_or_to_home(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_of_a_study_are_relative_to_it_or_to_home(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those with + between."""
-    monkeypatch.setenv("HOME", str(place.folder))
+    monkeypatch.setenv("HOME", str(workspace.folder))
     monkeypatch.chdir("/")
-    (place.folder / "sub").mkdir()
-    (place.folder / "sub" / "base.yaml").write_text(
+    (workspace.folder / "sub").mkdir()
+    (workspace.folder / "sub" / "base.yaml").write_text(
         "targets: [~/tags.yaml]\nintermediates: [../other.yaml+~/third.yaml]\nbackbone: ~/tiny\n"
     )
-    (place.folder / "study.yaml").write_text("include: ~/sub/base.yaml\n")
+    (workspace.folder / "study.yaml").write_text("include: ~/sub/base.yaml\n")
     study = find_study("~/study.yaml")
-    assert study.targets == (f"{place.folder}/tags.yaml",)
-    assert study.intermediates == (f"{place.folder}/other.yaml+{place.folder}/third.yaml",)
+    assert study.targets == (f"{workspace.folder}/tags.yaml",)
+    assert study.intermediates == (f"{workspace.folder}/other.yaml+{workspace.folder}/third.yaml",)

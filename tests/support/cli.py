@@ -7,35 +7,35 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from adapter_stilts.cli import app
-from support.training import Place, english_task, make_place
+from support.training import Workspace, english_task, make_workspace
 
 BOX_OR_COLOUR = set("─│┃━┏┓└┘┼\x1b")
 
 
-def make_cli_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A place whose store is the default one, with the tasks `tags` and `other`."""
-    place = make_place(folder, monkeypatch)
-    monkeypatch.setenv("ADAPTER_STILTS_RUNS", str(place.store.folder))
-    english_task(place.folder / "tags")
-    english_task(place.folder / "other", "other", shift=1)
-    return place
+def make_cli_workspace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace whose store is the default one, with the tasks `tags` and `other`."""
+    workspace = make_workspace(folder, monkeypatch)
+    monkeypatch.setenv("ADAPTER_STILTS_RUNS", str(workspace.store.folder))
+    english_task(workspace.folder / "tags")
+    english_task(workspace.folder / "other", "other", shift=1)
+    return workspace
 
 
-def yaml_of(place: Place, task: str = "tags") -> str:
-    return str(place.folder / task / f"{task}.yaml")
+def yaml_of(workspace: Workspace, task: str = "tags") -> str:
+    return str(workspace.folder / task / f"{task}.yaml")
 
 
-def on_tiny(place: Place) -> list[str]:
+def on_tiny(workspace: Workspace) -> list[str]:
     """Options that choose the tiny backbone, on the CPU."""
-    return ["--backbone", str(place.folder / "tiny"), "--device", "cpu"]
+    return ["--backbone", str(workspace.folder / "tiny"), "--device", "cpu"]
 
 
-def train_arguments(place: Place, task: str = "tags") -> list[str]:
-    return ["train", yaml_of(place, task), *on_tiny(place)]
+def train_arguments(workspace: Workspace, task: str = "tags") -> list[str]:
+    return ["train", yaml_of(workspace, task), *on_tiny(workspace)]
 
 
 def command(*arguments: Any) -> Result:
-    return CliRunner().invoke(app, [str(own) for own in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def succeeded(*arguments: Any) -> str:

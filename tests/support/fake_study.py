@@ -82,16 +82,16 @@ def fake_runs(
     finished: Callable[[Cell], bool] = lambda cell: True,
 ) -> list[StudyRun]:
     """Every cell of the study with a run, where it is finished."""
-    found = []
+    runs = []
     for number, cell in enumerate(expand(study)):
         run = _run(store, cell, {code: right(cell, code) for code in languages}) if finished(cell) else None
         evaluation = run.folder / EVALUATIONS / "test" if run else None
-        found.append(StudyRun(cell, run.name if run else f"to-do-{number}", run, evaluation))
-    return found
+        runs.append(StudyRun(cell, run.name if run else f"to-do-{number}", run, evaluation))
+    return runs
 
 
 def _run(store: Path, cell: Cell, right: dict[str, int]) -> Run:
-    run = write_run(store, cell.method, cell.composition, right, over=[_under(own, cell) for own in cell.over])
+    run = write_run(store, cell.method, cell.composition, right, over=[_under(name, cell) for name in cell.over])
     trainable, seconds = COST[cell.method]
     cost = run.record.cost.model_copy(update={"seconds": seconds + 7 * cell.seed})
     task = stored_task(tasks_of(cell.target))

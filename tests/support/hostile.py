@@ -61,30 +61,30 @@ def reseal_bundle(bundle: Path) -> None:
     path = bundle / "manifest.json"
     content = json.loads(path.read_text())
     content["files"] = {
-        own.relative_to(bundle).as_posix(): {"bytes": own.stat().st_size, "sha256": sha256_file(own)}
-        for own in sorted(bundle.rglob("*"))
-        if own.is_file() and own != path
+        file.relative_to(bundle).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
+        for file in sorted(bundle.rglob("*"))
+        if file.is_file() and file != path
     }
     seal(path, content)
 
 
-def places_of(content: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def paths_of(content: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where a value stands in JSON."""
     pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    return [place for key, own in pairs for place in [(*above, key), *places_of(own, (*above, key))]]
+    return [path for key, value in pairs for path in [(*above, key), *paths_of(value, (*above, key))]]
 
 
 def set_value(path: Path, drawn: random.Random, sealed: bool) -> None:
     """Another value somewhere in a JSON file, or a value that is gone."""
     content = json.loads(path.read_text())
-    place = drawn.choice(places_of(content))
+    json_path = drawn.choice(paths_of(content))
     at = content
-    for key in place[:-1]:
+    for key in json_path[:-1]:
         at = at[key]
     if drawn.random() < 0.15:
-        del at[place[-1]]
+        del at[json_path[-1]]
     else:
-        at[place[-1]] = drawn.choice(VALUES)
+        at[json_path[-1]] = drawn.choice(VALUES)
     if sealed:
         seal(path, content)
     else:
@@ -122,7 +122,7 @@ def any_tensor(run: Path, drawn: random.Random) -> None:
 
 def any_bytes(run: Path, drawn: random.Random) -> None:
     """A file is cut, empty, or has a header of a size that it cannot have."""
-    path = drawn.choice(sorted(own for own in run.rglob("*") if own.is_file()))
+    path = drawn.choice(sorted(file for file in run.rglob("*") if file.is_file()))
     content = path.read_bytes()
     other = [content[: len(content) // 2], b"", b"\xff" * 8 + content[8:], b"[" * 200_000, b"\x80\x04K\x01."]
     path.write_bytes(drawn.choice(other))
@@ -147,7 +147,7 @@ def any_link(run: Path, drawn: random.Random) -> None:
 
 def any_file(run: Path, drawn: random.Random) -> None:
     """A file too many, or one too few."""
-    folders = sorted(own for own in (run / "bundle").rglob("*") if own.is_dir())
+    folders = sorted(folder for folder in (run / "bundle").rglob("*") if folder.is_dir())
     if drawn.random() < 0.5:
         path = drawn.choice([run / "bundle", *folders])
         (path / drawn.choice(["pytorch_adapter.bin", "x.py", "pytorch_model_head.bin"])).write_bytes(b"\x80\x04K\x01.")
@@ -210,8 +210,8 @@ def mirror_mutation(folder: Path, drawn: random.Random) -> None:
     path = drawn.choice(sorted(folder.rglob("*.parquet")))
     match drawn.choice(["readme", "readme", "text", "bytes", "flip", "link", "metadata", "columns"]):
         case "readme":
-            own = drawn.choice(README_TEXTS)
-            readme.write_text(f"---\nconfigs:\n- config_name: one\n  {own}\n---\n", encoding="utf-8")
+            line = drawn.choice(README_TEXTS)
+            readme.write_text(f"---\nconfigs:\n- config_name: one\n  {line}\n---\n", encoding="utf-8")
         case "text":
             readme.write_bytes(drawn.choice([b"\xff\xfe", b"---\n\x00\n---\n", b"---\n" + b"- " * 20_000 + b"\n---\n"]))
         case "bytes":
@@ -252,12 +252,12 @@ def training_checkpoint_mutation(folder: Path, drawn: random.Random) -> bool:
         content[drawn.randrange(len(content))] ^= 1 << drawn.randrange(8)
         path.write_bytes(content)
     elif kind == "tensor":
-        found = load_file(tensors)
-        name = drawn.choice(sorted(found))
-        found[name] = drawn.choice([torch.zeros(3, 5), torch.zeros(0), found[name].double()])
+        loaded = load_file(tensors)
+        name = drawn.choice(sorted(loaded))
+        loaded[name] = drawn.choice([torch.zeros(3, 5), torch.zeros(0), loaded[name].double()])
         if drawn.random() < 0.3:
-            del found[name]
-        save_file(found, tensors)
+            del loaded[name]
+        save_file(loaded, tensors)
     elif kind == "link":
         path = drawn.choice([state, tensors, newest])
         if path.is_dir():
@@ -279,9 +279,9 @@ def training_checkpoint_mutation(folder: Path, drawn: random.Random) -> bool:
 
 def snapshot(folder: Path, *but: Path) -> dict[str, tuple[int, bytes]]:
     """Every file under a folder with its content, links as they are, but for what lies in some folders."""
-    found = {}
+    contents = {}
     for path in sorted(folder.rglob("*")):
-        if not any(path.is_relative_to(own) for own in but):
+        if not any(path.is_relative_to(excluded) for excluded in but):
             whole = path.is_file() and not path.is_symlink()
-            found[str(path)] = (path.lstat().st_mode, path.read_bytes() if whole else b"")
-    return found
+            contents[str(path)] = (path.lstat().st_mode, path.read_bytes() if whole else b"")
+    return contents

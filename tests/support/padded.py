@@ -11,9 +11,14 @@ from adapter_stilts.tasks.encode import EncodedSplit
 
 def padded_logits(model: Any, split: EncodedSplit, kind: str = "tagging") -> Tensor:
     """Logits (U, labels) of a plain padded forward, one row a unit (single pieces), in the order of the split."""
-    ids = [torch.as_tensor(own) for own in torch.from_numpy(split.ids).long().split(split.lengths.tolist())]
+    ids = [
+        torch.as_tensor(ids_of_sentence)
+        for ids_of_sentence in torch.from_numpy(split.ids).long().split(split.lengths.tolist())
+    ]
     padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=1)
-    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(own) for own in ids], batch_first=True)
+    mask = torch.nn.utils.rnn.pad_sequence(
+        [torch.ones_like(ids_of_sentence) for ids_of_sentence in ids], batch_first=True
+    )
     logits = model(padded, attention_mask=mask).logits
     if kind == "classification":
         return logits
@@ -24,4 +29,8 @@ def padded_logits(model: Any, split: EncodedSplit, kind: str = "tagging") -> Ten
 def gradients(model: Any, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     model.zero_grad(set_to_none=True)
     cross_entropy(logits, labels).backward()
-    return {name: own.grad for name, own in model.named_parameters() if own.requires_grad and own.grad is not None}
+    return {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.grad is not None
+    }

@@ -19,16 +19,18 @@ SMALL = Recipe(rank=2, alpha=3.0)
 
 def parameters_of(model: Any, name: str) -> dict[str, nn.Parameter]:
     pattern = peft_parameters(name)
-    return {own: parameter for own, parameter in model.named_parameters() if pattern.fullmatch(own)}
+    return {full_name: parameter for full_name, parameter in model.named_parameters() if pattern.fullmatch(full_name)}
 
 
 def randomise(model: Any, name: str, seed: int) -> None:
     """Values far from a fresh adapter's: magnitudes and vectors around what they are, factors around zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for own, parameter in parameters_of(model, name).items():
+        for full_name, parameter in parameters_of(model, name).items():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(noise * 0.2 if ".lora_A." in own or ".lora_B." in own else parameter * (1 + 0.3 * noise))
+            parameter.copy_(
+                noise * 0.2 if ".lora_A." in full_name or ".lora_B." in full_name else parameter * (1 + 0.3 * noise)
+            )
 
 
 def adapted(backbone: Backbone, method: Any, names: Sequence[str], recipes: Sequence[Recipe] = ()) -> Any:
@@ -60,15 +62,17 @@ def padded_states(model: Any) -> Tensor:
 def deltas(model: Any, name: str) -> dict[str, Tensor]:
     """scaling * B @ A by module, from the parameters and the configuration alone."""
     config = model.peft.tuner.peft_config[name]
-    own = parameters_of(model, name)
+    parameters = parameters_of(model, name)
     return {
         key.rpartition(".lora_A")[0]: config.lora_alpha
         / config.r
-        * (own[key.replace(".lora_A.", ".lora_B.")] @ own[key]).detach()
-        for key in own
+        * (parameters[key.replace(".lora_A.", ".lora_B.")] @ parameters[key]).detach()
+        for key in parameters
         if ".lora_A." in key
     }
 
 
 def vectors(model: Any, name: str) -> dict[str, Tensor]:
-    return {key.rpartition(".ia3_l")[0]: own.detach().clone() for key, own in parameters_of(model, name).items()}
+    return {
+        key.rpartition(".ia3_l")[0]: parameter.detach().clone() for key, parameter in parameters_of(model, name).items()
+    }

@@ -132,13 +132,13 @@ def _write_scores(folder: Path, record: Record, counts: Mapping[str, int]) -> No
         metrics=("accuracy",),
         metric_versions={},
         labelling="first_content",
-        languages={code: {"accuracy": float(own), "n": float(SENTENCES)} for code, own in counts.items()},
+        languages={code: {"accuracy": float(right), "n": float(SENTENCES)} for code, right in counts.items()},
         mean={"accuracy": float(np.mean(list(counts.values())))},
         mean_zero_shot={"accuracy": float(np.mean(zero_shot))},
         missing={},
     )
     (folder / SCORES).write_text(scores.model_dump_json())
-    write_predictions(folder, [_predictions(code, own) for code, own in counts.items()], "tagging")
+    write_predictions(folder, [_predictions(code, right) for code, right in counts.items()], "tagging")
 
 
 def _predictions(code: str, right: int) -> Predictions:

@@ -1,4 +1,4 @@
-"""A place for tests that train: own folders, a tiny backbone, and small local tasks whose labels can be learnt."""
+"""A workspace for tests that train: a folder, a tiny backbone, and small local tasks whose labels can be learnt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ FULL = "{learning_rate: 1e-3, epochs: 2, batch_examples: 8}"
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """A folder with a tiny backbone and an empty run store; nothing outside it is read or written."""
 
     folder: Path
@@ -86,7 +86,7 @@ class Place:
         return train(task, backbone=self.backbone, runs=self.store, device="cpu", **options)
 
     def request(self, tasks: Task | Sequence[Task], over: Sequence[Run | Request] = (), **changes: Any) -> Request:
-        """The request for tasks on the place's backbone; `changes` are its other fields."""
+        """The request for tasks on the workspace's backbone; `changes` are its other fields."""
         tasks = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
         return Request(tasks=tasks, over=tuple(over), **({"backbone": self.backbone, "precision": "float32"} | changes))
 
@@ -99,13 +99,13 @@ class Place:
         return execute(job, self.store, "cpu")
 
 
-def make_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A place in `folder`; cache, mirror and run store of the environment are put out of reach."""
+def make_workspace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace in `folder`; cache, mirror and run store of the environment are put out of reach."""
     monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(folder / "cache"))
     for variable in ("ADAPTER_STILTS_HUB_MIRROR", "ADAPTER_STILTS_RUNS"):
         monkeypatch.delenv(variable, raising=False)
     backbone = load_backbone(str(tiny_backbone_folder(folder / "tiny")))
-    return Place(folder, backbone, RunStore(folder / "runs"))
+    return Workspace(folder, backbone, RunStore(folder / "runs"))
 
 
 def use_of(head: str, kind: str = "tagging") -> HeadUse:
@@ -137,7 +137,7 @@ def weights_of(run: Run) -> dict[str, Tensor]:
     """Every tensor of a run's bundle, by folder and name."""
     files = sorted(run.bundle.rglob("*.safetensors"))
     assert files
-    return {f"{path.parent.name}/{name}": own for path in files for name, own in load_file(path).items()}
+    return {f"{path.parent.name}/{name}": tensor for path in files for name, tensor in load_file(path).items()}
 
 
 class Cut(BaseException):
@@ -146,13 +146,13 @@ class Cut(BaseException):
 
 def cut_after(steps: int, kind: Any = EagerStep) -> pytest.MonkeyPatch:
     """Until undone, the process ends when so many steps have been taken and the next one is asked for."""
-    taken = [0]
+    steps_taken = [0]
     call = kind.__call__
 
     def counted(self: Any, batches: Sequence[Any]) -> None:
-        if taken[0] == steps:
+        if steps_taken[0] == steps:
             raise Cut
-        taken[0] += 1
+        steps_taken[0] += 1
         call(self, batches)
 
     context = pytest.MonkeyPatch()
@@ -177,8 +177,8 @@ def draw_sentences(
 def write_conllu(path: Path, sentences: Sequence[Sentence]) -> None:
     """CoNLL-U with words and universal tags alone."""
     blocks = (
-        "".join(f"{number}\t{word}\t_\t{tag}\t_\t_\t_\t_\t_\t_\n" for number, (word, tag) in enumerate(own, 1))
-        for own in sentences
+        "".join(f"{number}\t{word}\t_\t{tag}\t_\t_\t_\t_\t_\t_\n" for number, (word, tag) in enumerate(sentence, 1))
+        for sentence in sentences
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(blocks) + "\n", encoding="utf-8")
@@ -214,9 +214,9 @@ def english_task(folder: Path, name: str = "tags", *, shift: int = 0, examples: 
 
 
 @cache
-def task_of(place: Place, name: str) -> Task:
-    """The task `t`, `a` or `b` of a place, English alone; its labels mean something else in each."""
-    return english_task(place.folder / name, name, shift="tab".index(name))
+def task_of(workspace: Workspace, name: str) -> Task:
+    """The task `t`, `a` or `b` of a workspace, English alone; its labels mean something else in each."""
+    return english_task(workspace.folder / name, name, shift="tab".index(name))
 
 
 def pairs_task(folder: Path, name: str = "pairs") -> Task:
@@ -244,28 +244,28 @@ def encoded_split(sequences: Sequence[EncodedSequence], labels: Sequence[Sequenc
     """Sequences made by hand as a split; `labels` are the label ids of each sequence's spans."""
 
     def flat(lists: Sequence[Sequence[int]]) -> np.ndarray:
-        return np.array([item for own in lists for item in own], dtype=np.int32)
+        return np.array([item for items in lists for item in items], dtype=np.int32)
 
     def offsets(lists: Sequence[Sequence[int]]) -> np.ndarray:
         return np.cumsum([0, *map(len, lists)]).astype(np.int64)
 
-    ids = [own.input_ids for own in sequences]
+    ids = [sequence.input_ids for sequence in sequences]
     return EncodedSplit(
         language="en",
         split="train",
         sha256="",
         source="by hand",
         revision=None,
-        examples=max(own.example for own in sequences) + 1,
+        examples=max(sequence.example for sequence in sequences) + 1,
         label_names=LABELS,
         trained=len(LABELS),
-        example=np.array([own.example for own in sequences]),
+        example=np.array([sequence.example for sequence in sequences]),
         ids=flat(ids),
         id_offsets=offsets(ids),
-        starts=flat([own.starts for own in sequences]),
-        ends=flat([own.ends for own in sequences]),
+        starts=flat([sequence.starts for sequence in sequences]),
+        ends=flat([sequence.ends for sequence in sequences]),
         targets={"label": flat(labels)},
-        unit_offsets=offsets([own.starts for own in sequences]),
+        unit_offsets=offsets([sequence.starts for sequence in sequences]),
     )
 
 

@@ -209,7 +209,7 @@ def test_all_that_is_wrong_beyond_types_is_said_at_once(tmp_path: Path) -> None:
 def test_recipes_of_a_folder_are_found_however_it_is_written(tmp_path: Path) -> None:
     recipes = "recipes: {full: {./tiny: {epochs: 3}, me/other: {epochs: 4}, default: {epochs: 5}}}\n"
     task = find_task(str(mine(tmp_path, MINE + recipes)))
-    epochs = [recipe_for(task, "full", own).epochs for own in ("tiny", "./tiny", "me/other", "embedded")]
+    epochs = [recipe_for(task, "full", backbone).epochs for backbone in ("tiny", "./tiny", "me/other", "embedded")]
     assert epochs == [3, 3, 4, 5]
 
 

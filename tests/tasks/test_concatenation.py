@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.training import encoded_split, gold_of, make_place, write_conllu, write_task
+from support.training import encoded_split, gold_of, make_workspace, write_conllu, write_task
 
 from adapter_stilts.tasks.encode import EncodedSplit, concatenate, encode_split
 from adapter_stilts.tasks.kinds.contract import EncodedSequence
@@ -44,7 +44,7 @@ def test_concatenation_by_hand() -> None:
 def test_concatenation_of_files_is_the_encoding_of_their_rows(
     tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_place(tmp_path, monkeypatch)
+    make_workspace(tmp_path, monkeypatch)
     english = [[("the", "A"), ("of", "B")], [("dog", "A")] * 600]
     german = [[("und", "B")], [("der", "A"), ("ist", "A")]]
     for name, sentences in (("en", english), ("de", german), ("all", english + german)):

@@ -54,7 +54,7 @@ CONLL = "-DOCSTART-\tO\n\n" + "\n".join(
 NAMES = ["PRON", "PROPN", "VERB", "X"]
 
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("isolated_cache")
 
 
 def task_of(folder: Path, body: str, kind: str = "tagging") -> Task:
@@ -266,8 +266,8 @@ def test_a_share_that_leaves_nothing(tmp_path: Path) -> None:
 
 def test_rows_know_their_places(tmp_path: Path) -> None:
     path = tmp_path.resolve() / "train.conllu"
-    places = load_split(local_task(tmp_path, "conllu", CONLLU_COLUMNS, CONLLU), "en", "train", None).locations
-    assert [places.of(0), places.of(0, 3), places.of(1, 1)] == [f"{path}:3", f"{path}:7", f"{path}:10"]
+    locations = load_split(local_task(tmp_path, "conllu", CONLLU_COLUMNS, CONLLU), "en", "train", None).locations
+    assert [locations.of(0), locations.of(0, 3), locations.of(1, 1)] == [f"{path}:3", f"{path}:7", f"{path}:10"]
     tsv = "a\tb\ty\n" + "".join(f"{number}\tx\tp\n" for number in range(40))
     shared = local_task(tmp_path, "tsv", "{text: a, label: y}", tsv, labels="open\ndevelopment_share: 0.1")
     development = load_split(shared, "en", "validation", None)
@@ -391,10 +391,10 @@ def test_the_hub_is_read_like_a_mirror(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(files, "snapshot_download", fake)
     files._snapshot.cache_clear()
     task = repository(tmp_path)
-    ours, mirrored = load_split(task, "en", "train", None), load_split(task, "en", "train", tmp_path)
+    from_hub, mirrored = load_split(task, "en", "train", None), load_split(task, "en", "train", tmp_path)
     assert asked == [("some/thing", "dataset", None, "README.md"), ("some/thing", "dataset", None, "one/train-*")]
-    assert (ours.columns, ours.sha256, ours.files) == (mirrored.columns, mirrored.sha256, mirrored.files)
-    assert (ours.revision, ours.source) == ("0123abcd", "some/thing@0123abcd one train")
+    assert (from_hub.columns, from_hub.sha256, from_hub.files) == (mirrored.columns, mirrored.sha256, mirrored.files)
+    assert (from_hub.revision, from_hub.source) == ("0123abcd", "some/thing@0123abcd one train")
     (snapshot / "one" / "test-00000-of-00001.parquet").unlink()
     with pytest.raises(DataError, match=r"^mine: en: found no file one/test-\* in "):
         load_split(task, "en", "test", None)
@@ -483,13 +483,13 @@ def test_development_share_is_a_fixed_part_of_train(tmp_path: Path) -> None:
 )
 def test_rows_of_the_mirror(hub_mirror: Path, name: str, language: str, rows: tuple[int | None, ...]) -> None:
     task = find_task(name)
-    found: list[int | None] = []
+    counts: list[int | None] = []
     for split in data.SPLITS:
         try:
-            found.append(len(next(iter(load_split(task, language, split, hub_mirror).columns.values()))))
+            counts.append(len(next(iter(load_split(task, language, split, hub_mirror).columns.values()))))
         except MissingData:
-            found.append(None)
-    assert tuple(found) == rows
+            counts.append(None)
+    assert tuple(counts) == rows
 
 
 def test_labels_of_the_mirror(hub_mirror: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.tiny import tiny_backbone_folder
-from support.training import ENGLISH, english_task, gold_of, make_place, use_of, write_conllu, write_task
+from support.training import ENGLISH, english_task, gold_of, make_workspace, use_of, write_conllu, write_task
 
 from adapter_stilts.engine import predicting
 from adapter_stilts.engine.batches import Batch
@@ -72,20 +72,20 @@ def check_windows(words: Sequence[str], windows: Sequence[EncodedSequence], toke
     for window in windows:
         assert len(window.input_ids) <= 512
         assert (window.input_ids[0], window.input_ids[-1]) == (0, 2)
-        place = 1
+        position = 1
         for start, end in zip(window.starts, window.ends, strict=True):
-            own = pieces_of(remaining.pop(0), tokenizer)
-            assert list(window.input_ids[place : place + len(own)]) == own
-            texts = tokenizer.convert_ids_to_tokens(own)
+            pieces = pieces_of(remaining.pop(0), tokenizer)
+            assert list(window.input_ids[position : position + len(pieces)]) == pieces
+            texts = tokenizer.convert_ids_to_tokens(pieces)
             content = next((index for index, text in enumerate(texts) if text != "▁"), 0)
             expected = {
-                "first": (place, place + 1),
-                "first_content": (place + content, place + content + 1),
-                "mean": (place, place + len(own)),
+                "first": (position, position + 1),
+                "first_content": (position + content, position + content + 1),
+                "mean": (position, position + len(pieces)),
             }
             assert (start, end) == expected[word_piece]
-            place += len(own)
-        assert place == len(window.input_ids) - 1
+            position += len(pieces)
+        assert position == len(window.input_ids) - 1
     assert remaining == []
 
 
@@ -121,7 +121,7 @@ def test_windows_are_few_and_even(tokenizer: Any) -> None:
     assert [len(window.input_ids) - 2 for window in windows] == [480] * 5
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 def test_sentence_of_2000_words_gets_2000_predictions_in_order(
     tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +168,7 @@ def test_word_pieces_of_xlmr(embedded_tokenizer: Any) -> None:
     words = ["看似", "簡單", "house"]
     (first,) = tagging.encode({"tokens": [words]}, embedded_tokenizer, WordPieceOptions(word_piece="first"))
     (content,) = tagging.encode({"tokens": [words]}, embedded_tokenizer, WordPieceOptions(word_piece="first_content"))
-    read = [[own.input_ids[start] for start in own.starts] for own in (first, content)]
+    read = [[sequence.input_ids[start] for start in sequence.starts] for sequence in (first, content)]
     assert embedded_tokenizer.convert_ids_to_tokens(read[0]) == ["▁", "▁", "▁house"]
     assert embedded_tokenizer.convert_ids_to_tokens(read[1]) == ["看似", "簡單", "▁house"]
 
@@ -177,7 +177,7 @@ def test_pairs_are_read_at_the_first_piece(tokenizer: Any) -> None:
     columns = {"text": ["the of", "you " * 400], "text_pair": ["and", "and " * 400]}
     short, long = classification.encode(columns, tokenizer, WordPieceOptions())
     assert tokenizer.convert_ids_to_tokens(short.input_ids) == ["<s>", "▁the", "▁of", "</s>", "</s>", "▁and", "</s>"]
-    assert [(own.starts, own.ends) for own in (short, long)] == [([0], [1])] * 2
+    assert [(sequence.starts, sequence.ends) for sequence in (short, long)] == [([0], [1])] * 2
     assert len(long.input_ids) == 512
     assert tokenizer.convert_ids_to_tokens(long.input_ids).count("</s>") == 3
 
@@ -189,7 +189,7 @@ def encoded_files(folder: Path) -> set[str]:
     return {path.name for path in (folder / "cache" / "encoded").iterdir()}
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 def test_each_cause_makes_another_file(tmp_path: Path, tokenizer: Any) -> None:
     task = english_task(tmp_path / "one")
     labels = ("A", "B", "C")
@@ -217,7 +217,7 @@ def test_each_cause_makes_another_file(tmp_path: Path, tokenizer: Any) -> None:
     assert new_file(write_task(tmp_path / "elsewhere"), tokenizer, labels)
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 @pytest.mark.parametrize("word_piece", ["first_content", "mean"])
 def test_cached_split_equals_the_encoding(
     tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, word_piece: str
@@ -239,7 +239,7 @@ def rows_of(split: EncodedSplit) -> dict[str, list[Any]]:
     """The split's flat arrays, cut into one row a sequence again."""
 
     def cut(values: np.ndarray, offsets: np.ndarray) -> list[list[int]]:
-        return [own.tolist() for own in np.split(values, offsets[1:-1])]
+        return [part.tolist() for part in np.split(values, offsets[1:-1])]
 
     return {
         "example": split.example.tolist(),
@@ -260,7 +260,7 @@ def test_use_of_a_tokenizer_is_no_part_of_its_identity(tmp_path: Path) -> None:
 # --- labels ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 def test_unseen_gold_of_an_open_inventory_counts_as_wrong(tmp_path: Path, tokenizer: Any) -> None:
     write_conllu(tmp_path / "en-train.conllu", [[("the", "B"), ("of", "A")]])
     for name in ("dev", "test"):
@@ -276,14 +276,14 @@ def test_unseen_gold_of_an_open_inventory_counts_as_wrong(tmp_path: Path, tokeni
     assert score("tagging", ["accuracy"], [["A", "A"], ["B", "B"]], gold) == {"accuracy": 25.0}
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 def test_label_outside_a_closed_inventory(tmp_path: Path, tokenizer: Any) -> None:
     task = english_task(tmp_path / "data", labels="[A, B]")
     with pytest.raises(DataError, match=r"en-train\.conllu.*label 'C'.*A, B"):
         encode_split(task, "en", "train", tokenizer, label_inventory(task, None))
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 def test_sample_is_drawn_with_the_seed(tmp_path: Path, tokenizer: Any) -> None:
     split = encode_split(english_task(tmp_path / "data"), "en", "train", tokenizer, ("A", "B", "C"))
     expected = sorted(np.random.default_rng(3).permutation(24)[:5].tolist())
@@ -293,14 +293,14 @@ def test_sample_is_drawn_with_the_seed(tmp_path: Path, tokenizer: Any) -> None:
 
 
 def test_equal_files_share_the_cache_but_not_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place(tmp_path, monkeypatch)
+    workspace = make_workspace(tmp_path, monkeypatch)
     one = english_task(tmp_path / "one")
     text = one.path.read_text()
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     (tmp_path / "two" / "en-train.conllu").rename(tmp_path / "two" / "renamed.conllu")
     (tmp_path / "two" / "tags.yaml").write_text(text.replace("en-train.conllu", "renamed.conllu"))
     other = find_task(str(tmp_path / "two" / "tags.yaml"))
-    splits = [encode_split(task, "en", "train", place.backbone.tokenizer, task.labels) for task in (one, other)]
+    splits = [encode_split(task, "en", "train", workspace.backbone.tokenizer, task.labels) for task in (one, other)]
     assert [split.source for split in splits] == ["en-train.conllu", "renamed.conllu"]
     assert splits[0].sha256 == splits[1].sha256
     assert len(list((tmp_path / "cache" / "encoded").iterdir())) == 1
@@ -319,7 +319,7 @@ def wrong_checksum(content: bytes) -> bytes:
     return content[:-1] + (b"0" if content[-1:] != b"0" else b"1")
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 @pytest.mark.parametrize("damage", [lambda content: b"", cut, flip, wrong_checksum, lambda content: b"{}" * 99])
 def test_a_damaged_cache_file_is_said_and_made_anew(
     tmp_path: Path, tokenizer: Any, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
@@ -342,7 +342,7 @@ def test_a_damaged_cache_file_is_said_and_made_anew(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 def test_another_splits_cache_file_is_no_cache_of_this_one(
     tmp_path: Path, tokenizer: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -357,7 +357,7 @@ def test_another_splits_cache_file_is_no_cache_of_this_one(
     assert capsys.readouterr().err == f"{path}: damaged, made anew\n"
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 def test_a_cache_file_of_an_older_version_is_made_anew(
     tmp_path: Path, tokenizer: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

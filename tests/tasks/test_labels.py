@@ -10,7 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.training import Place, make_place
+from support.training import Workspace, make_workspace
 
 from adapter_stilts.errors import DataError, StiltsError, UsageError
 from adapter_stilts.jobs.training_data import load_training_data
@@ -50,8 +50,8 @@ COLUMNS = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path / "place", monkeypatch)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    return make_workspace(tmp_path / "workspace", monkeypatch)
 
 
 def write(path: Path, labels: list[object]) -> None:
@@ -76,8 +76,8 @@ def task_of(
     folder: Path, form: str, *, labels: str = "open", metrics: str = "accuracy", **splits: list[object]
 ) -> Task:
     """A task whose splits hold these labels."""
-    for split, own in splits.items():
-        write(folder / f"{split}.{form}", own)
+    for split, split_labels in splits.items():
+        write(folder / f"{split}.{form}", split_labels)
     kind = "tagging" if form.startswith("conll") else "classification"
     paths = ", ".join(f"{split}: {split}.{form}" for split in splits)
     selection = "accuracy" if "accuracy" in metrics else "f1"
@@ -100,8 +100,8 @@ SECOND = {"conll": ":2", "conllu": ":2", "tsv": ":3", "jsonl": ":2", "parquet": 
 @pytest.mark.parametrize("form", COLUMNS)
 @pytest.mark.parametrize("label", ["_", " ", "nan", "-1", "-100", '"X"', "'X'", "X\u200b", "X\x01"])
 def test_what_is_no_label(tmp_path: Path, form: str, label: str) -> None:
-    found = complaint(task_of(tmp_path, form, train=["X", label, "Y"]))
-    assert found.startswith(f"train.{form}{SECOND[form]}: found the label "), found
+    error = complaint(task_of(tmp_path, form, train=["X", label, "Y"]))
+    assert error.startswith(f"train.{form}{SECOND[form]}: found the label "), error
 
 
 @pytest.mark.parametrize("form", COLUMNS)
@@ -145,8 +145,8 @@ def test_numbers_and_others(tmp_path: Path, form: str, bad: object, message: str
     ],
 )
 def test_two_spellings_of_a_label(tmp_path: Path, form: str, labels: list[object], message: str) -> None:
-    found = complaint(task_of(tmp_path, form, train=labels))
-    assert found == message.format(tmp_path.resolve()) + " (or list both under `labels`)"
+    error = complaint(task_of(tmp_path, form, train=labels))
+    assert error == message.format(tmp_path.resolve()) + " (or list both under `labels`)"
 
 
 def test_equal_meanings() -> None:
@@ -168,22 +168,22 @@ def test_equal_meanings() -> None:
     ],
 )
 def test_development_labels_that_training_cannot_know(
-    tmp_path: Path, place: Place, train: list[object], other: list[object], message: str
+    tmp_path: Path, workspace: Workspace, train: list[object], other: list[object], message: str
 ) -> None:
     task = task_of(tmp_path, "jsonl", train=train, validation=other)
     with pytest.raises(DataError) as error:
-        load_training_data(place.job(task))
+        load_training_data(workspace.job(task))
     assert str(error.value) == f"{tmp_path.resolve()}/validation.jsonl{message.format(tmp_path.resolve())}"
-    assert not list((tmp_path / "place" / "cache" / "encoded").glob("*.part"))
+    assert not list((tmp_path / "workspace" / "cache" / "encoded").glob("*.part"))
 
 
-def test_one_known_label_is_enough(tmp_path: Path, place: Place) -> None:
+def test_one_known_label_is_enough(tmp_path: Path, workspace: Workspace) -> None:
     task = task_of(tmp_path, "jsonl", train=["a", "b"], validation=["b", "c"])
-    split = encode_split(task, "en", "validation", place.backbone.tokenizer, label_inventory(task, None))
+    split = encode_split(task, "en", "validation", workspace.backbone.tokenizer, label_inventory(task, None))
     assert (split.label_names, split.targets["label"].tolist()) == (("a", "b", "c"), [1, 2])
 
 
-def test_class_label_beside_numbers(tmp_path: Path, place: Place) -> None:
+def test_class_label_beside_numbers(tmp_path: Path, workspace: Workspace) -> None:
     task = task_of(tmp_path, "parquet", train=[0, 1], validation=[0, 1])
     features = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
     Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=features).to_parquet(
@@ -195,7 +195,7 @@ def test_class_label_beside_numbers(tmp_path: Path, place: Place) -> None:
     )
     assert label_inventory(task, None) == ("neg", "pos")
     with pytest.raises(DataError, match=r"row 1: found no label that training showed \(0, 1\), accepted .* neg, pos"):
-        load_training_data(place.job(task))
+        load_training_data(workspace.job(task))
 
 
 # --- schemes ------------------------------------------------------------------------------------------------------
@@ -216,8 +216,8 @@ def test_tags_that_span_f1_does_not_know(tmp_path: Path, tag: str, hint: str) ->
     accepted = "O, and B-, I-, E- or S- with a type (IOB1, IOB2, BIOES: metric span_f1)"
     for split in ("train", "validation", "test"):
         splits: dict[str, list[object]] = {"train": ["O"], "validation": ["O"], "test": ["O"], split: ["O", tag]}
-        found = complaint(task_of(tmp_path, "conll", metrics="span_f1", **splits), split)
-        assert found == f"{split}.conll:2: found the tag '{tag}', accepted {accepted}{hint}"
+        message = complaint(task_of(tmp_path, "conll", metrics="span_f1", **splits), split)
+        assert message == f"{split}.conll:2: found the tag '{tag}', accepted {accepted}{hint}"
     task = task_of(tmp_path, "conll", metrics="span_f1", labels=f"[O, {tag}]", train=["O", tag])
     with pytest.raises(UsageError) as error:
         label_inventory(task, None)
@@ -243,10 +243,10 @@ def test_schemes_are_those_of_the_metrics(tag: str) -> None:
     for metric in ("span_f1", "official_tag_f1"):
         try:
             compute([metric], [[tag]], [[tag]])
-            taken = True
+            accepted = True
         except StiltsError:
-            taken = False
-        assert (refused_by_metrics(tag, [metric]) is None) == taken
+            accepted = False
+        assert (refused_by_metrics(tag, [metric]) is None) == accepted
 
 
 def spans(tags: list[str], scheme: str) -> set[tuple[int, int, str]]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
-from support.training import encoded_split, make_place
+from support.training import encoded_split, make_workspace
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.model.backbone import load_backbone
@@ -33,7 +33,7 @@ from adapter_stilts.tasks.overlap import (
     write_signatures,
 )
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("isolated_cache")
 
 
 SENTENCE = "They do n't run to the house of seven unbelievable dogs ."
@@ -42,7 +42,7 @@ SENTENCE = "They do n't run to the house of seven unbelievable dogs ."
 def tagged(sentences: Sequence[Sequence[str]], tokenizer: Any) -> EncodedSplit:
     """Sentences of words, encoded as a tagging task does."""
     sequences = list(tagging.encode({"tokens": [list(words) for words in sentences]}, tokenizer, WordPieceOptions()))
-    return encoded_split(sequences, [[0] * len(own.starts) for own in sequences])
+    return encoded_split(sequences, [[0] * len(sequence.starts) for sequence in sequences])
 
 
 def paired(rows: Sequence[tuple[str, str]], tokenizer: Any) -> EncodedSplit:
@@ -53,7 +53,7 @@ def paired(rows: Sequence[tuple[str, str]], tokenizer: Any) -> EncodedSplit:
 
 
 def signatures(split: EncodedSplit, tokenizer: Any) -> list[int]:
-    return [int(own) for own in text_signatures(split, np.arange(split.examples), tokenizer)]
+    return [int(signature) for signature in text_signatures(split, np.arange(split.examples), tokenizer)]
 
 
 def by_hand(*texts: str) -> list[int]:
@@ -66,9 +66,9 @@ def by_hand(*texts: str) -> list[int]:
 
 
 def test_signature_is_blake2b_of_the_letters(tokenizer: Any) -> None:
-    found = text_signatures(tagged([SENTENCE.split()], tokenizer), np.arange(1), tokenizer)
-    assert found.dtype == np.uint64
-    assert found.tolist() == by_hand("theydontruntothehouseofsevenunbelievabledogs")
+    computed = text_signatures(tagged([SENTENCE.split()], tokenizer), np.arange(1), tokenizer)
+    assert computed.dtype == np.uint64
+    assert computed.tolist() == by_hand("theydontruntothehouseofsevenunbelievabledogs")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_words_case_and_punctuation_make_no_difference(tokenizer: Any, other: st
     other_cuts=st.lists(st.integers(1, 79), max_size=12),
 )
 def test_any_two_segmentations_are_one_text(tokenizer: Any, text: str, cuts: list[int], other_cuts: list[int]) -> None:
-    def segmented(places: list[int]) -> list[str]:
-        borders = [0, *sorted({place for place in places if place < len(text)}), len(text)]
+    def segmented(cuts: list[int]) -> list[str]:
+        borders = [0, *sorted({cut for cut in cuts if cut < len(text)}), len(text)]
         return [text[start:end] for start, end in pairwise(borders)]
 
     split = tagged([segmented(cuts), segmented(other_cuts)], tokenizer)
@@ -152,7 +152,7 @@ def test_examples_order_and_repetitions(tokenizer: Any) -> None:
 
 
 def test_shared_texts_counts_both_sides() -> None:
-    one, other = (np.array(own, dtype=np.uint64) for own in ([1, 5, 2**63 + 1], [2, 5, 7, 2**63 + 1, 2**63 + 3]))
+    one, other = (np.array(values, dtype=np.uint64) for values in ([1, 5, 2**63 + 1], [2, 5, 7, 2**63 + 1, 2**63 + 3]))
     assert shared_texts(one, other) == shared_texts(other, one) == 2
     assert shared_texts(one, other[:1]) == shared_texts(one[:0], other) == 0
 
@@ -174,13 +174,13 @@ def numbered(numbers: range, tokenizer: Any) -> EncodedSplit:
     ],
 )
 def test_share_of_the_smaller_side_decides(tokenizer: Any, trained: range, refused: bool) -> None:
-    own = np.array(signatures(numbered(trained, tokenizer), tokenizer), dtype=np.uint64)
+    trained_signatures = np.array(signatures(numbered(trained, tokenizer), tokenizer), dtype=np.uint64)
     test = numbered(range(100), tokenizer)
     if not refused:
-        refuse_overlap("--over numbers-1a2b", own, "tags", test, tokenizer)
+        refuse_overlap("--over numbers-1a2b", trained_signatures, "tags", test, tokenizer)
         return
     with pytest.raises(UsageError) as raised:
-        refuse_overlap("--over numbers-1a2b", own, "tags", test, tokenizer)
+        refuse_overlap("--over numbers-1a2b", trained_signatures, "tags", test, tokenizer)
     assert str(raised.value) == (
         f"--over numbers-1a2b: trained on {100 - trained.start} of the 100 test sentences of tags "
         "(en, by hand; by content), accepted an intermediate that never saw them"
@@ -189,16 +189,16 @@ def test_share_of_the_smaller_side_decides(tokenizer: Any, trained: range, refus
 
 def test_nothing_long_enough_is_no_overlap(tokenizer: Any) -> None:
     split = tagged([["the", "dog"]], tokenizer)
-    own = text_signatures(split, np.arange(1), tokenizer)
-    refuse_overlap("short", own, "tags", split, tokenizer)
-    assert own.tolist() == []
+    computed = text_signatures(split, np.arange(1), tokenizer)
+    refuse_overlap("short", computed, "tags", split, tokenizer)
+    assert computed.tolist() == []
 
 
 def test_mirror_tells_udpos_test_from_other_text(
     hub_mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """UD English-EWT's test split under another name and release is udpos's; its train split and GUM's are not."""
-    make_place(tmp_path, monkeypatch)
+    make_workspace(tmp_path, monkeypatch)
     tokenizer = load_backbone(str(tmp_path / "tiny")).tokenizer
     relations = find_task("ud_deprel")
     text = relations.path.read_text(encoding="utf-8").replace("en: en_gum", "en: en_ewt")
@@ -214,23 +214,23 @@ def test_mirror_tells_udpos_test_from_other_text(
     def long_texts(name: str, split: str) -> list[str]:
         """From the words, without a tokenizer."""
         words = load_split(find_task(name), "en", split, hub_mirror).columns["tokens"]
-        texts = [re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", "".join(own)).casefold()) for own in words]
+        texts = [re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", "".join(text)).casefold()) for text in words]
         return [text if len(text) >= MINIMUM_CHARACTERS else "" for text in texts]
 
     test = encoded("udpos", "test")
     for name in ("ud_deprel", "udpos"):
         train = encoded(name, "train")
-        own = text_signatures(train, np.arange(train.examples), tokenizer)
-        refuse_overlap(name, own, "udpos", test, tokenizer)
+        trained_signatures = text_signatures(train, np.arange(train.examples), tokenizer)
+        refuse_overlap(name, trained_signatures, "udpos", test, tokenizer)
     leaked, texts = encoded(str(renamed), "train"), long_texts(str(renamed), "train")
     known = {text for text in long_texts("udpos", "test") if text}
     for examples in (np.arange(leaked.examples), leaked.sample(100, 0)):
         shared = len(known & {texts[example] for example in examples})
         assert shared > 0.4 * sum(texts[example] != "" for example in examples)
-        own = text_signatures(leaked, examples, tokenizer)
-        found = rf"^--over renamed: trained on {shared} of the {len(known)} test sentences of udpos \(en, "
-        with pytest.raises(UsageError, match=found):
-            refuse_overlap("--over renamed", own, "udpos", test, tokenizer)
+        trained_signatures = text_signatures(leaked, examples, tokenizer)
+        message = rf"^--over renamed: trained on {shared} of the {len(known)} test sentences of udpos \(en, "
+        with pytest.raises(UsageError, match=message):
+            refuse_overlap("--over renamed", trained_signatures, "udpos", test, tokenizer)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tensors", "found"),
+    ("tensors", "complaint"),
     [
         ({"weight": np.zeros(2, dtype=np.uint64)}, "found tensors weight"),
         ({"signatures": np.array([1.0, 2.0])}, "found float64 of 1 dimensions"),
@@ -283,8 +283,8 @@ def test_damaged_file_is_named(tmp_path: Path) -> None:
         ({"signatures": np.array([1, 2, 2], dtype=np.uint64)}, "found signatures out of order"),
     ],
 )
-def test_file_of_something_else_is_refused(tmp_path: Path, tensors: dict[str, np.ndarray], found: str) -> None:
+def test_file_of_something_else_is_refused(tmp_path: Path, tensors: dict[str, np.ndarray], complaint: str) -> None:
     path = tmp_path / "texts.safetensors"
     save_file(tensors, path)
-    with pytest.raises(StiltsError, match=rf"^{re.escape(str(path))}: {found}, accepted .* 'signatures'"):
+    with pytest.raises(StiltsError, match=rf"^{re.escape(str(path))}: {complaint}, accepted .* 'signatures'"):
         read_signatures(path)

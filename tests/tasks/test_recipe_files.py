@@ -85,16 +85,16 @@ def mine(folder: Path, recipes: str = "", name: str = "mine") -> Path:
 
 
 def beside(path: Path, recipes: str, task: str = "mine") -> Path:
-    there = path.with_name(f"{path.stem}.recipes.yaml")
-    there.write_text(f"task: {task}\nrecipes:\n{recipes}", encoding="utf-8")
-    return there
+    recipe_file = path.with_name(f"{path.stem}.recipes.yaml")
+    recipe_file.write_text(f"task: {task}\nrecipes:\n{recipes}", encoding="utf-8")
+    return recipe_file
 
 
 def test_a_recipe_is_written_beside_the_task_and_read_with_it(tmp_path: Path) -> None:
     path = mine(tmp_path)
-    there = write_recipe(find_task(str(path)), "lora", "embedded", TUNED, path)
-    assert there == tmp_path / "mine.recipes.yaml"
-    lines = there.read_text(encoding="utf-8").splitlines(keepends=True)
+    recipe_file = write_recipe(find_task(str(path)), "lora", "embedded", TUNED, path)
+    assert recipe_file == tmp_path / "mine.recipes.yaml"
+    lines = recipe_file.read_text(encoding="utf-8").splitlines(keepends=True)
     assert lines[0] == "# Written by `adapter-stilts tune`, which writes it anew: comments do not stay.\n"
     assert "".join(lines[2:]) == WRITTEN
     assert path.read_text(encoding="utf-8") == TASK
@@ -106,8 +106,10 @@ def test_a_recipe_is_written_beside_the_task_and_read_with_it(tmp_path: Path) ->
         write_recipe(find_task(str(path)), method, backbone, plain, path)  # type: ignore[arg-type]
     recipe = Recipe(batch_tokens=512, batch_examples=None, tuning="by hand")
     assert find_task(str(path)).recipes == {"lora": {"embedded": recipe, "./tiny": recipe}, "full": {"default": recipe}}
-    assert "./tiny: &" not in there.read_text(encoding="utf-8")
-    assert "    ./tiny:\n      set: {learning_rate: 0.0001, batch_tokens: 512}\n" in there.read_text(encoding="utf-8")
+    assert "./tiny: &" not in recipe_file.read_text(encoding="utf-8")
+    assert "    ./tiny:\n      set: {learning_rate: 0.0001, batch_tokens: 512}\n" in recipe_file.read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_earliest_of_equal_trials_is_told_of() -> None:
@@ -127,26 +129,26 @@ def test_recipes_of_a_task_s_yaml_and_of_its_file_stand_beside_each_other(tmp_pa
         "head": {"default": Recipe(tuning="not tuned yet")},
     }
     # A file that changes, comes or goes is noticed.
-    there = beside(path, "  full: {embedded: {set: {epochs: 10}}}\n")
+    recipe_file = beside(path, "  full: {embedded: {set: {epochs: 10}}}\n")
     assert find_task(str(path)).recipes["full"]["embedded"].epochs == 10
-    there.unlink()
+    recipe_file.unlink()
     assert set(find_task(str(path)).recipes["full"]) == {"default", "./tiny"}
 
 
 def test_two_recipes_for_one_method_and_backbone_are_refused(tmp_path: Path) -> None:
     path = mine(tmp_path, "recipes:\n  full:\n    ./tiny: {epochs: 8}\n")
-    there = beside(path, "  full:\n    embedded: {set: {}}\n    ./tiny/: {set: {epochs: 9}}\n")
+    recipe_file = beside(path, "  full:\n    embedded: {set: {}}\n    ./tiny/: {set: {epochs: 9}}\n")
     with pytest.raises(UsageError) as refused:
         find_task(str(path))
     assert str(refused.value) == (
-        f"{path}:21: recipes.full../tiny: found a recipe here and in {there}:5, accepted one of the two"
+        f"{path}:21: recipes.full../tiny: found a recipe here and in {recipe_file}:5, accepted one of the two"
     )
     check_room(path, "full", "embedded")
     with pytest.raises(UsageError) as refused:
         check_room(path, "full", "tiny")
     assert str(refused.value) == (
-        f"{path}:21: recipes.full../tiny: found a recipe, accepted none where `tune` writes one ({there}): remove it "
-        "here first"
+        f"{path}:21: recipes.full../tiny: found a recipe, accepted none where `tune` writes one ({recipe_file}): "
+        "remove it here first"
     )
 
 
@@ -173,25 +175,25 @@ def test_two_recipes_for_one_method_and_backbone_are_refused(tmp_path: Path) -> 
 )
 def test_what_is_wrong_in_a_recipe_file_is_said_with_its_line(tmp_path: Path, recipes: str, message: str) -> None:
     path = mine(tmp_path)
-    there = beside(path, recipes)
+    recipe_file = beside(path, recipes)
     with pytest.raises(UsageError) as refused:
         find_task(str(path))
-    assert str(refused.value).startswith(f"{there}{message}"), str(refused.value)
+    assert str(refused.value).startswith(f"{recipe_file}{message}"), str(refused.value)
 
 
 def test_a_recipe_file_belongs_to_its_task(tmp_path: Path) -> None:
     path = mine(tmp_path)
-    there = beside(path, "  full: {embedded: {set: {}}}\n", task="other")
+    recipe_file = beside(path, "  full: {embedded: {set: {}}}\n", task="other")
     with pytest.raises(UsageError) as refused:
         find_task(str(path))
-    assert str(refused.value) == f"{there}:1: task: found other, accepted mine (this file belongs to that task)"
+    assert str(refused.value) == f"{recipe_file}:1: task: found other, accepted mine (this file belongs to that task)"
 
 
 def test_a_shipped_task_is_copied_with_its_recipes(tmp_path: Path) -> None:
     out, shipped = tmp_path / "copy.yaml", find_task("embedded_semtag")
     before = {path: path.read_bytes() for path in sorted((CONFIGS / "recipes").iterdir())}
-    there = write_recipe(shipped, "full", "embedded", TUNED, out)
-    assert there == tmp_path / "copy.recipes.yaml"
+    recipe_file = write_recipe(shipped, "full", "embedded", TUNED, out)
+    assert recipe_file == tmp_path / "copy.recipes.yaml"
     assert out.read_bytes() == shipped.path.read_bytes()
     copy = find_task(str(out))
     assert copy.recipes == {
@@ -225,7 +227,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     path = mine(tmp_path)
     with pytest.raises(UsageError, match=r"^--out: .*/mine.yaml/copy.yaml cannot be written \("):
         write_recipe(find_task(str(path)), "full", "embedded", TUNED, path / "copy.yaml")
-    assert [own.name for own in tmp_path.iterdir()] == ["mine.yaml"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
 
 def test_two_searches_that_end_together_keep_each_other_s_recipe(tmp_path: Path) -> None:
@@ -233,7 +235,7 @@ def test_two_searches_that_end_together_keep_each_other_s_recipe(tmp_path: Path)
     task = find_task(str(path))
     backbones = [f"./b{number}" for number in range(12)]
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda own: write_recipe(task, "full", own, TUNED, path), backbones))
+        list(pool.map(lambda backbone: write_recipe(task, "full", backbone, TUNED, path), backbones))
     assert sorted(find_task(str(path)).recipes["full"]) == sorted(backbones)
 
 

@@ -34,10 +34,10 @@ data:
 COLUMNS = {"tagging": "tokens: tokens, labels: tags", "classification": "text: text, label: label"}
 
 
-def task_of(folder: Path, kind: str = "tagging", own: str = "") -> Task:
+def task_of(folder: Path, kind: str = "tagging", recipes_yaml: str = "") -> Task:
     path = folder / f"{kind}.yaml"
     text = TASK.replace("KIND", kind).replace("COLUMNS", COLUMNS[kind])
-    path.write_text(text + (f"recipes:\n{own}" if own else ""), encoding="utf-8")
+    path.write_text(text + (f"recipes:\n{recipes_yaml}" if recipes_yaml else ""), encoding="utf-8")
     return find_task(str(path))
 
 
@@ -45,11 +45,11 @@ def test_a_task_goes_before_the_package(tmp_path: Path) -> None:
     udpos = find_task("udpos")
     assert recipe_for(udpos, "full", "FacebookAI/xlm-roberta-large") == udpos.recipes["full"]["default"]
     assert recipe_for(udpos, "full", "embedded") == udpos.recipes["full"]["embedded"]
-    own = "  bottleneck:\n    default: {epochs: 7}\n    embedded: {epochs: 9}\n"
-    assert recipe_for(task_of(tmp_path, own=own), "bottleneck", "embedded") == Recipe(epochs=9)
+    recipes_yaml = "  bottleneck:\n    default: {epochs: 7}\n    embedded: {epochs: 9}\n"
+    assert recipe_for(task_of(tmp_path, recipes_yaml=recipes_yaml), "bottleneck", "embedded") == Recipe(epochs=9)
     default = "  bottleneck:\n    default: {epochs: 17}\n"
     # The task's own default goes before the package's recipe for that very backbone and kind.
-    assert recipe_for(task_of(tmp_path, own=default), "bottleneck", "embedded") == Recipe(epochs=17)
+    assert recipe_for(task_of(tmp_path, recipes_yaml=default), "bottleneck", "embedded") == Recipe(epochs=17)
 
 
 def test_the_kind_goes_before_any_kind_and_the_backbone_before_any_backbone(
@@ -80,9 +80,9 @@ def test_safe_defaults_of_the_embedded_backbone(
 
 def test_published_runs_of_lora_dora_and_ia3_keep_their_rates() -> None:
     for name in ("udpos", "wikiann", "ud_deprel"):
-        found = [recipe_for(find_task(name), method, "embedded") for method in ("lora", "dora", "ia3")]  # type: ignore[arg-type]
-        assert [own.learning_rate for own in found] == [0.0034, 0.0034, 0.04]
-        assert {(own.epochs, own.batch_examples, own.warmup) for own in found} == {(5, 16, 0.1)}
+        chosen = [recipe_for(find_task(name), method, "embedded") for method in ("lora", "dora", "ia3")]  # type: ignore[arg-type]
+        assert [recipe.learning_rate for recipe in chosen] == [0.0034, 0.0034, 0.04]
+        assert {(recipe.epochs, recipe.batch_examples, recipe.warmup) for recipe in chosen} == {(5, 16, 0.1)}
 
 
 def test_the_package_has_a_recipe_of_every_method_for_any_backbone() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.training import Place, english_task, make_place
+from support.training import Workspace, english_task, make_workspace
 
 from adapter_stilts.errors import UsageError
 from adapter_stilts.runs.store import RunStore
@@ -18,56 +18,65 @@ EPOCH = {"epochs": 1}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        place = make_place(tmp_path_factory.mktemp("api"), monkeypatch)
+        workspace = make_workspace(tmp_path_factory.mktemp("api"), monkeypatch)
         for shift, name in enumerate(("target", "below")):
-            english_task(place.folder / name, name, shift=shift)
-        yield place
+            english_task(workspace.folder / name, name, shift=shift)
+        yield workspace
 
 
-def yaml_of(place: Place, name: str = "target") -> Path:
-    return place.folder / name / f"{name}.yaml"
+def yaml_of(workspace: Workspace, name: str = "target") -> Path:
+    return workspace.folder / name / f"{name}.yaml"
 
 
-def test_values_and_texts_name_the_same_run(place: Place) -> None:
+def test_values_and_texts_name_the_same_run(workspace: Workspace) -> None:
     texts = {"epochs": "1", "learning_rate": "0.002", "fusion_null": "true", "layers": "0,1"}
     values = {"epochs": 1, "learning_rate": 2e-3, "fusion_null": True, "layers": [0, 1]}
     for settings in (texts, values):
         settings.pop("fusion_null")  # decides nothing here
-    one = place.train(yaml_of(place), settings=texts, languages="en")
-    other = train(yaml_of(place), settings=values, languages=["en"], backbone=place.folder / "tiny", runs=place.store)
+    one = workspace.train(yaml_of(workspace), settings=texts, languages="en")
+    other = train(
+        yaml_of(workspace), settings=values, languages=["en"], backbone=workspace.folder / "tiny", runs=workspace.store
+    )
     assert (one.name, one.record.languages) == (other.name, ("en",))
 
 
-def test_one_intermediate_is_no_list_of_letters(place: Place) -> None:
-    path = yaml_of(place, "below")
-    runs = [place.train(yaml_of(place), over=over, settings=EPOCH) for over in (str(path), path, [path])]
-    below = place.store.find(runs[0].record.over[0].run)
-    runs += [place.train(yaml_of(place), over=over, settings=EPOCH) for over in (below, below.name, below.folder)]
+def test_one_intermediate_is_no_list_of_letters(workspace: Workspace) -> None:
+    path = yaml_of(workspace, "below")
+    runs = [workspace.train(yaml_of(workspace), over=over, settings=EPOCH) for over in (str(path), path, [path])]
+    below = workspace.store.find(runs[0].record.over[0].run)
+    runs += [
+        workspace.train(yaml_of(workspace), over=over, settings=EPOCH) for over in (below, below.name, below.folder)
+    ]
     assert len({run.name for run in runs}) == 1
-    assert [own.task for own in runs[0].record.over] == ["below"]
+    assert [intermediate.task for intermediate in runs[0].record.over] == ["below"]
 
 
-def test_development_limit_is_the_recipes_field_and_reaches_intermediates(place: Place) -> None:
-    run = place.train(yaml_of(place), settings={"epochs": 1}, development_limit=3)
-    assert run.name == place.train(yaml_of(place), settings={"epochs": 1, "development_examples": "3"}).name
-    above = place.train(yaml_of(place), over=yaml_of(place, "below"), limit=8, development_limit=3)
-    for record in (above.record, place.store.find(above.record.over[0].run).record):
-        read = {own.split: own.examples for own in record.data}
+def test_development_limit_is_the_recipes_field_and_reaches_intermediates(workspace: Workspace) -> None:
+    run = workspace.train(yaml_of(workspace), settings={"epochs": 1}, development_limit=3)
+    assert run.name == workspace.train(yaml_of(workspace), settings={"epochs": 1, "development_examples": "3"}).name
+    above = workspace.train(yaml_of(workspace), over=yaml_of(workspace, "below"), limit=8, development_limit=3)
+    for record in (above.record, workspace.store.find(above.record.over[0].run).record):
+        read = {source.split: source.examples for source in record.data}
         assert (record.limit, read["train"], read["validation"]) == (8, 8, 3)
     with pytest.raises(UsageError, match=r"^--development-limit and --set development_examples: found both, accepted"):
-        place.train(yaml_of(place), settings={"development_examples": 3}, development_limit=3)
+        workspace.train(yaml_of(workspace), settings={"development_examples": 3}, development_limit=3)
 
 
-def test_tune_takes_what_train_takes(place: Place) -> None:
-    options: dict[str, Any] = {"trials": 2, "backbone": place.backbone, "runs": place.store, "device": "cpu"}
-    found = tune(
-        yaml_of(place), search={"learning_rate": [1e-3, 1e-2]}, settings=EPOCH, seeds=1, development_limit=3, **options
+def test_tune_takes_what_train_takes(workspace: Workspace) -> None:
+    options: dict[str, Any] = {"trials": 2, "backbone": workspace.backbone, "runs": workspace.store, "device": "cpu"}
+    result = tune(
+        yaml_of(workspace),
+        search={"learning_rate": [1e-3, 1e-2]},
+        settings=EPOCH,
+        seeds=1,
+        development_limit=3,
+        **options,
     )
-    assert [own.settings for own in found.trials] == [{"learning_rate": "0.001"}, {"learning_rate": "0.01"}]
-    assert (found.recipe.epochs, found.recipe.development_examples) == (1, 3)
-    assert [own.seed for own in found.best.attempts] == [1]
+    assert [trial.settings for trial in result.trials] == [{"learning_rate": "0.001"}, {"learning_rate": "0.01"}]
+    assert (result.recipe.epochs, result.recipe.development_examples) == (1, 3)
+    assert [attempt.seed for attempt in result.best.attempts] == [1]
     for changed, message in (
         ({"seeds": "1"}, "--seed: found '1', accepted whole numbers from 0"),
         ({"trials": "2"}, "--trials: found '2', accepted a whole number of at least 0"),
@@ -75,7 +84,7 @@ def test_tune_takes_what_train_takes(place: Place) -> None:
         ({"search": "learning_rate"}, "search: found 'learning_rate', accepted a mapping such as "),
     ):
         with pytest.raises(UsageError) as caught:
-            tune(yaml_of(place), **{**options, **changed})
+            tune(yaml_of(workspace), **{**options, **changed})
         assert str(caught.value).startswith(message)
 
 
@@ -100,45 +109,51 @@ def test_tune_takes_what_train_takes(place: Place) -> None:
         ({"backbone": "embeded"}, "backbone 'embeded': found no such folder (did you mean 'embedded'?), accepted "),
     ],
 )
-def test_a_wrong_argument_is_named(place: Place, request_: dict[str, Any], message: str) -> None:
-    options = {"task": yaml_of(place), "backbone": place.backbone, "runs": place.store, "device": "cpu", **request_}
+def test_a_wrong_argument_is_named(workspace: Workspace, request_: dict[str, Any], message: str) -> None:
+    options = {
+        "task": yaml_of(workspace),
+        "backbone": workspace.backbone,
+        "runs": workspace.store,
+        "device": "cpu",
+        **request_,
+    }
     with pytest.raises(UsageError) as caught:
         train(options.pop("task"), **options)
     assert str(caught.value).startswith(message)
 
 
-def test_folders_are_tried_before_anything_trains(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_tried_before_anything_trains(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained(*arguments: Any) -> None:
         raise AssertionError("trained")
 
     monkeypatch.setattr(api, "execute", trained)
-    (place.folder / "file").touch()
-    file = place.folder / "file"
+    (workspace.folder / "file").touch()
+    file = workspace.folder / "file"
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"runs": file}, f"--runs: found {file}, which is no folder"),
         ({"runs": file / "runs"}, f"--runs: found {file}/runs, of which {file} is no folder"),
         ({"out": file}, f"--out: found {file}, which is no folder"),
-        ({"out": place.folder}, f"--out {place.folder}: the folder is not empty and holds no run"),
+        ({"out": workspace.folder}, f"--out {workspace.folder}: the folder is not empty and holds no run"),
         ({"execution": Execution(tensorboard=file)}, f"--tensorboard: found {file}, which is no folder"),
     ]
     for options, message in wrong:
-        asked = {"backbone": place.backbone, "runs": place.store, "device": "cpu", "seed": 99, **options}
+        asked = {"backbone": workspace.backbone, "runs": workspace.store, "device": "cpu", "seed": 99, **options}
         with pytest.raises(UsageError) as caught:
-            train(yaml_of(place), **asked)
+            train(yaml_of(workspace), **asked)
         assert str(caught.value).startswith(message)
     monkeypatch.setenv("ADAPTER_STILTS_RUNS", str(file / "runs"))
     with pytest.raises(UsageError, match=r"^\$ADAPTER_STILTS_RUNS: found "):
-        train(yaml_of(place), backbone=place.backbone, device="cpu", seed=99)
+        train(yaml_of(workspace), backbone=workspace.backbone, device="cpu", seed=99)
 
 
-def test_home_folders_of_runs_copies_and_logs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(place.folder))
-    monkeypatch.chdir(place.folder)
+def test_home_folders_of_runs_copies_and_logs(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(workspace.folder))
+    monkeypatch.chdir(workspace.folder)
     monkeypatch.setenv("ADAPTER_STILTS_RUNS", "~/of_variable")
-    assert RunStore().folder == place.folder / "of_variable"
-    assert Execution(tensorboard=Path("~/logs")).tensorboard == place.folder / "logs"
+    assert RunStore().folder == workspace.folder / "of_variable"
+    assert Execution(tensorboard=Path("~/logs")).tensorboard == workspace.folder / "logs"
     run = train("~/target/target.yaml", backbone="~/tiny", runs="~/own", out="~/copy", device="cpu", settings=EPOCH)
-    assert run.folder.parent == place.folder / "own"
-    assert (place.folder / "copy" / "record.json").is_file()
+    assert run.folder.parent == workspace.folder / "own"
+    assert (workspace.folder / "copy" / "record.json").is_file()
     assert RunStore("~/own").find("~/copy").name == run.name
-    assert not (place.folder / "~").exists()
+    assert not (workspace.folder / "~").exists()

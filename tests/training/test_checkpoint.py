@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from support.training import Cut, Place, cut_after, english_task
+from support.training import Cut, Workspace, cut_after, english_task
 from torch import Tensor
 
 from adapter_stilts.engine.build import build_model
@@ -38,7 +38,7 @@ def trained(
     data = load_training_data(job)
     model = build_model(job, data)
     fitted = fit(job, model, data, execution, checkpoints)
-    return {name: own.detach().clone() for name, own in model.named_parameters()}, fitted
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}, fitted
 
 
 def cut_and_resumed(
@@ -69,39 +69,39 @@ def assert_same(one: tuple[dict[str, Tensor], Fitted], other: tuple[dict[str, Te
 @pytest.mark.parametrize("selection", ["last", "best"])
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
 def test_cut_training_ends_with_the_same_weights(
-    place: Place, monkeypatch: pytest.MonkeyPatch, method: str, selection: str
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, method: str, selection: str
 ) -> None:
     """Dropout, optimizer, schedule, data order, losses and the best epoch so far all go on; `full` holds the reachable
     rows of the embedding only. Cut within the first epoch, at its end, and in the second one."""
-    task = english_task(place.folder / "data")
-    job = place.job(task, method=method, settings={"selection": selection, "epochs": "2", "batch_examples": "8"})
+    task = english_task(workspace.folder / "data")
+    job = workspace.job(task, method=method, settings={"selection": selection, "epochs": "2", "batch_examples": "8"})
     # The first epoch is the better one: a training that forgot it would keep the second.
     monkeypatch.setattr(trainer, "development_scores", lambda job, model, data: ({"accuracy": scores.pop(0)}, 2))
     scores = [80.0, 60.0]
     whole = trained(job)
     assert (whole[1].steps, whole[1].selected_epoch) == (STEPS, {"best": 1, "last": 2}[selection])
     scores += [80.0, 60.0]
-    assert_same(cut_and_resumed(job, [2, 1, 2], place.folder / "checkpoints", monkeypatch), whole)
+    assert_same(cut_and_resumed(job, [2, 1, 2], workspace.folder / "checkpoints", monkeypatch), whole)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_captured_step_goes_on_too(place: Place, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+def test_captured_step_goes_on_too(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     """Unrecorded, on the CPU; under bf16 its float32 masters are what is kept."""
-    job = place.job(english_task(place.folder / "data"), precision=precision)
+    job = workspace.job(english_task(workspace.folder / "data"), precision=precision)
 
     unrecorded = Execution(step="unrecorded")
     whole = trained(job, execution=unrecorded)
-    again = cut_and_resumed(job, [1, 3], place.folder / "checkpoints", monkeypatch, CapturedStep, unrecorded)
+    again = cut_and_resumed(job, [1, 3], workspace.folder / "checkpoints", monkeypatch, CapturedStep, unrecorded)
     assert_same(again, whole)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = place.job(english_task(place.folder / "data"))
+    job = workspace.job(english_task(workspace.folder / "data"))
     whole = trained(job)
     for number, damage in enumerate((flip_a_byte, cut_short, change_a_number, lose_the_state)):
-        folder = place.folder / f"checkpoints-{number}"
+        folder = workspace.folder / f"checkpoints-{number}"
         context = cut_after(4)
         with pytest.raises(Cut):
             trained(job, Checkpoints(folder, 0))
@@ -110,9 +110,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         assert (before.name, newest.name) == ("step-000000003-0001", "step-000000004-0001")
         damage(newest)
         checkpoints = Checkpoints(folder, 0)
-        found = checkpoints.load()
-        assert found is not None
-        assert found["fitted.steps"] == 3
+        loaded = checkpoints.load()
+        assert loaded is not None
+        assert loaded["fitted.steps"] == 3
         assert "step-000000004-0001" in capsys.readouterr().err
         assert not newest.exists()
         assert_same(trained(job, Checkpoints(folder, 0)), whole)
@@ -120,12 +120,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 @pytest.mark.parametrize("number", range(3))
 def test_training_goes_on_where_another_process_removes_its_checkpoints(
-    place: Place, monkeypatch: pytest.MonkeyPatch, number: int
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """The other has ended the same run, at any time: here before the tensors, before the state, and before its name."""
-    job = place.job(english_task(place.folder / "data"))
+    job = workspace.job(english_task(workspace.folder / "data"))
     whole = trained(job)
-    folder, removed = place.folder / "checkpoints", []
+    folder, removed = workspace.folder / "checkpoints", []
     name = ("save_file", "sha256_file", "open_to_readers")[number]
     work = getattr(checkpoint, name)
 
@@ -183,9 +183,9 @@ def earlier_format(folder: Path) -> None:
 
 
 def test_a_checkpoint_of_an_earlier_format_is_told_and_training_starts_anew(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job, folder = place.job(english_task(place.folder / "data")), place.folder / "checkpoints"
+    job, folder = workspace.job(english_task(workspace.folder / "data")), workspace.folder / "checkpoints"
     whole = trained(job)
     context = cut_after(4)
     with pytest.raises(Cut):
@@ -194,10 +194,10 @@ def test_a_checkpoint_of_an_earlier_format_is_told_and_training_starts_anew(
     for path in folder.iterdir():
         earlier_format(path)
     capsys.readouterr()
-    taken: list[int] = []
-    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, taken))
+    calls: list[int] = []
+    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, calls))
     assert_same(trained(job, Checkpoints(folder, 0)), whole)
-    assert len(taken) == STEPS
+    assert len(calls) == STEPS
     said = capsys.readouterr().err.splitlines()
     path = folder / "step-000000004-0001" / STATE
     assert said[0] == f"{path}: format: found 1, accepted 2; the training starts anew"
@@ -245,57 +245,59 @@ def lose_the_state(folder: Path) -> None:
     (folder / STATE).unlink()
 
 
-def test_nothing_is_left_when_every_checkpoint_is_damaged(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = place.job(english_task(place.folder / "data"))
+def test_nothing_is_left_when_every_checkpoint_is_damaged(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = workspace.job(english_task(workspace.folder / "data"))
     context = cut_after(4)
     with pytest.raises(Cut):
-        trained(job, Checkpoints(place.folder / "checkpoints", 0))
+        trained(job, Checkpoints(workspace.folder / "checkpoints", 0))
     context.undo()
-    for folder in (place.folder / "checkpoints").iterdir():
+    for folder in (workspace.folder / "checkpoints").iterdir():
         flip_a_byte(folder)
-    assert_same(trained(job, Checkpoints(place.folder / "checkpoints", 0)), trained(job))
+    assert_same(trained(job, Checkpoints(workspace.folder / "checkpoints", 0)), trained(job))
 
 
-def test_state_of_another_model_is_refused(place: Place) -> None:
-    job = place.job(english_task(place.folder / "data"))
+def test_state_of_another_model_is_refused(workspace: Workspace) -> None:
+    job = workspace.job(english_task(workspace.folder / "data"))
     model = build_model(job, load_training_data(job))
     step = EagerStep(model, job.recipe, 3, "float32")
     state = dict(step.state())
     with pytest.raises(StiltsError, match=r"^weight.0: found nothing, accepted torch.float32 of"):
-        step.load_state({name: own for name, own in state.items() if name != "weight.0"})
+        step.load_state({name: value for name, value in state.items() if name != "weight.0"})
 
 
-def test_checkpoints_vanish_with_the_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_vanish_with_the_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """`train` writes them into the store, and goes on from there; the finished run takes them away."""
-    task = english_task(place.folder / "data")
+    task = english_task(workspace.folder / "data")
     options = {"execution": Execution(checkpoint_seconds=0)}
     context = cut_after(4)
     with pytest.raises(Cut):
-        place.train(task, **options)
+        workspace.train(task, **options)
     context.undo()
-    job = place.job(task)
-    folder = place.store.folder / CHECKPOINTS / job.name
-    assert [own.name for own in sorted(folder.iterdir())] == ["step-000000003-0001", "step-000000004-0001"]
-    assert place.store.names() == []
-    taken: list[int] = []
-    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, taken))
-    run = place.train(task, **options)
-    assert len(taken) == 2
+    job = workspace.job(task)
+    folder = workspace.store.folder / CHECKPOINTS / job.name
+    assert [path.name for path in sorted(folder.iterdir())] == ["step-000000003-0001", "step-000000004-0001"]
+    assert workspace.store.names() == []
+    calls: list[int] = []
+    monkeypatch.setattr(EagerStep, "__call__", counting(EagerStep.__call__, calls))
+    run = workspace.train(task, **options)
+    assert len(calls) == 2
     assert run.record.cost.steps == STEPS
     assert not folder.exists()
 
 
-def counting(call: Any, taken: list[int]) -> Any:
+def counting(call: Any, calls: list[int]) -> Any:
     def counted(self: Any, batches: Sequence[Any]) -> None:
-        taken.append(1)
+        calls.append(1)
         call(self, batches)
 
     return counted
 
 
-def test_when_a_checkpoint_is_due(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_a_checkpoint_is_due(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """After `every` seconds or at the end of an epoch, unless writing took over a twentieth of the time since."""
-    checkpoints = Checkpoints(place.folder / "checkpoints", 60)
+    checkpoints = Checkpoints(workspace.folder / "checkpoints", 60)
     now = [checkpoints.last]
     monkeypatch.setattr("adapter_stilts.training.checkpoint.time.perf_counter", lambda: now[0])
     now[0] += 59
@@ -306,7 +308,7 @@ def test_when_a_checkpoint_is_due(place: Place, monkeypatch: pytest.MonkeyPatch)
     assert (checkpoints.due(), checkpoints.due(epoch_ended=True)) == (False, False)
     now[0] += 20
     assert (checkpoints.due(), checkpoints.due(epoch_ended=True)) == (True, True)
-    assert api.checkpoints_of("name", place.store, Execution(checkpoint_seconds=None)) is None
+    assert api.checkpoints_of("name", workspace.store, Execution(checkpoint_seconds=None)) is None
 
 
 @pytest.mark.parametrize("removed", [False, True])
@@ -331,7 +333,7 @@ def test_two_trainings_of_one_run_do_not_trip_over_each_other(
     if removed:
         assert one.load() is None
         one.save(state, 3, 0)
-    found = one.load()
-    assert found is not None
-    assert (found["fitted.steps"], found["step.weight.0"].tolist()) == (3, [0.0, 1.0, 2.0, 3.0])
+    loaded = one.load()
+    assert loaded is not None
+    assert (loaded["fitted.steps"], loaded["step.weight.0"].tolist()) == (3, [0.0, 1.0, 2.0, 3.0])
     assert [path.name for path in (tmp_path / "all" / "run").iterdir()] == ["step-000000003-0000"]

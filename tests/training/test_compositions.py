@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import FAST, Place, english_task, make_place, task_of, use_of, weights_of
+from support.training import FAST, Workspace, english_task, make_workspace, task_of, use_of, weights_of
 from torch import Tensor
 
 from adapter_stilts.engine.batches import pack
@@ -64,24 +64,24 @@ CASES: list[tuple[str, str, str, dict[str, str], str, int, str]] = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        yield make_place(tmp_path_factory.mktemp("compositions"), monkeypatch)
+        yield make_workspace(tmp_path_factory.mktemp("compositions"), monkeypatch)
 
 
 @cache
-def under(place: Place, method: str, name: str) -> Run:
-    return place.train(task_of(place, name), method=method, settings=FAST)
+def under(workspace: Workspace, method: str, name: str) -> Run:
+    return workspace.train(task_of(workspace, name), method=method, settings=FAST)
 
 
-def target(place: Place, method: str, names: str, compose: str | None = None, **options: Any) -> Job:
+def target(workspace: Workspace, method: str, names: str, compose: str | None = None, **options: Any) -> Job:
     """The target's job over the intermediates of these names."""
-    over = [under(place, method, name) for name in names]
+    over = [under(workspace, method, name) for name in names]
     if method in ("houlsby", "parallel", "compacter"):
         options["settings"] = {"adapter": method, **options.get("settings", {})}
         method = "bottleneck"
     options["settings"] = {**FAST, **options.get("settings", {})}
-    return place.job(task_of(place, "t"), over, method=method, compose=compose, **options)
+    return workspace.job(task_of(workspace, "t"), over, method=method, compose=compose, **options)
 
 
 def built(job: Job) -> Any:
@@ -97,7 +97,7 @@ def logits_of(job: Job, model: Any) -> Tensor:
 
 
 def of_part(model: Any, part: str) -> dict[str, Tensor]:
-    return {name: own.detach().clone() for name, own in model.named_parameters() if part_of(name) == part}
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters() if part_of(name) == part}
 
 
 def as_stored(name: str, adapter: str, stored_as: str) -> str:
@@ -109,7 +109,7 @@ def as_stored(name: str, adapter: str, stored_as: str) -> str:
 
 
 def stored(run: Run, adapter: str) -> dict[str, Tensor]:
-    (path,) = (own for own in (run.bundle / adapter).glob("*.safetensors") if "head" not in own.name)
+    (path,) = (path for path in (run.bundle / adapter).glob("*.safetensors") if "head" not in path.name)
     return load_file(path)
 
 
@@ -118,7 +118,7 @@ def stored(run: Run, adapter: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("method", "compose", "names", "settings", "adapters", "fused", "variant"), CASES)
 def test_train_and_load(
-    place: Place,
+    workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
     method: str,
     compose: str,
@@ -137,20 +137,20 @@ def test_train_and_load(
         before.append(logits_of(job, model))
         return original(folder, model, manifest, *rest)
 
-    job = target(place, method, names, compose, settings=settings)
-    over = [under(place, method, name) for name in names]
+    job = target(workspace, method, names, compose, settings=settings)
+    over = [under(workspace, method, name) for name in names]
     monkeypatch.setattr(api, "save_bundle", remember)
-    run = place.train(task_of(place, "t"), method=method, over=over, compose=compose, settings=FAST | settings)
+    run = workspace.train(task_of(workspace, "t"), method=method, over=over, compose=compose, settings=FAST | settings)
     assert (run.name, run.record.composition, run.record.variant) == (job.name, compose, variant)
-    assert [(own.run, own.task, own.development) for own in run.record.over] == [
-        (own.name, own.record.task.name, own.record.development) for own in over
+    assert [(intermediate.run, intermediate.task, intermediate.development) for intermediate in run.record.over] == [
+        (source.name, source.record.task.name, source.record.development) for source in over
     ]
-    model, manifest = load_bundle(run.bundle, place.backbone)
+    model, manifest = load_bundle(run.bundle, workspace.backbone)
     assert (" ".join(manifest.adapters), manifest.fused) == (adapters, fused)
     assert manifest.baked == (tuple(names) if compose == "bake" else ())
     assert list(model.heads) == ["t"]
     torch.testing.assert_close(logits_of(job, model), before[1], atol=1e-5, rtol=1e-5)
-    assert run.record.cost.bundle_bytes == sum(own.bytes for own in read_manifest(run.bundle).files.values())
+    assert run.record.cost.bundle_bytes == sum(file.bytes for file in read_manifest(run.bundle).files.values())
     assert len(run.record.history) == run.record.selected_epoch == run.record.recipe.epochs
 
 
@@ -158,117 +158,117 @@ def test_train_and_load(
 
 
 @pytest.mark.parametrize("method", [*BOTTLENECKS, *PEFT])
-def test_continue_starts_from_the_intermediates_weights(place: Place, method: str) -> None:
-    found = of_part(built(target(place, method, "a", "continue")), "adapter t")
-    wanted = stored(under(place, method, "a"), "a")
-    assert {as_stored(name, "t", "a") for name in found} == wanted.keys()
-    for name, own in found.items():
-        assert torch.equal(own, wanted[as_stored(name, "t", "a")]), name
+def test_continue_starts_from_the_intermediates_weights(workspace: Workspace, method: str) -> None:
+    parameters = of_part(built(target(workspace, method, "a", "continue")), "adapter t")
+    wanted = stored(under(workspace, method, "a"), "a")
+    assert {as_stored(name, "t", "a") for name in parameters} == wanted.keys()
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, wanted[as_stored(name, "t", "a")]), name
 
 
 @pytest.mark.parametrize("then", ["stack", "continue"])
 @pytest.mark.parametrize("method", ["bottleneck", "compacter", "ia3"])
-def test_merge_is_the_weighted_mean(place: Place, method: str, then: str) -> None:
-    job = target(place, method, "ab", "merge", settings={"merge_weights": "0.8,0.2", "merge_then": then})
+def test_merge_is_the_weighted_mean(workspace: Workspace, method: str, then: str) -> None:
+    job = target(workspace, method, "ab", "merge", settings={"merge_weights": "0.8,0.2", "merge_then": then})
     name = {"stack": "merged", "continue": "t"}[then]
-    one, other = (stored(under(place, method, own), own) for own in "ab")
-    found = of_part(built(job), f"adapter {name}")
-    assert len(found) == len(one)
-    for key, own in found.items():
+    one, other = (stored(under(workspace, method, task_name), task_name) for task_name in "ab")
+    parameters = of_part(built(job), f"adapter {name}")
+    assert len(parameters) == len(one)
+    for key, parameter in parameters.items():
         wanted = 0.8 * one[as_stored(key, name, "a")] + 0.2 * other[as_stored(key, name, "b")]
-        torch.testing.assert_close(own, wanted, atol=1e-6, rtol=0)
+        torch.testing.assert_close(parameter, wanted, atol=1e-6, rtol=0)
 
 
 def deltas(tensors: dict[str, Tensor], scaling: float) -> dict[str, Tensor]:
     """scaling * B @ A by module."""
     return {
-        key.removesuffix(".lora_A.weight"): scaling * tensors[key.replace("lora_A", "lora_B")] @ own
-        for key, own in tensors.items()
+        key.removesuffix(".lora_A.weight"): scaling * tensors[key.replace("lora_A", "lora_B")] @ tensor
+        for key, tensor in tensors.items()
         if "lora_A" in key
     }
 
 
-def test_merge_of_lora_adds_weighted_deltas(place: Place) -> None:
+def test_merge_of_lora_adds_weighted_deltas(workspace: Workspace) -> None:
     """alpha is twice the rank; `cat` is exact and has scaling 1."""
-    job = target(place, "lora", "ab", "merge", settings={"merge_weights": "0.8,0.2", "merge": "cat"})
+    job = target(workspace, "lora", "ab", "merge", settings={"merge_weights": "0.8,0.2", "merge": "cat"})
     model = built(job)
-    one, other = (deltas(stored(under(place, "lora", own), own), 2.0) for own in "ab")
+    one, other = (deltas(stored(under(workspace, "lora", task_name), task_name), 2.0) for task_name in "ab")
     config = model.peft.tuner.peft_config["merged"]
-    merged = {as_stored(name, "merged", ""): own for name, own in of_part(model, "adapter merged").items()}
-    found = deltas(merged, config.lora_alpha / config.r)
-    assert found.keys() == one.keys()
-    for key, own in found.items():
-        torch.testing.assert_close(own, 0.8 * one[key] + 0.2 * other[key], atol=1e-6, rtol=0)
+    merged = {as_stored(name, "merged", ""): parameter for name, parameter in of_part(model, "adapter merged").items()}
+    merged_deltas = deltas(merged, config.lora_alpha / config.r)
+    assert merged_deltas.keys() == one.keys()
+    for key, delta in merged_deltas.items():
+        torch.testing.assert_close(delta, 0.8 * one[key] + 0.2 * other[key], atol=1e-6, rtol=0)
 
 
-def test_bake_adds_the_deltas_to_the_backbone(place: Place) -> None:
-    model = built(target(place, "lora", "ab", "bake"))
-    one, other = (deltas(stored(under(place, "lora", own), own), 2.0) for own in "ab")
-    backbone = load_file(place.backbone.folder / "model.safetensors")
-    found = {name.replace(".base_layer", ""): own for name, own in of_part(model, "backbone").items()}
+def test_bake_adds_the_deltas_to_the_backbone(workspace: Workspace) -> None:
+    model = built(target(workspace, "lora", "ab", "bake"))
+    one, other = (deltas(stored(under(workspace, "lora", task_name), task_name), 2.0) for task_name in "ab")
+    backbone = load_file(workspace.backbone.folder / "model.safetensors")
+    weights = {name.replace(".base_layer", ""): parameter for name, parameter in of_part(model, "backbone").items()}
     for key, delta in one.items():
         module = key.removeprefix("base_model.model.")
         wanted = backbone[f"{module}.weight"] + delta + other[key]
-        torch.testing.assert_close(found[f"roberta.{module}.weight"], wanted, atol=1e-6, rtol=0)
+        torch.testing.assert_close(weights[f"roberta.{module}.weight"], wanted, atol=1e-6, rtol=0)
         assert delta.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("method", PEFT)
-def test_bake_and_stack_start_as_the_same_function(place: Place, method: str) -> None:
+def test_bake_and_stack_start_as_the_same_function(workspace: Workspace, method: str) -> None:
     """A fresh target adapter changes nothing, so what lies under it is all there is."""
-    jobs = [target(place, method, "ab", compose) for compose in ("stack", "bake")]
+    jobs = [target(workspace, method, "ab", compose) for compose in ("stack", "bake")]
     stack, bake = (logits_of(job, built(job)) for job in jobs)
     torch.testing.assert_close(stack, bake, atol=1e-5, rtol=1e-5)
-    alone = logits_of(job := target(place, method, ""), built(job))
+    alone = logits_of(job := target(workspace, method, ""), built(job))
     assert (stack - alone).abs().max() > 1e-3
 
 
-def test_two_intermediates_lie_in_the_order_given(place: Place) -> None:
-    jobs = [target(place, "bottleneck", names) for names in ("ab", "ba")]
+def test_two_intermediates_lie_in_the_order_given(workspace: Workspace) -> None:
+    jobs = [target(workspace, "bottleneck", names) for names in ("ab", "ba")]
     assert [job.arrangement.adapters for job in jobs] == [("a", "b", "t"), ("b", "a", "t")]
     models = [built(job) for job in jobs]
     for name in "ab":
-        wanted = stored(under(place, "bottleneck", name), name)
+        wanted = stored(under(workspace, "bottleneck", name), name)
         for model in models:
-            found = of_part(model, f"adapter {name}")
-            assert found.keys() == wanted.keys()
-            assert all(torch.equal(own, wanted[key]) for key, own in found.items())
+            parameters = of_part(model, f"adapter {name}")
+            assert parameters.keys() == wanted.keys()
+            assert all(torch.equal(parameter, wanted[key]) for key, parameter in parameters.items())
     one, other = (logits_of(job, model) for job, model in zip(jobs, models, strict=True))
     assert (one - other).abs().max() > 1e-4
 
 
-def test_run_that_is_itself_a_stack_brings_all_its_adapters(place: Place) -> None:
+def test_run_that_is_itself_a_stack_brings_all_its_adapters(workspace: Workspace) -> None:
     """A task on itself gets another name, and keeps its own weights."""
-    first = under(place, "bottleneck", "a")
-    second = place.train(task_of(place, "b"), over=[first])
-    job = place.job(task_of(place, "a"), [second])
+    first = under(workspace, "bottleneck", "a")
+    second = workspace.train(task_of(workspace, "b"), over=[first])
+    job = workspace.job(task_of(workspace, "a"), [second])
     assert [name for _, _, name in job.underneath] == ["a_2", "b"]
     assert job.arrangement.adapters == ("a_2", "b", "a")
-    found = of_part(built(job), "adapter a_2")
-    for name, own in stored(first, "a").items():
-        assert torch.equal(found[name.replace("adapters.a.", "adapters.a_2.")], own), name
-    run = place.execute(job)
+    parameters = of_part(built(job), "adapter a_2")
+    for name, tensor in stored(first, "a").items():
+        assert torch.equal(parameters[name.replace("adapters.a.", "adapters.a_2.")], tensor), name
+    run = workspace.execute(job)
     assert run.record.over[0].run == second.name
     assert run.record.over[0].label == "b (stack over a)"
 
 
-def test_full_stilts_starts_from_the_final_encoder(place: Place) -> None:
-    final = load_file(under(place, "full", "a").bundle / "model.safetensors")
-    model = built(target(place, "full", "a"))
-    start = {name.removeprefix("roberta."): own for name, own in of_part(model, "backbone").items()}
+def test_full_stilts_starts_from_the_final_encoder(workspace: Workspace) -> None:
+    final = load_file(under(workspace, "full", "a").bundle / "model.safetensors")
+    model = built(target(workspace, "full", "a"))
+    start = {name.removeprefix("roberta."): parameter for name, parameter in of_part(model, "backbone").items()}
     assert start.keys() == final.keys()
-    assert all(torch.equal(own, final[name]) for name, own in start.items())
+    assert all(torch.equal(parameter, final[name]) for name, parameter in start.items())
     key = "encoder.layer.0.output.dense.weight"
-    assert not torch.equal(final[key], load_file(place.backbone.folder / "model.safetensors")[key])
+    assert not torch.equal(final[key], load_file(workspace.backbone.folder / "model.safetensors")[key])
     assert list(model.heads) == ["t"]
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "dora"])
-def test_target_starts_alike_under_every_composition(place: Place, method: str) -> None:
+def test_target_starts_alike_under_every_composition(workspace: Workspace, method: str) -> None:
     """Head and adapter; magnitudes of DoRA are norms of the weights that a baked intermediate has changed."""
     compositions = {"bottleneck": ("stack", "fuse", "merge"), "lora": ("stack", "merge", "bake")}
-    jobs = [target(place, method, "")]
-    jobs += [target(place, method, "ab", compose) for compose in compositions.get(method, ("stack", "bake"))]
+    jobs = [target(workspace, method, "")]
+    jobs += [target(workspace, method, "ab", compose) for compose in compositions.get(method, ("stack", "bake"))]
     models = [built(job) for job in jobs]
     starts = [of_part(model, "adapter t") | of_part(model, "head t") for model in models]
     names = [name for name in starts[0] if "magnitude" not in name]
@@ -277,9 +277,10 @@ def test_target_starts_alike_under_every_composition(place: Place, method: str) 
         assert start.keys() == starts[0].keys()
         assert all(torch.equal(start[name], starts[0][name]) for name in names)
     heads = [
-        of_part(built(own), "head t") for own in (target(place, method, "a", "continue"), target(place, "full", ""))
+        of_part(built(job), "head t")
+        for job in (target(workspace, method, "a", "continue"), target(workspace, "full", ""))
     ]
-    assert all(torch.equal(own, starts[0][name]) for head in heads for name, own in head.items())
+    assert all(torch.equal(parameter, starts[0][name]) for head in heads for name, parameter in head.items())
 
 
 @pytest.mark.parametrize(
@@ -294,60 +295,64 @@ def test_target_starts_alike_under_every_composition(place: Place, method: str) 
     ],
 )
 def test_zeroing_an_intermediate_changes_the_logits(
-    place: Place, method: str, compose: str, gone: str, least: float
+    workspace: Workspace, method: str, compose: str, gone: str, least: float
 ) -> None:
-    job = target(place, method, "ab", compose)
+    job = target(workspace, method, "ab", compose)
     data = load_training_data(job)
     model = build_model(job, data)
     fit(job, model, data)
     used = logits_of(job, model)
     assert torch.equal(used, logits_of(job, model))
     with torch.no_grad():
-        for name, own in model.named_parameters():
+        for name, parameter in model.named_parameters():
             if part_of(name) == f"adapter {gone}":
-                own.zero_()
+                parameter.zero_()
     assert (used - logits_of(job, model)).abs().max() > least
 
 
 @pytest.mark.parametrize(("setting", "wanted"), [(None, 1e-3), ("3e-4", 3e-4), ("1e-2", 1e-2)])
 @pytest.mark.parametrize("fusion", ["light", "full"])
-def test_fusion_learns_at_a_tenth_of_the_rate(place: Place, fusion: str, setting: str | None, wanted: float) -> None:
+def test_fusion_learns_at_a_tenth_of_the_rate(
+    workspace: Workspace, fusion: str, setting: str | None, wanted: float
+) -> None:
     """Unless the recipe says otherwise; in the recipe of the job, and for the fusion's parameters alone."""
     settings = {"fusion": fusion, **({"fusion_learning_rate": setting} if setting else {})}
-    job = target(place, "bottleneck", "ab", "fuse", settings=settings)
+    job = target(workspace, "bottleneck", "ab", "fuse", settings=settings)
     assert job.recipe.learning_rate == 1e-2
     assert job.recipe.fusion_learning_rate == pytest.approx(wanted, rel=1e-12)
     model = built(job)
-    names = {id(own): name for name, own in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, job.recipe)
-    rates = {names[id(own)]: group["lr"] for group in groups for own in group["params"]}
-    assert rates.keys() == {name for name, own in model.named_parameters() if own.requires_grad}
+    rates = {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
+    assert rates.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     in_fusion = {name for name in rates if part_of(name) == "fusion a,b,nothing"}
     assert len(in_fusion) == 2 * {"light": 3, "full": 5}[fusion]
     for name, rate in rates.items():
         assert rate == pytest.approx(wanted if name in in_fusion else 1e-2, rel=1e-12), name
 
 
-def test_record_says_the_rate_of_fusion(place: Place) -> None:
-    over = [under(place, "bottleneck", name) for name in "ab"]
+def test_record_says_the_rate_of_fusion(workspace: Workspace) -> None:
+    over = [under(workspace, "bottleneck", name) for name in "ab"]
     rates = []
     for settings in ({}, {"learning_rate": "2e-3"}, {"fusion_learning_rate": "5e-3"}):
-        run = place.train(task_of(place, "t"), over=over, compose="fuse", settings=FAST | settings)
+        run = workspace.train(task_of(workspace, "t"), over=over, compose="fuse", settings=FAST | settings)
         rates.append(run.record.recipe.fusion_learning_rate)
     assert rates == pytest.approx([1e-3, 2e-4, 5e-3], rel=1e-12)
-    stack = place.train(task_of(place, "t"), over=over, compose="stack", settings=FAST)
+    stack = workspace.train(task_of(workspace, "t"), over=over, compose="stack", settings=FAST)
     assert stack.record.recipe.fusion_learning_rate is None
 
 
 @pytest.mark.parametrize(
     ("method", "names", "compose"), [("bottleneck", "ab", "fuse"), ("lora", "ab", "merge"), ("dora", "a", "bake")]
 )
-def test_one_seed_gives_the_same_bits(place: Place, tmp_path: Path, method: str, names: str, compose: str) -> None:
+def test_one_seed_gives_the_same_bits(
+    workspace: Workspace, tmp_path: Path, method: str, names: str, compose: str
+) -> None:
     """Also where other random numbers were drawn before."""
     settings = {"merge": "dare"} if compose == "merge" else {}
     runs = []
     for number, seed in enumerate((0, 1, 0)):
-        job = target(place, method, names, compose, seed=seed, settings=settings)
+        job = target(workspace, method, names, compose, seed=seed, settings=settings)
         runs.append(api.execute(job, RunStore(tmp_path / str(number)), "cpu"))
     first, other, again = map(weights_of, runs)
     assert first.keys() == again.keys() == other.keys()
@@ -360,26 +365,28 @@ def test_one_seed_gives_the_same_bits(place: Place, tmp_path: Path, method: str,
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora"])
-def test_random_control_is_untrained(place: Place, method: str) -> None:
-    path = str(task_of(place, "a").path)
-    run = place.train(task_of(place, "t"), method=method, over=[f"{path}@random"])
+def test_random_control_is_untrained(workspace: Workspace, method: str) -> None:
+    path = str(task_of(workspace, "a").path)
+    run = workspace.train(task_of(workspace, "t"), method=method, over=[f"{path}@random"])
     (below,) = run.record.over
     assert below.label == "a (random)"
-    control = place.store.find(below.run)
-    fresh = place.job(task_of(place, "a"), method=method)
-    start, found = of_part(built(fresh), "adapter a"), stored(control, "a")
-    assert {as_stored(name, "a", "a") for name in start} == found.keys()
-    assert all(torch.equal(own, found[as_stored(name, "a", "a")]) for name, own in start.items())
+    control = workspace.store.find(below.run)
+    fresh = workspace.job(task_of(workspace, "a"), method=method)
+    start, stored_tensors = of_part(built(fresh), "adapter a"), stored(control, "a")
+    assert {as_stored(name, "a", "a") for name in start} == stored_tensors.keys()
+    assert all(torch.equal(parameter, stored_tensors[as_stored(name, "a", "a")]) for name, parameter in start.items())
     record = control.record
     assert (record.control, record.history, record.selected_epoch, record.cost.steps) == ("random", (), 0, 0)
-    assert control.name != under(place, method, "a").name
-    under_target = of_part(load_bundle(run.bundle, place.backbone)[0], "adapter a")
-    assert all(torch.equal(own, start[name]) for name, own in under_target.items())
+    assert control.name != under(workspace, method, "a").name
+    under_target = of_part(load_bundle(run.bundle, workspace.backbone)[0], "adapter a")
+    assert all(torch.equal(parameter, start[name]) for name, parameter in under_target.items())
 
 
-def test_shuffled_control_has_the_same_inputs_and_labels_in_another_order(place: Place) -> None:
-    task = task_of(place, "a")
-    plain, shuffled = (load_training_data(place.job(task, control=own, seed=3)).tasks[0] for own in (None, "shuffled"))
+def test_shuffled_control_has_the_same_inputs_and_labels_in_another_order(workspace: Workspace) -> None:
+    task = task_of(workspace, "a")
+    plain, shuffled = (
+        load_training_data(workspace.job(task, control=control, seed=3)).tasks[0] for control in (None, "shuffled")
+    )
     labels = plain.train.targets["label"]
     assert shuffled.train.targets["label"].tolist() == np.random.default_rng(3).permutation(labels).tolist()
     assert sorted(shuffled.train.targets["label"].tolist()) == sorted(labels.tolist())
@@ -393,27 +400,27 @@ def test_shuffled_control_has_the_same_inputs_and_labels_in_another_order(place:
     assert np.array_equal(shuffle_labels(plain.train, task.kind, 3).targets["label"], shuffled.train.targets["label"])
 
 
-def test_shuffled_control_under_a_target(place: Place) -> None:
-    path = str(task_of(place, "a").path)
-    run = place.train(task_of(place, "t"), over=[f"{path}@shuffled"])
-    real = place.train(task_of(place, "a"))
-    control = place.store.find(run.record.over[0].run)
+def test_shuffled_control_under_a_target(workspace: Workspace) -> None:
+    path = str(task_of(workspace, "a").path)
+    run = workspace.train(task_of(workspace, "t"), over=[f"{path}@shuffled"])
+    real = workspace.train(task_of(workspace, "a"))
+    control = workspace.store.find(run.record.over[0].run)
     assert (run.record.over[0].label, control.record.control) == ("a (shuffled)", "shuffled")
     assert control.record.cost.steps == real.record.cost.steps
     labelled = stored(real, "a")
-    assert not any(torch.equal(own, labelled[name]) for name, own in stored(control, "a").items())
+    assert not any(torch.equal(tensor, labelled[name]) for name, tensor in stored(control, "a").items())
 
 
-def test_weights_of_a_merge_are_made_one(place: Place) -> None:
+def test_weights_of_a_merge_are_made_one(workspace: Workspace) -> None:
     settings = {"merge_weights": "4,1", "merge_then": "continue"}
-    large = target(place, "lora", "ab", "merge", settings={**settings, "merge": "cat"})
-    small = target(place, "lora", "ab", "merge", settings={**settings, "merge": "cat", "merge_weights": "0.8,0.2"})
-    first, second = (dict(built(own).named_parameters()) for own in (large, small))
-    assert all(torch.allclose(own, second[name], atol=1e-7) for name, own in first.items())
+    large = target(workspace, "lora", "ab", "merge", settings={**settings, "merge": "cat"})
+    small = target(workspace, "lora", "ab", "merge", settings={**settings, "merge": "cat", "merge_weights": "0.8,0.2"})
+    first, second = (dict(built(job).named_parameters()) for job in (large, small))
+    assert all(torch.allclose(parameter, second[name], atol=1e-7) for name, parameter in first.items())
 
 
-def test_what_lies_under_an_architecture_by_name_has_it_too(place: Place) -> None:
-    task = english_task(place.folder / "named", "named")
-    run = place.train(task, over=[str(task_of(place, "a").path)], method="compacter", settings={"epochs": "1"})
-    (below,) = (place.store.find(own.run) for own in run.record.over)
+def test_what_lies_under_an_architecture_by_name_has_it_too(workspace: Workspace) -> None:
+    task = english_task(workspace.folder / "named", "named")
+    run = workspace.train(task, over=[str(task_of(workspace, "a").path)], method="compacter", settings={"epochs": "1"})
+    (below,) = (workspace.store.find(intermediate.run) for intermediate in run.record.over)
     assert (below.record.recipe.adapter, run.record.recipe.adapter) == ("compacter", "compacter")

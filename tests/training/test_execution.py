@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from support.training import english_task, make_place
+from support.training import english_task, make_workspace
 
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.captured import CapturedStep
@@ -23,7 +23,7 @@ from adapter_stilts.training.execution import Execution, make_step
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    return make_place(tmp_path, monkeypatch).job(english_task(tmp_path / "t", "t"))
+    return make_workspace(tmp_path, monkeypatch).job(english_task(tmp_path / "t", "t"))
 
 
 @pytest.mark.parametrize(

@@ -103,14 +103,16 @@ def backbone() -> Backbone:
 def test_ten_steps(tmp_path: Path, backbone: Backbone, kind: str) -> None:
     job = resolve(Request((task_of(tmp_path, kind),), backbone, "float32"), None)
     data = load_training_data(job)
-    planned = [own for steps in draw_epochs(data, job.recipe, job.seed) for own in steps]
+    planned = [planned_step for steps in draw_epochs(data, job.recipe, job.seed) for planned_step in steps]
     assert len(planned) == STEPS
     model = build_model(job, data).train()
     torch.manual_seed(job.seed)
     step = EagerStep(model, job.recipe, STEPS, "float32")
-    for number, own in enumerate(planned):
+    for number, planned_step in enumerate(planned):
         rng = np.random.default_rng([job.seed, number])
-        step([make_batch(job, own.part, sequences, step.batches_on, rng) for sequences in own.batches])
+        step(
+            [make_batch(job, planned_step.part, sequences, step.batches_on, rng) for sequences in planned_step.batches]
+        )
     losses = step.losses()
     step.close()
     assert losses == pytest.approx(GOLDEN[kind], rel=2e-4), losses

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import Field
-from support.training import Place, english_task
+from support.training import Workspace, english_task
 
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.drawing import make_batch
@@ -63,9 +63,9 @@ class WiderState(TrainingState):
     counter: Counter | None = None
 
 
-def new_step(place: Place) -> EagerStep:
+def new_step(workspace: Workspace) -> EagerStep:
     """A step of a model whose weights are those that its seed draws."""
-    job = place.job(english_task(place.folder / "data"))
+    job = workspace.job(english_task(workspace.folder / "data"))
     return EagerStep(build_model(job, load_training_data(job)), job.recipe, 4, "float32")
 
 
@@ -74,56 +74,56 @@ def through_a_checkpoint(folder: Path, state: TrainingState, into: TrainingState
     Checkpoints(folder, 0).restore(into)
 
 
-def test_every_field_survives(place: Place) -> None:
+def test_every_field_survives(workspace: Workspace) -> None:
     """And each differs from what a new training begins with, so that one that was left behind would be seen."""
-    step = new_step(place)
+    step = new_step(workspace)
     best = Best(step.weights())
     best.improved(61.25)
     state = TrainingState(step, RandomState(CPU), FULL.model_copy(deep=True), best)
-    other = TrainingState(new_step(place), RandomState(CPU), best=Best(new_step(place).weights()))
+    other = TrainingState(new_step(workspace), RandomState(CPU), best=Best(new_step(workspace).weights()))
     with torch.no_grad():
         for weight in [*other.step.weights(), *other.best.copies]:  # type: ignore[union-attr]
             weight.add_(1.0)
     torch.manual_seed(5)
-    Checkpoints(place.folder / "checkpoints", 0).after_epoch(state)
+    Checkpoints(workspace.folder / "checkpoints", 0).after_epoch(state)
     drawn = torch.rand(3)
-    Checkpoints(place.folder / "checkpoints", 0).restore(other)
+    Checkpoints(workspace.folder / "checkpoints", 0).restore(other)
     fresh = Fitted()
     for name in Fitted.model_fields:
         assert getattr(other.fitted, name) == getattr(FULL, name), name
         assert name == "steps" or getattr(fresh, name) != getattr(FULL, name), name
     assert other.best is not None
     assert other.best.score == 61.25
-    for mine, theirs in ((best.copies, other.best.copies), (step.weights(), other.step.weights())):
-        assert len(mine) == len(theirs) > 5
-        assert all(torch.equal(one, two) for one, two in zip(mine, theirs, strict=True))
+    for mine, others in ((best.copies, other.best.copies), (step.weights(), other.step.weights())):
+        assert len(mine) == len(others) > 5
+        assert all(torch.equal(one, two) for one, two in zip(mine, others, strict=True))
     assert torch.equal(torch.rand(3), drawn)
 
 
-def test_steps_and_optimizer_survive(place: Place) -> None:
+def test_steps_and_optimizer_survive(workspace: Workspace) -> None:
     """After one step the optimizer has a state for each weight, and the history one row."""
-    job = place.job(english_task(place.folder / "data"))
+    job = workspace.job(english_task(workspace.folder / "data"))
     data = load_training_data(job)
     (part,) = data.parts
-    step = new_step(place)
+    step = new_step(workspace)
     step([make_batch(job, part, np.arange(8), CPU, np.random.default_rng(0))])
     state = TrainingState(step, RandomState(CPU), Fitted(steps=1, losses=step.losses()))
-    other = TrainingState(new_step(place), RandomState(CPU))
-    through_a_checkpoint(place.folder / "checkpoints", state, other)
+    other = TrainingState(new_step(workspace), RandomState(CPU))
+    through_a_checkpoint(workspace.folder / "checkpoints", state, other)
     assert (other.fitted.steps, other.fitted.losses) == (1, state.fitted.losses)
-    mine, theirs = state.state(), other.state()
-    assert mine.keys() == theirs.keys() >= {"step.exp_avg.0", "step.exp_avg_sq.0", "step.step.0", "step.weight.0"}
+    mine, others = state.state(), other.state()
+    assert mine.keys() == others.keys() >= {"step.exp_avg.0", "step.exp_avg_sq.0", "step.step.0", "step.weight.0"}
     for name, value in mine.items():
-        assert torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name], name
+        assert torch.equal(value, others[name]) if isinstance(value, torch.Tensor) else value == others[name], name
 
 
-def test_a_new_field_is_saved_by_being_there(place: Place) -> None:
+def test_a_new_field_is_saved_by_being_there(workspace: Workspace) -> None:
     """One that JSON can hold, and a part with tensors."""
-    state = WiderState(new_step(place), RandomState(CPU), WiderFitted(notes={"a": [1, 2]}), counter=Counter())
+    state = WiderState(new_step(workspace), RandomState(CPU), WiderFitted(notes={"a": [1, 2]}), counter=Counter())
     assert state.counter is not None
     state.counter.count, state.counter.seen = 7, torch.tensor([1.5, -2.0])
-    other = WiderState(new_step(place), RandomState(CPU), WiderFitted(), counter=Counter())
-    through_a_checkpoint(place.folder / "checkpoints", state, other)
+    other = WiderState(new_step(workspace), RandomState(CPU), WiderFitted(), counter=Counter())
+    through_a_checkpoint(workspace.folder / "checkpoints", state, other)
     assert isinstance(other.fitted, WiderFitted)
     assert other.counter is not None
     assert other.fitted.notes == {"a": [1, 2]}
@@ -145,13 +145,15 @@ def test_a_new_field_is_saved_by_being_there(place: Place) -> None:
         ({"step.weight.0": None}, r"^step.weight.0: found nothing, accepted torch.float32 of"),
     ],
 )
-def test_a_state_of_another_training_changes_nothing(place: Place, change: dict[str, Any], message: str) -> None:
-    step = new_step(place)
+def test_a_state_of_another_training_changes_nothing(
+    workspace: Workspace, change: dict[str, Any], message: str
+) -> None:
+    step = new_step(workspace)
     best = Best(step.weights())
     best.improved(61.25)
     state = dict(TrainingState(step, RandomState(CPU), FULL.model_copy(deep=True), best).state()) | change
     state = {name: value for name, value in state.items() if value is not None or name not in change}
-    other = TrainingState(new_step(place), RandomState(CPU), best=Best(new_step(place).weights()))
+    other = TrainingState(new_step(workspace), RandomState(CPU), best=Best(new_step(workspace).weights()))
     with torch.no_grad():
         for weight in other.step.weights():
             weight.add_(1.0)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from support.training import Place, english_task
+from support.training import Workspace, english_task
 
 from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.schema import Recipe
@@ -15,42 +15,48 @@ from adapter_stilts.training.tune import Space, Tuned, search_spaces, tune
 RATES = {"learning_rate": "1e-4,1e-3,1e-2,3e-2,1e-1"}
 
 
-def tuned(place: Place, **options: Any) -> Tuned:
-    return tune(english_task(place.folder / "data"), backbone=place.backbone, runs=place.store, device="cpu", **options)
+def tuned(workspace: Workspace, **options: Any) -> Tuned:
+    return tune(
+        english_task(workspace.folder / "data"),
+        backbone=workspace.backbone,
+        runs=workspace.store,
+        device="cpu",
+        **options,
+    )
 
 
-def test_best_of_the_trials(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_of_the_trials(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each trial is the run that `train` gives for its settings, without weights; the second call trains nothing."""
-    found = tuned(place, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20)
-    assert (found.task, found.method, found.backbone) == ("tags", "bottleneck", place.backbone.id)
-    assert len(found.trials) == 4
-    best = max(found.trials, key=lambda trial: trial.development)
-    assert len({trial.development for trial in found.trials}) > 1
-    assert found.recipe.learning_rate == float(best.settings["learning_rate"])
-    assert (found.recipe.epochs, found.recipe.reduction) == (3, 2.0)
-    assert found.recipe.tuning == (
+    result = tuned(workspace, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20)
+    assert (result.task, result.method, result.backbone) == ("tags", "bottleneck", workspace.backbone.id)
+    assert len(result.trials) == 4
+    best = max(result.trials, key=lambda trial: trial.development)
+    assert len({trial.development for trial in result.trials}) > 1
+    assert result.recipe.learning_rate == float(best.settings["learning_rate"])
+    assert (result.recipe.epochs, result.recipe.reduction) == (3, 2.0)
+    assert result.recipe.tuning == (
         "best of 4 trials over learning_rate 1e-4, 1e-3, 1e-2, 3e-2, 1e-1 (20 English examples, 3 epochs, seed 0: "
         f"development accuracy {best.development:.1f})"
     )
-    for trial in found.trials:
+    for trial in result.trials:
         (attempt,) = trial.attempts
-        run = place.store.find(attempt.run)
+        run = workspace.store.find(attempt.run)
         assert not run.has_weights
         assert sorted(path.name for path in run.folder.iterdir()) == ["record.json", "trained_on.safetensors"]
         assert run.record.recipe.learning_rate == float(trial.settings["learning_rate"])
         assert (run.record.limit, run.record.development, len(attempt.by_epoch)) == (20, trial.development, 3)
-        assert attempt.by_epoch == tuple(own.scores["accuracy"] for own in run.record.history)
+        assert attempt.by_epoch == tuple(epoch.scores["accuracy"] for epoch in run.record.history)
         assert run.record.scores == {}
-    names = place.store.names()
+    names = workspace.store.names()
     monkeypatch.setattr(api, "execute", lambda *_: pytest.fail("trained again"))
-    assert tuned(place, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20) == found
-    assert place.store.names() == names
+    assert tuned(workspace, trials=4, search=RATES, settings={"epochs": "3", "reduction": "2"}, limit=20) == result
+    assert workspace.store.names() == names
 
 
-def test_trial_is_what_train_gives(place: Place) -> None:
-    found = tuned(place, trials=1, search={"learning_rate": "1e-3"})
-    run = place.train(english_task(place.folder / "data"), settings={"learning_rate": "1e-3"})
-    assert (run.name, run.record.development) == (found.trials[0].attempts[0].run, found.trials[0].development)
+def test_trial_is_what_train_gives(workspace: Workspace) -> None:
+    result = tuned(workspace, trials=1, search={"learning_rate": "1e-3"})
+    run = workspace.train(english_task(workspace.folder / "data"), settings={"learning_rate": "1e-3"})
+    assert (run.name, run.record.development) == (result.trials[0].attempts[0].run, result.trials[0].development)
     assert run.has_weights
 
 
@@ -58,37 +64,39 @@ def test_trial_is_what_train_gives(place: Place) -> None:
     ("scores", "best"), [([50.0, 80.0, 80.0, 60.0], 1), ([70.0, 70.0, 70.0, 70.0], 0), ([10.0, 20.0, 30.0, 90.0], 3)]
 )
 def test_earlier_trial_wins_a_tie(
-    place: Place, monkeypatch: pytest.MonkeyPatch, scores: list[float], best: int
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, scores: list[float], best: int
 ) -> None:
     left = iter(scores)
     monkeypatch.setattr(trainer, "development_scores", lambda *_: ({"accuracy": next(left)}, 2))
-    found = tuned(place, trials=4, settings={"epochs": "1"})
-    assert [trial.development for trial in found.trials] == scores
-    assert found.recipe.learning_rate == float(found.trials[best].settings["learning_rate"])
-    assert found.recipe.tuning is not None
-    assert found.recipe.tuning.endswith(
+    result = tuned(workspace, trials=4, settings={"epochs": "1"})
+    assert [trial.development for trial in result.trials] == scores
+    assert result.recipe.learning_rate == float(result.trials[best].settings["learning_rate"])
+    assert result.recipe.tuning is not None
+    assert result.recipe.tuning.endswith(
         f"(all English examples, 1 epochs, seed 0: development accuracy {scores[best]:.1f})"
     )
 
 
-def test_test_data_are_never_read(place: Place) -> None:
-    task = english_task(place.folder / "data")
-    (place.folder / "data" / "en-test.conllu").unlink()
-    found = tune(task, trials=2, backbone=place.backbone, runs=place.store, device="cpu", settings={"epochs": "1"})
-    assert len(found.trials) == 2
+def test_test_data_are_never_read(workspace: Workspace) -> None:
+    task = english_task(workspace.folder / "data")
+    (workspace.folder / "data" / "en-test.conllu").unlink()
+    result = tune(
+        task, trials=2, backbone=workspace.backbone, runs=workspace.store, device="cpu", settings={"epochs": "1"}
+    )
+    assert len(result.trials) == 2
 
 
 # --- spaces ----------------------------------------------------------------------------------------------------------
 
 
-def test_default_space_is_as_wide_for_every_method(place: Place) -> None:
+def test_default_space_is_as_wide_for_every_method(workspace: Workspace) -> None:
     """From an eighth of the present learning rate to four times it, spread evenly on a logarithmic scale."""
     (space,) = search_spaces(None, Recipe(learning_rate=8e-4))
     assert (space.key, space.choices, space.low, space.high) == ("learning_rate", (), 1e-4, 32e-4)
     assert space.text == "0.0001 to 0.0032"
     for method, rate in (("bottleneck", 1e-2), ("full", 1e-3)):
-        found = tuned(place, method=method, trials=3, settings={"epochs": "1"})
-        tried = [float(trial.settings["learning_rate"]) for trial in found.trials]
+        result = tuned(workspace, method=method, trials=3, settings={"epochs": "1"})
+        tried = [float(trial.settings["learning_rate"]) for trial in result.trials]
         # Two digits; the middle of the scale is sqrt(rate / 8 * rate * 4).
         assert tried == pytest.approx([rate / 8, rate / math.sqrt(2), rate * 4], rel=0.05)
 
@@ -96,14 +104,14 @@ def test_default_space_is_as_wide_for_every_method(place: Place) -> None:
 @pytest.mark.parametrize(("trials", "distinct"), [(1, 1), (2, 2), (5, 5)])
 def test_values_lie_evenly(trials: int, distinct: int) -> None:
     space = Space("learning_rate", low=1e-4, high=1e-2)
-    values = [space.spread(own, trials) for own in range(trials)]
-    expected = [1e-3] if trials == 1 else [1e-4 * 100 ** (own / (trials - 1)) for own in range(trials)]
+    values = [space.spread(index, trials) for index in range(trials)]
+    expected = [1e-3] if trials == 1 else [1e-4 * 100 ** (index / (trials - 1)) for index in range(trials)]
     assert values == pytest.approx(expected, rel=1e-9)
-    assert len({space_choice(own, trials) for own in range(trials)}) == min(distinct, 4)
+    assert len({space_choice(index, trials) for index in range(trials)}) == min(distinct, 4)
 
 
-def space_choice(place: int, places: int) -> str | float:
-    return Space("adapter", ("pfeiffer", "houlsby", "parallel", "compacter")).spread(place, places)
+def space_choice(index: int, count: int) -> str | float:
+    return Space("adapter", ("pfeiffer", "houlsby", "parallel", "compacter")).spread(index, count)
 
 
 def test_spaces_from_text() -> None:
@@ -114,19 +122,19 @@ def test_spaces_from_text() -> None:
     ]
 
 
-def test_two_fields_do_not_rise_together(place: Place) -> None:
-    found = tuned(
-        place,
+def test_two_fields_do_not_rise_together(workspace: Workspace) -> None:
+    result = tuned(
+        workspace,
         trials=5,
         search={"learning_rate": "1e-3:1e-1", "reduction": "2,4,8,16"},
         settings={"epochs": "1"},
     )
-    pairs = [(float(own.settings["learning_rate"]), float(own.settings["reduction"])) for own in found.trials]
+    pairs = [(float(trial.settings["learning_rate"]), float(trial.settings["reduction"])) for trial in result.trials]
     assert len(set(pairs)) == 5
     assert [rate for rate, _ in pairs] == sorted(rate for rate, _ in pairs)
     assert [size for _, size in pairs] != sorted(size for _, size in pairs)
-    assert found.recipe.tuning is not None
-    assert found.recipe.tuning.startswith("best of 5 trials over learning_rate 0.001 to 0.1; reduction 2, 4, 8, 16 (")
+    assert result.recipe.tuning is not None
+    assert result.recipe.tuning.startswith("best of 5 trials over learning_rate 0.001 to 0.1; reduction 2, 4, 8, 16 (")
 
 
 @pytest.mark.parametrize(
@@ -145,30 +153,35 @@ def test_two_fields_do_not_rise_together(place: Place) -> None:
         ({"fusion": "full,light"}, "--search fusion: decides nothing under bottleneck none, accepted with fuse"),
     ],
 )
-def test_refused_searches(place: Place, search: dict[str, str], complaint: str) -> None:
+def test_refused_searches(workspace: Workspace, search: dict[str, str], complaint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        tuned(place, search=search)
+        tuned(workspace, search=search)
     assert str(caught.value).startswith(complaint)
     assert "\n" not in str(caught.value)
-    assert place.store.names() == []
+    assert workspace.store.names() == []
 
 
-def test_seeds_are_averaged(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_are_averaged(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two rates the one that both seeds learn by is chosen, not the one that is best under the first seed."""
     scores = iter([80.0, 10.0, 60.0, 70.0])
     monkeypatch.setattr(trainer, "development_scores", lambda *_: ({"accuracy": next(scores)}, 2))
-    found = tuned(
-        place, trials=2, seeds=(0, 1), search={"learning_rate": "1e-2,1e-3"}, match_tokens=60, settings={"epochs": "1"}
+    result = tuned(
+        workspace,
+        trials=2,
+        seeds=(0, 1),
+        search={"learning_rate": "1e-2,1e-3"},
+        match_tokens=60,
+        settings={"epochs": "1"},
     )
-    assert [own.development for own in found.trials] == [45.0, 65.0]
-    assert [[one.development for one in own.attempts] for own in found.trials] == [[80.0, 10.0], [60.0, 70.0]]
-    assert found.recipe.learning_rate == 1e-3
-    assert found.recipe.tuning == (
+    assert [trial.development for trial in result.trials] == [45.0, 65.0]
+    assert [[one.development for one in trial.attempts] for trial in result.trials] == [[80.0, 10.0], [60.0, 70.0]]
+    assert result.recipe.learning_rate == 1e-3
+    assert result.recipe.tuning == (
         "best of 2 trials over learning_rate 1e-2, 1e-3 (60 English pieces, 1 epochs, seeds 0, 1: development accuracy "
         "65.0, 60.0 to 70.0)"
     )
-    records = [place.store.find(one.run).record for own in found.trials for one in own.attempts]
-    assert [(own.seed, own.recipe.learning_rate, own.match_tokens) for own in records] == [
+    records = [workspace.store.find(one.run).record for trial in result.trials for one in trial.attempts]
+    assert [(record.seed, record.recipe.learning_rate, record.match_tokens) for record in records] == [
         (0, 1e-2, 60),
         (1, 1e-2, 60),
         (0, 1e-3, 60),
@@ -177,41 +190,41 @@ def test_seeds_are_averaged(place: Place, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("seeds", [(), (0, 1, 0)])
-def test_refused_seeds(place: Place, seeds: tuple[int, ...]) -> None:
+def test_refused_seeds(workspace: Workspace, seeds: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"^--seed: found \[.*\], accepted: at least one, none twice$"):
-        tuned(place, seeds=seeds)
-    assert place.store.names() == []
+        tuned(workspace, seeds=seeds)
+    assert workspace.store.names() == []
 
 
-def test_no_trial(place: Place) -> None:
+def test_no_trial(workspace: Workspace) -> None:
     with pytest.raises(UsageError, match=r"^--trials: found 0, accepted: at least 1$"):
-        tuned(place, trials=0)
+        tuned(workspace, trials=0)
 
 
-def test_more_trials_than_are_spread_are_guided(place: Place) -> None:
+def test_more_trials_than_are_spread_are_guided(workspace: Workspace) -> None:
     """The same seed proposes the same trials, so an interrupted search goes on where it stopped."""
-    few = tuned(place, trials=2, search={"learning_rate": "1e-3,1e-2"}, settings={"epochs": "1"})
-    more = tuned(place, trials=tuning.SPREAD_TRIALS + 2, settings={"epochs": "1"})
-    again = tuned(place, trials=tuning.SPREAD_TRIALS + 2, settings={"epochs": "1"})
+    few = tuned(workspace, trials=2, search={"learning_rate": "1e-3,1e-2"}, settings={"epochs": "1"})
+    more = tuned(workspace, trials=tuning.SPREAD_TRIALS + 2, settings={"epochs": "1"})
+    again = tuned(workspace, trials=tuning.SPREAD_TRIALS + 2, settings={"epochs": "1"})
     assert len(few.trials) == 2
-    assert [own.settings for own in more.trials] == [own.settings for own in again.trials]
-    rates = [float(own.settings["learning_rate"]) for own in more.trials]
+    assert [trial.settings for trial in more.trials] == [trial.settings for trial in again.trials]
+    rates = [float(trial.settings["learning_rate"]) for trial in more.trials]
     assert all(1e-2 / 8 * 0.95 <= rate <= 4e-2 * 1.05 for rate in rates)
 
 
-def test_trial_whose_loss_is_not_finite_does_not_end_the_search(place: Place) -> None:
+def test_trial_whose_loss_is_not_finite_does_not_end_the_search(workspace: Workspace) -> None:
     """It counts as 0."""
-    found = tuned(place, trials=2, search={"learning_rate": "1e-2,1e37"}, settings={"warmup": "0"})
-    assert [own.development > 0 for own in found.trials] == [True, False]
-    assert found.recipe.learning_rate == 1e-2
+    result = tuned(workspace, trials=2, search={"learning_rate": "1e-2,1e37"}, settings={"warmup": "0"})
+    assert [trial.development > 0 for trial in result.trials] == [True, False]
+    assert result.recipe.learning_rate == 1e-2
 
 
-def test_no_trial_with_a_finite_loss(place: Place) -> None:
+def test_no_trial_with_a_finite_loss(workspace: Workspace) -> None:
     with pytest.raises(StiltsError, match=r"^tags: found no finite loss in 2 trials; search lower learning rates$"):
-        tuned(place, trials=2, search={"learning_rate": "1e36,1e37"}, settings={"warmup": "0"})
+        tuned(workspace, trials=2, search={"learning_rate": "1e36,1e37"}, settings={"warmup": "0"})
 
 
-def test_bottleneck_adapters_by_name(place: Place) -> None:
-    found = tuned(place, method="houlsby", trials=1, settings={"epochs": "1"})
-    assert (found.method, found.recipe.adapter) == ("bottleneck", "houlsby")
-    assert place.store.find(found.trials[0].attempts[0].run).record.recipe.adapter == "houlsby"
+def test_bottleneck_adapters_by_name(workspace: Workspace) -> None:
+    result = tuned(workspace, method="houlsby", trials=1, settings={"epochs": "1"})
+    assert (result.method, result.recipe.adapter) == ("bottleneck", "houlsby")
+    assert workspace.store.find(result.trials[0].attempts[0].run).record.recipe.adapter == "houlsby"

@@ -1,7 +1,7 @@
 """Masking: BERT's proportions, places that may be drawn, and labels that point to what stood there."""
 
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -43,9 +43,9 @@ def test_proportions_are_those_of_bert() -> None:
     untouched = np.setdiff1d(np.arange(len(before)), drawn)
     assert (after[untouched] == before[untouched]).all()
     # Every place between the special ones is drawn about equally often.
-    by_place = np.bincount(drawn % 102, minlength=102)
-    assert by_place[0] == by_place[101] == 0
-    assert all(close(int(count), 500, 0.15) for count in by_place[1:101])
+    counts = np.bincount(drawn % 102, minlength=102)
+    assert counts[0] == counts[101] == 0
+    assert all(close(int(count), 500, 0.15) for count in counts[1:101])
 
 
 @settings(max_examples=50, deadline=None)
@@ -59,7 +59,7 @@ def test_any_batch(lengths: list[int], seed: int) -> None:
     drawn = masked.pieces.tolist()
     assert len(drawn) >= 1
     assert drawn == sorted(set(drawn))
-    special = {place for place, id_ in enumerate(batch.input_ids.tolist()) if id_ in (0, 2)}
+    special = {position for position, id_ in enumerate(batch.input_ids.tolist()) if id_ in (0, 2)}
     assert not special & set(drawn)
     assert candidates[masked.targets["label"].numpy()].tolist() == batch.input_ids[masked.pieces].tolist()
     assert (masked.input_ids.tolist(), drawn) == (again.input_ids.tolist(), again.pieces.tolist())
@@ -67,7 +67,7 @@ def test_any_batch(lengths: list[int], seed: int) -> None:
     assert masked.layout is batch.layout
 
 
-def test_special_pieces_are_no_candidates_and_never_drawn(tmp_path: Any) -> None:
+def test_special_pieces_are_no_candidates_and_never_drawn(tmp_path: Path) -> None:
     """`<unk>` and `<mask>` as typed in a text, `</s>` within one, and a piece that is not asked for."""
     tokenizer = load_backbone(str(tiny_backbone_folder(tmp_path / "tiny"))).tokenizer
     split = encoded_split([EncodedSequence(0, [0, 3, 499, 2, 1, 20, 20, 7, 2], [], [])], [[]])
@@ -89,9 +89,9 @@ def test_first_and_last_piece_are_never_drawn(candidate_first: bool) -> None:
     ids = [20, 21, 20] if candidate_first else [0, 20, 2]
     split = encoded_split([EncodedSequence(0, ids, [], []), EncodedSequence(1, ids, [], [])], [[], []])
     batch = pack(split, np.arange(2), use_of("text", "masked_lm"), 2)
-    places = {
-        place
+    positions = {
+        position
         for seed in range(50)
-        for place in draw(batch, np.array([20, 21]), TOKENIZER, np.random.default_rng(seed)).pieces.tolist()
+        for position in draw(batch, np.array([20, 21]), TOKENIZER, np.random.default_rng(seed)).pieces.tolist()
     }
-    assert places == {1, 4}
+    assert positions == {1, 4}

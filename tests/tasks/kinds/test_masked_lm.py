@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.tiny import tiny_backbone_folder
-from support.training import TEXT_TASK, encoded_split, make_place, text_task, use_of
+from support.training import TEXT_TASK, encoded_split, make_workspace, text_task, use_of
 
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.errors import DataError, UsageError
@@ -28,7 +28,10 @@ def test_pieces_by_hand(tokenizer: Any) -> None:
     short, deleted = masked_lm.encode({"text": ["the of 你好", "\u200b"]}, tokenizer, WordPieceOptions())
     assert tokenizer.convert_ids_to_tokens(short.input_ids) == ["<s>", "▁the", "▁of", "▁", "你", "好", "</s>"]
     assert tokenizer.convert_ids_to_tokens(deleted.input_ids) == ["<s>", "<unk>", "</s>"]
-    assert [(own.example, own.starts, own.ends) for own in (short, deleted)] == [(0, [], []), (1, [], [])]
+    assert [(sequence.example, sequence.starts, sequence.ends) for sequence in (short, deleted)] == [
+        (0, [], []),
+        (1, [], []),
+    ]
 
 
 @pytest.mark.parametrize(("words", "lengths"), [(510, [510]), (511, [255, 256]), (1021, [340, 340, 341])])
@@ -42,7 +45,7 @@ def test_long_text_becomes_even_windows_of_all_its_pieces(tokenizer: Any, words:
 
 
 def test_split_without_units_is_packed(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_place(tmp_path, monkeypatch)
+    make_workspace(tmp_path, monkeypatch)
     task = find_task(str(text_task(tmp_path / "task")))
     assert label_inventory(task, None) == ()
     split = encode_split(task, "en", "train", tokenizer, ())
@@ -63,7 +66,7 @@ def test_mirror_text_is_read_whole(
     parts = [encode_split(task, code, "validation", embedded_tokenizer, (), hub_mirror) for code in ("te", "th")]
     both = concatenate(parts)
     # 5% of 870 and of 3,000 lines, as the repository's table counts them
-    assert (both.language, [own.examples for own in parts], both.examples) == ("te+th", [44, 150], 194)
+    assert (both.language, [part.examples for part in parts], both.examples) == ("te+th", [44, 150], 194)
     texts = [text for code in ("te", "th") for text in load_split(task, code, "validation", hub_mirror).columns["text"]]
     expected = embedded_tokenizer(texts, add_special_tokens=False).input_ids
     read: list[list[int]] = [[] for _ in texts]

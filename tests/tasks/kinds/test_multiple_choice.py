@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from support.choices import COLUMNS, write_choice_task, write_rows
-from support.training import Place
+from support.training import Workspace
 from torch.nn.functional import cross_entropy
 
 from adapter_stilts.engine.batches import cut_batches, divide, divide_evenly, inference_batches, pack
@@ -40,27 +40,27 @@ KIND = find_kind("multiple_choice")
 USE = HeadUse("c", KIND)
 
 
-def encoded(place: Place, split: str = "train", **options: Any) -> EncodedSplit:
-    task = write_choice_task(place.folder / "c", "c", **options)
-    return encode_split(task, "en", split, place.backbone.tokenizer, label_inventory(task, None))
+def encoded(workspace: Workspace, split: str = "train", **options: Any) -> EncodedSplit:
+    task = write_choice_task(workspace.folder / "c", "c", **options)
+    return encode_split(task, "en", split, workspace.backbone.tokenizer, label_inventory(task, None))
 
 
 # --- encoding -------------------------------------------------------------------------------------------------------
 
 
-def test_sequences_are_those_of_the_tokenizer(place: Place) -> None:
+def test_sequences_are_those_of_the_tokenizer(workspace: Workspace) -> None:
     rows = [
         {"premise": "the dog is", "asks": "cause", "one": "it was", "two": "that with he", "label": 1},
         {"premise": "it was", "asks": "effect", "one": "to the house", "two": "on", "label": 0},
     ]
-    folder = place.folder / "c"
+    folder = workspace.folder / "c"
     folder.mkdir()
     for split in ("train", "validation", "test"):
         write_rows(folder / f"en-{split}.jsonl", rows)
     columns = "{context: premise, question: asks, choices: [one, two], answer: label}"
-    split = encoded(place, columns=columns, further='questions: {cause: "for this", effect: "on that"}\n')
+    split = encoded(workspace, columns=columns, further='questions: {cause: "for this", effect: "on that"}\n')
     expected = [
-        place.backbone.tokenizer(text, choice).input_ids
+        workspace.backbone.tokenizer(text, choice).input_ids
         for text, choice in (
             ("the dog is for this", "it was"),
             ("the dog is for this", "that with he"),
@@ -85,12 +85,12 @@ def test_sequences_are_those_of_the_tokenizer(place: Place) -> None:
     ],
 )
 def test_an_answer_is_a_key_a_number_or_a_column(
-    place: Place, columns: str, further: str, row: dict[str, Any], answer: int
+    workspace: Workspace, columns: str, further: str, row: dict[str, Any], answer: int
 ) -> None:
     whole = {"q": "the", "question": "the", "one": "x", "two": "y", "choices": ["x", "y"], **row}
     if "c" in whole:
         whole["c"] = {**whole["c"], "text": ["x", "y"]}
-    folder = place.folder / "c"
+    folder = workspace.folder / "c"
     folder.mkdir()
     for split in ("train", "validation", "test"):
         write_rows(folder / f"en-{split}.jsonl", [whole])
@@ -99,9 +99,9 @@ def test_an_answer_is_a_key_a_number_or_a_column(
     assert (loaded.columns["answer"], loaded.columns["choices"]) == ([answer], [["x", "y"]])
 
 
-def test_names_of_a_class_label_are_columns_too(place: Place) -> None:
+def test_names_of_a_class_label_are_columns_too(workspace: Workspace) -> None:
     """As COPA stands on the Hub: `label` is a ClassLabel of choice1 and choice2."""
-    folder = place.folder / "c"
+    folder = workspace.folder / "c"
     folder.mkdir()
     features = {"label": {"names": ["choice1", "choice2"], "_type": "ClassLabel"}}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
@@ -138,10 +138,10 @@ GOOD = {"question": "the", "choices": ["a", "b"], "answer": 0}
 )
 @pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
 def test_a_malformed_row_is_one_line_with_file_row_and_key(
-    place: Place, file_format: str, row: dict[str, Any], complaint: str
+    workspace: Workspace, file_format: str, row: dict[str, Any], complaint: str
 ) -> None:
     rows = [GOOD, {**GOOD, **row}]
-    folder = place.folder / "c"
+    folder = workspace.folder / "c"
     task = write_choice_task(folder, "c")
     where = f"{folder / 'en-train.jsonl'}:2"
     if file_format == "parquet":
@@ -149,7 +149,7 @@ def test_a_malformed_row_is_one_line_with_file_row_and_key(
             isinstance(choice, list) for choice in row.get("choices", ())
         ):
             pytest.skip("a Parquet column has one type")
-        rows = [{**own, "answer": str(own["answer"])} for own in rows]
+        rows = [{**row, "answer": str(row["answer"])} for row in rows]
         pq.write_table(pa.Table.from_pylist(rows), folder / "en-train.parquet")
         task.path.write_text(
             task.path.read_text()
@@ -164,8 +164,8 @@ def test_a_malformed_row_is_one_line_with_file_row_and_key(
     assert str(error.value) == f"{where}: {complaint}"
 
 
-def test_a_question_and_keys_that_are_none(place: Place) -> None:
-    folder = place.folder / "c"
+def test_a_question_and_keys_that_are_none(workspace: Workspace) -> None:
+    folder = workspace.folder / "c"
     task = write_choice_task(folder, "c", further='questions: {cause: "why"}\n')
     write_rows(folder / "en-train.jsonl", [{**GOOD, "question": "reason"}])
     with pytest.raises(DataError, match=r"en-train\.jsonl:1: question: found 'reason', accepted cause"):
@@ -209,12 +209,12 @@ def examples_of(split: EncodedSplit, sequences: Sequence[int] | np.ndarray) -> l
     """The examples of the sequences; all sequences of each are there, in order."""
     sequences = np.asarray(sequences)
     examples = list(dict.fromkeys(split.example[sequences].tolist()))
-    assert sequences.tolist() == [int(own) for row in examples for own in split.sequences_of(np.array([row]))]
+    assert sequences.tolist() == [int(sequence) for row in examples for sequence in split.sequences_of(np.array([row]))]
     return examples
 
 
-def test_no_batch_takes_an_example_apart(place: Place) -> None:
-    split = encoded(place)
+def test_no_batch_takes_an_example_apart(workspace: Workspace) -> None:
+    split = encoded(workspace)
     assert set(np.bincount(split.example)) == {3, 4}
     order = np.random.default_rng(0).permutation(split.examples)
     for cut in (cut_batches(split, order, 7, None), cut_batches(split, order, None, 60)):
@@ -237,8 +237,8 @@ def test_no_batch_takes_an_example_apart(place: Place) -> None:
             assert part.targets["right"].tolist() == alone.targets["right"].tolist()
 
 
-def test_the_captured_step_is_the_eager_one(place: Place) -> None:
-    job = place.job(write_choice_task(place.folder / "c", "c"))
+def test_the_captured_step_is_the_eager_one(workspace: Workspace) -> None:
+    job = workspace.job(write_choice_task(workspace.folder / "c", "c"))
     data = load_training_data(job)
     losses = []
     for step_type in (EagerStep, CapturedStep):
@@ -248,7 +248,7 @@ def test_the_captured_step_is_the_eager_one(place: Place) -> None:
         for first in range(0, 48, 8):
             rng = np.random.default_rng(0)
             batches = cut_batches(data.tasks[0].train, np.arange(first, first + 8), 4, None)
-            step([make_batch(job, data.tasks[0], own, step.batches_on, rng) for own in batches])
+            step([make_batch(job, data.tasks[0], batch, step.batches_on, rng) for batch in batches])
         losses.append(step.losses())
         step.close()
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -258,8 +258,8 @@ def test_the_captured_step_is_the_eager_one(place: Place) -> None:
 # --- answers --------------------------------------------------------------------------------------------------------
 
 
-def test_shuffled_answers_are_one_an_example_and_no_answers(place: Place) -> None:
-    split = encoded(place)
+def test_shuffled_answers_are_one_an_example_and_no_answers(workspace: Workspace) -> None:
+    split = encoded(workspace)
     shuffled = shuffle_labels(split, "multiple_choice", 3)
     assert KIND.gold is not None
     every = np.arange(split.examples)
@@ -269,15 +269,15 @@ def test_shuffled_answers_are_one_an_example_and_no_answers(place: Place) -> Non
     assert shuffle_labels(split, "multiple_choice", 3).targets["right"].tolist() == shuffled.targets["right"].tolist()
 
 
-def test_trained_and_scored_beside_its_floor_and_by_plain_adapters(place: Place) -> None:
+def test_trained_and_scored_beside_its_floor_and_by_plain_adapters(workspace: Workspace) -> None:
     """The right choice is the one with the highest logit of `adapters`' own head, loaded without this package."""
     from adapters import AutoAdapterModel
 
-    task, below = write_choice_task(place.folder / "c", "c"), write_choice_task(place.folder / "b", "b", seed=1)
-    run = place.train(task, over=[below])
-    scores = evaluate(run, runs=place.store, device="cpu")
+    task, below = write_choice_task(workspace.folder / "c", "c"), write_choice_task(workspace.folder / "b", "b", seed=1)
+    run = workspace.train(task, over=[below])
+    scores = evaluate(run, runs=workspace.store, device="cpu")
     predictions = read_predictions(next((run.folder / "evaluations").iterdir()), scores, "multiple_choice")
-    rows = [json.loads(line) for line in (place.folder / "c" / "en-test.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (workspace.folder / "c" / "en-test.jsonl").read_text().splitlines()]
     gold = [row["answer"] for row in rows]
     assert list(predictions["en"].gold) == gold
     right = np.array(predictions["en"].predicted) == np.array(gold)
@@ -286,16 +286,16 @@ def test_trained_and_scored_beside_its_floor_and_by_plain_adapters(place: Place)
     assert "unseen_gold" not in scores.languages["en"]
     assert run.record.development_majority is not None
 
-    plain = AutoAdapterModel.from_pretrained(place.folder / "tiny")
+    plain = AutoAdapterModel.from_pretrained(workspace.folder / "tiny")
     plain.load_adapter_setup(str(bundle_of(run)), set_active=True, use_safetensors=True)
     plain.eval()
-    model, manifest = load_bundle(bundle_of(run), place.backbone)
+    model, manifest = load_bundle(bundle_of(run), workspace.backbone)
     assert plain.heads["c"].config["num_choices"] == len(manifest.labels) == 4
-    split = encode_split(task, "en", "test", place.backbone.tokenizer, manifest.labels)
+    split = encode_split(task, "en", "test", workspace.backbone.tokenizer, manifest.labels)
     whole = [row for row in range(split.examples) if len(rows[row]["choices"]) == 4]
     for row in whole[:5]:
         texts = [rows[row]["question"].strip()] * 4
-        inputs = place.backbone.tokenizer(texts, rows[row]["choices"], padding=True, return_tensors="pt")
+        inputs = workspace.backbone.tokenizer(texts, rows[row]["choices"], padding=True, return_tensors="pt")
         with torch.no_grad():
             expected = plain(**inputs).logits[0]
             batch = pack(split, split.sequences_of(np.array([row])), USE, 2)
@@ -304,11 +304,11 @@ def test_trained_and_scored_beside_its_floor_and_by_plain_adapters(place: Place)
         assert predictions["en"].predicted[row] == int(expected.argmax())
 
 
-def test_predict_gives_answers_back_in_the_file_s_own_form(place: Place, tmp_path: Path) -> None:
+def test_predict_gives_answers_back_in_the_file_s_own_form(workspace: Workspace, tmp_path: Path) -> None:
     rows = [{"question": "dog ?", "choices": ["dog", "run"], "keys": ["A", "B"]} for _ in range(3)]
-    numbers, keyed = place.folder / "n", place.folder / "k"
+    numbers, keyed = workspace.folder / "n", workspace.folder / "k"
     task = write_choice_task(numbers, "n")
-    run = place.train(task)
+    run = workspace.train(task)
     write_rows(tmp_path / "mine.jsonl", rows)
     answers = [json.loads(line)["answer"] for line in predict_file(run, tmp_path / "mine.jsonl").decode().splitlines()]
     assert set(answers) <= {0, 1}
@@ -326,7 +326,7 @@ def test_predict_gives_answers_back_in_the_file_s_own_form(place: Place, tmp_pat
         keyed.mkdir(exist_ok=True)
         write_rows(keyed / f"en-{split}.jsonl", lines)
     by_key = write_choice_task(keyed, "k", "{question: question, choices: choices, keys: keys, answer: answer}")
-    written = predict_file(place.train(by_key), tmp_path / "mine.jsonl").decode()
+    written = predict_file(workspace.train(by_key), tmp_path / "mine.jsonl").decode()
     assert {json.loads(line)["answer"] for line in written.splitlines()} <= {"A", "B"}
     write_rows(tmp_path / "broken.jsonl", [{"question": "dog ?", "choices": ["dog"]}])
     with pytest.raises(DataError, match=r"broken\.jsonl:1: choices: found one choice, accepted two or more"):

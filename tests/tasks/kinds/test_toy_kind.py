@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.training import ENGLISH, GERMAN, Place
+from support.training import ENGLISH, GERMAN, Workspace
 
 import adapter_stilts
 from adapter_stilts.analysis.compare import compare_runs
@@ -34,6 +34,7 @@ from adapter_stilts.schema import Task
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.documents.document import Document, Reading, named_rows, read_as
 from adapter_stilts.tasks.documents.rendering import render_jsonl
+from adapter_stilts.tasks.encode import EncodedSplit
 from adapter_stilts.tasks.kinds import KINDS, Kind
 from adapter_stilts.tasks.kinds.contract import Columns, EncodedSequence, HeadSpec, Inventory, LocationOf, Options
 from adapter_stilts.tasks.metrics import Array, Metric, paired_numbers, percent_right
@@ -82,7 +83,7 @@ def loss(scores: torch.Tensor, batch: Any) -> torch.Tensor:
     return segment_loss(scores.squeeze(1), batch.segment, batch.targets["right"])
 
 
-def best(values: np.ndarray, split: Any, examples: np.ndarray) -> list[int]:
+def best(values: np.ndarray, split: EncodedSplit, examples: np.ndarray) -> list[int]:
     return [int(values[split.units_of(split.sequences_of(np.array([row])))].argmax()) for row in examples]
 
 
@@ -131,10 +132,10 @@ TOY = Kind(
 
 
 @pytest.fixture
-def toy(place: Place, monkeypatch: pytest.MonkeyPatch) -> Task:
+def toy(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Task:
     """A task of the kind, in two languages; `other.yaml` beside it is another one."""
     monkeypatch.setitem(KINDS, TOY.name, TOY)
-    return write_task(place.folder / "toy", "toy", seed=0)
+    return write_task(workspace.folder / "toy", "toy", seed=0)
 
 
 def write_task(folder: Path, name: str, seed: int) -> Task:
@@ -178,16 +179,16 @@ recipes:
     return find_task(str(folder / f"{name}.yaml"))
 
 
-def test_trained_evaluated_compared_predicted_and_read_back(place: Place, toy: Task) -> None:
-    other = write_task(place.folder / "other", "other", seed=1)
-    alone, stacked = place.train(toy), place.train(toy, over=[other])
-    full = place.train(toy, method="full", over=[place.train(other, method="full")])
-    chance = np.mean([1 / len(row["words"]) for row in rows_of(place.folder / "toy" / "de-test.jsonl")])
+def test_trained_evaluated_compared_predicted_and_read_back(workspace: Workspace, toy: Task) -> None:
+    other = write_task(workspace.folder / "other", "other", seed=1)
+    alone, stacked = workspace.train(toy), workspace.train(toy, over=[other])
+    full = workspace.train(toy, method="full", over=[workspace.train(other, method="full")])
+    chance = np.mean([1 / len(row["words"]) for row in rows_of(workspace.folder / "toy" / "de-test.jsonl")])
     for run in (alone, stacked, full):
-        scores = evaluate(run, toy, runs=place.store, device="cpu")
+        scores = evaluate(run, toy, runs=workspace.store, device="cpu")
         assert scores.languages["en"]["accuracy"] > 100 * chance + 20, run.name
         kept = read_predictions(next((run.folder / "evaluations").iterdir()), scores, TOY.name)
-        gold = [row["longest"] - 1 for row in rows_of(place.folder / "toy" / "de-test.jsonl")]
+        gold = [row["longest"] - 1 for row in rows_of(workspace.folder / "toy" / "de-test.jsonl")]
         assert list(kept["de"].gold) == gold
         right = np.mean(np.array(kept["de"].predicted) == np.array(gold))
         assert scores.languages["de"]["accuracy"] == pytest.approx(100 * right)
@@ -197,16 +198,16 @@ def test_trained_evaluated_compared_predicted_and_read_back(place: Place, toy: T
             len(set(kept["de"].predicted)),
         )
         # What predict writes into a file of one's own are the same answers.
-        written = predict_file(run, place.folder / "toy" / "de-test.jsonl", device="cpu")
+        written = predict_file(run, workspace.folder / "toy" / "de-test.jsonl", device="cpu")
         answers = [json.loads(line)["longest"] for line in written.decode().splitlines()]
         assert answers == list(kept["de"].predicted)
-    (table,) = compare_runs(place.store, [alone, stacked, full]).as_json()["tables"]
+    (table,) = compare_runs(workspace.store, [alone, stacked, full]).as_json()["tables"]
     assert [row["label"] for row in table["rows"]] == [
         "bottleneck none",
         "bottleneck stack over other",
         "full continue over other",
     ]
-    model, manifest = load_bundle(stacked.bundle, place.backbone)
+    model, manifest = load_bundle(stacked.bundle, workspace.backbone)
     assert (manifest.kind, manifest.labels, manifest.options) == ("longest_word", (), {"first_word": 1})
     assert model.heads["toy"].config["head_type"] == "tagging"
 
@@ -215,9 +216,9 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_captured_step_takes_the_eager_ones_steps(place: Place, toy: Task) -> None:
+def test_the_captured_step_takes_the_eager_ones_steps(workspace: Workspace, toy: Task) -> None:
     """As a CPU runs it: the buffers that a graph would read, with what fills them up."""
-    job = place.job(toy)
+    job = workspace.job(toy)
     data = load_training_data(job)
     losses = []
     for made in (EagerStep, CapturedStep):
@@ -232,8 +233,8 @@ def test_the_captured_step_takes_the_eager_ones_steps(place: Place, toy: Task) -
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_its_loss_is_softmax_over_the_words_of_a_sentence(place: Place, toy: Task) -> None:
-    job = place.job(toy)
+def test_its_loss_is_softmax_over_the_words_of_a_sentence(workspace: Workspace, toy: Task) -> None:
+    job = workspace.job(toy)
     (part,) = load_training_data(job).tasks
     batch = make_batch(job, part, np.arange(5), torch.device("cpu"), np.random.default_rng(0))
     scores = torch.randn(batch.units, 1, generator=torch.Generator().manual_seed(0))
@@ -246,7 +247,7 @@ def test_its_loss_is_softmax_over_the_words_of_a_sentence(place: Place, toy: Tas
     assert (batch.terms, batch.loss(scores).item()) == (5, pytest.approx(expected))
 
 
-def test_what_its_yaml_takes(place: Place, toy: Task) -> None:
+def test_what_its_yaml_takes(workspace: Workspace, toy: Task) -> None:
     text = toy.path.read_text()
     toy.path.write_text(text.replace("first_word: 1", "frist_word: 1"))
     with pytest.raises(UsageError, match=r"toy\.yaml:12: frist_word: found an unknown key \(did you mean 'first_word'"):
@@ -256,7 +257,7 @@ def test_what_its_yaml_takes(place: Place, toy: Task) -> None:
         find_task(str(toy.path))
     toy.path.write_text(text.replace("first_word: 1", "first_word: 0"))
     with pytest.raises(DataError, match=r"en-train\.jsonl:\d+: longest: found \d, accepted 0 to \d"):
-        place.train(find_task(str(toy.path)))
+        workspace.train(find_task(str(toy.path)))
     toy.path.write_text(text.replace("longest_word", "longest_wrod"))
     with pytest.raises(UsageError, match=r"kind: found 'longest_wrod' \(did you mean 'longest_word'\?\), accepted"):
         find_task(str(toy.path))
@@ -271,7 +272,7 @@ ABOUT_KINDS = ("tasks/kinds/",)
 def test_no_other_module_names_a_kind_or_branches_on_one() -> None:
     """Neither as a text nor as a name, and no comparison of `.kind`; the lines that do are told."""
     names = "|".join(kind for kind in KINDS if kind != TOY.name)
-    told = []
+    violations = []
     for path in sorted(PACKAGE.rglob("*.py")):
         inside = path.relative_to(PACKAGE).as_posix()
         if inside.startswith(ABOUT_KINDS):
@@ -286,12 +287,12 @@ def test_no_other_module_names_a_kind_or_branches_on_one() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and id(node) not in docstrings and isinstance(node.value, str):
                 if re.fullmatch(names, node.value):
-                    told.append(f"{inside}:{node.lineno}: names {node.value!r}")
+                    violations.append(f"{inside}:{node.lineno}: names {node.value!r}")
             elif isinstance(node, ast.Compare):
                 sides = [node.left, *node.comparators]
                 if any(is_task_kind(side) for side in sides):
-                    told.append(f"{inside}:{node.lineno}: compares a kind")
-    assert told == []
+                    violations.append(f"{inside}:{node.lineno}: compares a kind")
+    assert violations == []
 
 
 def is_task_kind(node: ast.expr) -> bool:
