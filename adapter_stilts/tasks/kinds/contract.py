@@ -145,9 +145,9 @@ class Kind:
     The data. `columns` and `optional` say by role what a row's column holds. `label_role` is the column whose values
     are names out of an inventory (None: there is none), `answer_role` that of gold answers; `text_roles` are those
     of texts, which must not stand in training and test data both. `inventory(columns)` gives
-    the names of a head's labels where no column does. `take(columns, names, place_of)` gives the rows that are examples
-    and raises DataError for a malformed one; `names` are what the file calls the columns. `check(columns, place_of)`
-    refuses a split as a whole. `read(columns, names, place_of, options)` gives the columns as the kind encodes them.
+    the names of a head's labels where no column does. `take(columns, names, location_of)` gives the rows that are examples
+    and raises DataError for a malformed one; `names` are what the file calls the columns. `check(columns, location_of)`
+    refuses a split as a whole. `read(columns, names, location_of, options)` gives the columns as the kind encodes them.
     `rows` is what a row is called. `formats` can hold the kind's rows, beside JSON lines and Parquet.
     `encode(columns, tokenizer, options, inventory)` gives sequences, without targets where `inventory` is None.
 
