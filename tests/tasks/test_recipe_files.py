@@ -206,7 +206,8 @@ def test_a_shipped_task_is_copied_with_its_recipes(tmp_path: Path) -> None:
 def test_every_shipped_recipe_file_is_of_a_task_and_as_it_would_be_written() -> None:
     tasks = {task.name: task for task in all_tasks()}
     paths = sorted(path for path in (CONFIGS / "recipes").glob("*.yaml") if path.stem != "defaults")
-    assert {path.stem for path in paths} == set(tasks)
+    # Without a file of its own a task has its kind's recipes.
+    assert tasks.keys() - {path.stem for path in paths} == {"commonsenseqa", "copa", "xcopa"}
     for path in paths:
         assert recipe_path(tasks[path.stem].path) == path
         stored = read_recipes(path, path.stem)

@@ -143,11 +143,11 @@ class Kind:
     """What a kind of task is made of. Shapes: U units of a batch, H hidden.
 
     The data. `columns` and `optional` say by role what a row's column holds. `label_role` is the column whose values
-    are names out of an inventory (None: there is none), `answer_role` that of gold answers; `text_roles` are those
-    of texts, which must not stand in training and test data both. `inventory(columns)` gives
-    the names of a head's labels where no column does. `take(columns, names, location_of)` gives the rows that are examples
-    and raises DataError for a malformed one; `names` are what the file calls the columns. `check(columns, location_of)`
-    refuses a split as a whole. `read(columns, names, location_of, options)` gives the columns as the kind encodes them.
+    are names out of an inventory (None: there is none), `answer_role` that of gold answers; `text_roles` are those of
+    texts, which must not stand in training and test data both. `inventory(columns)` gives the names of a head's labels
+    where no column does. `take(columns, names, location_of)` gives the rows that are examples and raises DataError for
+    a malformed one; `names` are what the file calls the columns. `check(columns, location_of)` refuses a split as a
+    whole. `read(columns, names, location_of, options)` gives the columns as the kind encodes them.
     `rows` is what a row is called. `formats` can hold the kind's rows, beside JSON lines and Parquet.
     `encode(columns, tokenizer, options, inventory)` gives sequences, without targets where `inventory` is None.
 
