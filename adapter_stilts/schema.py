@@ -237,10 +237,11 @@ class Task(Strict):
         return kind.options.model_validate(value)
 
     @classmethod
-    def accepted_keys(cls, kind: str | None = None) -> list[str]:
-        """Keys of a task's YAML: those of all tasks, and those of the kind (None: of every kind)."""
-        kinds = [KINDS[kind]] if kind in KINDS else list(KINDS.values())
-        options = dict.fromkeys(key for entry in kinds for key in entry.options.model_fields)
+    def accepted_keys(cls, content: object = None) -> list[str]:
+        """Keys of a task's YAML: those of all tasks, and those of its kind (of every kind, where it says none)."""
+        name = content.get("kind") if isinstance(content, dict) else None
+        kinds = [KINDS[name]] if isinstance(name, str) and name in KINDS else list(KINDS.values())
+        options = dict.fromkeys(key for kind in kinds for key in kind.options.model_fields)
         return [*(key for key in cls.model_fields if key != "options"), *options]
 
     @property

@@ -62,26 +62,33 @@ def complaints_of(
         items.setdefault(_real_location(item, content), []).append(item)
     above = {location[:length] for location in items for length in range(len(location))}
     deepest = {location: group for location, group in items.items() if location not in above}
-    misspelt = _misspelt(deepest, model)
+    keys = keys_of(model, content)
+    misspelt = _misspelt(deepest, model, keys)
     return [
-        (location, _message(location, group, model, typed))
+        (location, _message(location, group, model, typed, keys))
         for location, group in deepest.items()
         if group[0]["type"] != "missing" or location not in misspelt
     ]
 
 
-def _misspelt(items: Mapping[Location, Sequence[ErrorDetails]], model: type[BaseModel]) -> set[Location]:
-    """Locations of the keys that unknown ones were probably meant to be."""
+def _misspelt(
+    items: Mapping[Location, Sequence[ErrorDetails]], model: type[BaseModel], keys: Sequence[str]
+) -> set[Location]:
+    """Locations of the keys that unknown ones were probably meant to be; `keys` are those at the top."""
     unknown = [location for location, group in items.items() if group[0]["type"] == "extra_forbidden"]
     return {
         (*location[:-1], near)
         for location in unknown
-        for near in _nearest(str(location[-1]), keys_of(_model_at(model, location[:-1])))
+        for near in _nearest(str(location[-1]), keys_of(_model_at(model, location[:-1])) if location[:-1] else keys)
     }
 
 
-def _message(location: Location, items: Sequence[ErrorDetails], model: type[BaseModel], typed: bool) -> str:
+def _message(
+    location: Location, items: Sequence[ErrorDetails], model: type[BaseModel], typed: bool, keys: Sequence[str]
+) -> str:
     item = items[0]
+    if item["type"] == "extra_forbidden" and len(location) == 1:
+        return _unknown(str(location[0]), keys)
     if item["type"] == "extra_forbidden":
         return unknown_key(str(location[-1]), _model_at(model, location[:-1]))
     if item["type"] == "missing":
@@ -152,12 +159,16 @@ def _plain(annotation: Any) -> Any:
 
 def unknown_key(key: str, model: Any) -> str:
     """What is said of a key that a model does not have."""
-    return f"found an unknown key{did_you_mean(key, keys_of(model))}, accepted {', '.join(keys_of(model))}"
+    return _unknown(key, keys_of(model))
 
 
-def keys_of(model: Any) -> list[str]:
-    """The keys that YAML of a model has; some fields are no key, but what other keys become."""
-    return model.accepted_keys() if hasattr(model, "accepted_keys") else list(model.model_fields)
+def _unknown(key: str, keys: Sequence[str]) -> str:
+    return f"found an unknown key{did_you_mean(key, keys)}, accepted {', '.join(keys)}"
+
+
+def keys_of(model: Any, content: Any = None) -> list[str]:
+    """The keys that YAML of a model has, by its content; some fields are no key, but what other keys become."""
+    return model.accepted_keys(content) if hasattr(model, "accepted_keys") else list(model.model_fields)
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:

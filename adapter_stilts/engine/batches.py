@@ -94,6 +94,9 @@ def pack(
         return to_device(array, device)
 
     compete = use.kind.together != "unit"
+    # A group without a unit has nothing that competes: it is no segment.
+    units_of_group = _sums(units, groups)
+    segments = np.cumsum(units_of_group > 0) - 1
     names = split.targets or dict.fromkeys(use.kind.targets)
     return Batch(
         use,
@@ -107,8 +110,8 @@ def pack(
             name: tensor(np.full(len(unit_index), IGNORED) if values is None else values[unit_index])
             for name, values in names.items()
         },
-        tensor(np.repeat(np.arange(len(groups)), _sums(units, groups))) if compete else None,
-        len(groups) if compete else len(unit_index),
+        tensor(np.repeat(segments, units_of_group)) if compete else None,
+        int((units_of_group > 0).sum()) if compete else len(unit_index),
         sequences,
         groups,
     )
@@ -171,7 +174,11 @@ def _part(batch: Batch, first: int, last: int, begin: int, end: int) -> Batch:
         unit_of_piece, pieces_of_unit = unit_of_piece - units.start, batch.pieces_of_unit[units]
     ends = np.cumsum(batch.groups)
     sequences = slice(int(ends[first] - batch.groups[first]), int(ends[last - 1]))
-    segment = None if batch.segment is None else batch.segment[units] - first
+    segment, terms = None, units.stop - units.start
+    if batch.segment is not None:
+        segment = batch.segment[units]
+        segment = segment - (segment[0] if len(segment) else 0)
+        terms = int(segment[-1]) + 1 if len(segment) else 0
     return Batch(
         batch.use,
         batch.input_ids[begin:end],
@@ -182,7 +189,7 @@ def _part(batch: Batch, first: int, last: int, begin: int, end: int) -> Batch:
         pieces_of_unit,
         {name: values[units] for name, values in batch.targets.items()},
         segment,
-        units.stop - units.start if segment is None else last - first,
+        terms,
         batch.sequences[sequences],
         batch.groups[first:last],
     )

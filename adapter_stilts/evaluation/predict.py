@@ -10,7 +10,7 @@ import numpy as np
 
 from adapter_stilts.engine.device import default_device
 from adapter_stilts.engine.predicting import predict_answers
-from adapter_stilts.errors import StiltsError
+from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.evaluation.scored_task import require_labels
 from adapter_stilts.evaluation.zero_shot import load_run
 from adapter_stilts.memory import memory_given_back
@@ -63,7 +63,10 @@ def predict_file(
     require_labels(run)
     mirror, threads = mirror_dir(mirror), thread_count(threads)
     kind = find_kind(run.record.task.kind)
-    assert kind.documents is not None
+    if kind.documents is None:
+        raise UsageError(
+            f"{run.name}: found kind {kind.name}, which reads no files of users, accepted a run of another"
+        )
     document = kind.documents(reading_of_run(run), path, file_format, columns or {})
     count = len(next(iter(document.columns.values())))
     model, manifest, backbone = load_run(run, mirror, device or default_device())

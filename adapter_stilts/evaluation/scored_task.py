@@ -57,8 +57,8 @@ def _differences(run: Run, task: Task) -> Iterator[tuple[Location, Any, Any]]:
         ("selection_metric", task.selection_metric, stored.selection_metric),
     ]
     # Runs from before a kind had options of its own say nothing of them.
-    further = [(key, value, trained.get(key, value)) for key, value in task.options.identity().items()]
-    pairs += [pair for pair in further if pair[0] != "word_piece"]
+    options = task.options.stored()
+    pairs += [(key, value, trained.get("options", options).get(key)) for key, value in options.items()]
     yield from (((key,), now, then) for key, now, then in pairs if now != then)
     for code, entry in trained.get("train", {}).items():
         # A YAML that has no such language is held against what training took for all languages.

@@ -135,6 +135,8 @@ def _check_metrics(task: Task) -> None:
 
 
 def _check_labels(task: Task) -> None:
+    if find_kind(task.kind).label_role is None and task.label_until is not None:
+        _refuse(task, ("label_until",), repr(task.label_until), f"none (kind {task.kind} has no labels)")
     if task.labels is not None and find_kind(task.kind).label_role is None:
         _refuse(task, ("labels",), "labels", f"none (kind {task.kind} has no labels)")
     if isinstance(task.labels, tuple) and len(set(task.labels)) < len(task.labels):
@@ -220,7 +222,7 @@ def _check_columns(
         complaints.gather(_check_role, task, (*at, key), key in columns, roles)
     for key, value in columns.items():
         if key in roles:
-            complaints.gather(_check_column, task, (*at, key), value, file_format, kind.roles[key] == "texts")
+            complaints.gather(_check_column, task, (*at, key), value, file_format, key in kind.joined_roles)
 
 
 def _check_role(task: Task, at: Location, given: bool, roles: tuple[str, ...]) -> None:

@@ -111,7 +111,9 @@ def _take_rows(task: Task, source: LanguageSource, path: Path) -> tuple[dict[str
     columns: Mapping[str, Sequence[Any]] = {role: [column[row] for row in selected] for role, column in values.items()}
     chosen = [chosen[row] for row in selected]
     if kind.read is not None:
-        columns = kind.read(columns, names, lambda row, element: rows.location(chosen[row], element), task.options)
+        class_names = rows.label_names.get(names.get(kind.answer_role or "", ""))  # type: ignore[arg-type]
+        location_of = lambda row, element: rows.location(chosen[row], element)  # noqa: E731
+        columns = kind.read(columns, names, location_of, task.options, class_names)
     locations = RowLocations(tuple((rows.file, row) for row in chosen))
     return {role: list(column) for role, column in columns.items()}, locations
 

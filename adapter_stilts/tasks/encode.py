@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from adapter_stilts.tasks.tokenizing import tokenizer_hash
 # Raise it when the encoding changes what a model sees: cached files and run names change with it.
 ENCODING_VERSION = 1
 # Raise it where that is so for files that were read or encoded wrongly: cached files are made anew, runs keep names.
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 # What the columns of targets begin with in an Arrow file.
 TARGET = "target."
 SOURCES_NAMED = 3  # of more, concatenated splits name the first and how many there are besides
@@ -44,7 +44,8 @@ class EncodedSplit:
     of `starts`, `ends` (positions within the sequence, end excluded) and of each of `targets`, which the kind names; of
     labels they are ids into `label_names`, of which the first `trained` have a row in the head; later ones are gold
     labels that English training never showed. `example[s]` is the example that the sequence belongs to, in order;
-    `examples` their number.
+    `examples` their number. `text_starts` are indices of `ids` at which another text begins, where no special token
+    says so.
     """
 
     language: str
@@ -62,6 +63,7 @@ class EncodedSplit:
     ends: np.ndarray
     targets: Mapping[str, np.ndarray]
     unit_offsets: np.ndarray
+    text_starts: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -126,6 +128,8 @@ def concatenate(splits: Sequence[EncodedSplit]) -> EncodedSplit:
     shown = sources if len(sources) <= SOURCES_NAMED else [f"{first.source} and {len(sources) - 1} more"]
     before = np.cumsum([0, *(split.examples for split in splits)])
 
+    pieces_before = np.cumsum([0, *(len(each.ids) for each in splits)])
+
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(split, name) for split in splits])
 
@@ -143,6 +147,9 @@ def concatenate(splits: Sequence[EncodedSplit]) -> EncodedSplit:
         label_names=names,
         example=np.concatenate([split.example + shift for split, shift in zip(splits, before, strict=False)]),
         targets={name: np.concatenate([_renamed(split, name, names) for split in splits]) for name in first.targets},
+        text_starts=np.concatenate(
+            [each.text_starts + shift for each, shift in zip(splits, pieces_before, strict=False)]
+        ),
         id_offsets=offsets("id_offsets"),
         unit_offsets=offsets("unit_offsets"),
         **arrays,
@@ -162,7 +169,7 @@ def encode_columns(task: Task, loaded: Split, tokenizer: Tokenizer, labels: Sequ
     kind = find_kind(task.kind)
     inventory = Inventory(labels, task.labels == "open", loaded.locations.of)
     targets = [f"{TARGET}{name}" for name in kind.targets] if kind.has_answers else []
-    lists = ("input_ids", "starts", "ends")
+    lists = ("input_ids", "starts", "ends", "text_starts")
     rows: dict[str, list[Any]] = {name: [] for name in ("example", *lists, *targets)}
     for sequence in kind.encode(loaded.columns, tokenizer, task.options, inventory):
         rows["example"].append(sequence.example)
@@ -237,4 +244,5 @@ def _split_of(table: pa.Table) -> EncodedSplit:
         ends=flat("ends"),
         targets={name.removeprefix(TARGET): flat(name) for name in table.column_names if name.startswith(TARGET)},
         unit_offsets=offsets("starts"),
+        text_starts=flat("text_starts") + np.repeat(offsets("input_ids")[:-1], np.diff(offsets("text_starts"))),
     )

@@ -56,7 +56,7 @@ def remembered_signatures(split: EncodedSplit, tokenizer: Tokenizer) -> np.ndarr
     """`text_signatures` of all examples of a split, computed once for the same pieces; kept in the cache. A file there
     that is damaged is made anew."""
     digest = hashlib.blake2b(f"{_SIGNATURES_VERSION} {MINIMUM_CHARACTERS} {tokenizer_hash(tokenizer)}".encode())
-    for array in (split.ids, split.id_offsets, split.example):
+    for array in (split.ids, split.id_offsets, split.example, split.text_starts):
         digest.update(array.tobytes())
     path = cache_dir() / "signatures" / f"{digest.hexdigest()[:32]}.arrow"
     table = cached_table(path)
@@ -135,19 +135,26 @@ def _texts(split: EncodedSplit, examples: np.ndarray, tokenizer: Tokenizer) -> I
         if len(texts) == 1:
             windows.setdefault(example, []).append(texts[0])
         else:
-            yield from filter(_long_enough, texts)
+            yield from filter(_long_enough, filter(None, texts))
     yield from filter(_long_enough, map("".join, windows.values()))
 
 
 def _texts_of_sequences(
     split: EncodedSplit, examples: np.ndarray, tokenizer: Tokenizer
 ) -> Iterator[tuple[int, list[str]]]:
-    """Example and texts of each sequence, in order."""
+    """Example and texts of each sequence, in order; an empty text too is one of a pair."""
     string_of = _piece_strings(split.ids, tokenizer)
+    starts = set(split.text_starts.tolist())
     for sequence in split.sequences_of(examples):
-        ids = split.ids[split.id_offsets[sequence] : split.id_offsets[sequence + 1]].tolist()
-        texts = "".join([string_of[id_] for id_ in ids]).split(_BORDER)
-        yield int(split.example[sequence]), [text for text in texts if text]
+        first = int(split.id_offsets[sequence])
+        ids = split.ids[first : split.id_offsets[sequence + 1]].tolist()
+        strings = [string_of[id_] for id_ in ids]
+        if starts:
+            strings = [_BORDER + text if first + index in starts else text for index, text in enumerate(strings)]
+        # `<s> A </s>` has its one text between two borders, `<s> A </s></s> B </s>` its two among five.
+        texts = "".join(strings).strip(_BORDER).split(_BORDER)
+        pair = strings.count(_BORDER) > 2 or len(texts) > 1
+        yield int(split.example[sequence]), [text for text in texts if text] + ([""] if pair and len(texts) < 2 else [])
 
 
 def _piece_strings(ids: np.ndarray, tokenizer: Tokenizer) -> dict[int, str]:

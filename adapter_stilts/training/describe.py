@@ -50,15 +50,10 @@ def manifest_of(job: Job, data: TrainingData) -> Manifest:
         labels=first.labels,
         more_heads={part.head: part.labels for part in more},
         word_piece=job.task.options.labelling,
-        options=_further_options(job.task),
+        options=job.task.options.stored(),
         dropout=job.recipe.dropout,
         backbone=stored_backbone(job.backbone),
     )
-
-
-def _further_options(task: Task) -> dict[str, Any]:
-    """The kind's options that decide something, besides the piece of a word, which has a field of its own."""
-    return {key: value for key, value in task.options.identity().items() if key != "word_piece"}
 
 
 def record_of(

@@ -3,14 +3,14 @@
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adapter_stilts.errors import DataError
+from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.plain_text import json_text, printable
 from adapter_stilts.tasks.conllu import CONLLU_COLUMNS, misc_key
 from adapter_stilts.tasks.formats import GLOBAL_COLUMNS, Line
@@ -161,6 +161,8 @@ def render_tsv(lines: Sequence[Line], numbers: Sequence[int], column: str, label
 def render_jsonl(lines: Sequence[Line], numbers: Sequence[int], key: str, values: Sequence[Any]) -> bytes:
     """Each object with its label, or its words' labels, under the key."""
     texts = {line.number: line.text for line in lines}
+    for number in numbers[:1]:
+        _refuse_inner(key, json.loads(texts[number]))
     replaced = {
         number: json_text(json.dumps({**json.loads(texts[number]), key: value}, ensure_ascii=False))
         for number, value in zip(numbers, values, strict=True)
@@ -168,9 +170,18 @@ def render_jsonl(lines: Sequence[Line], numbers: Sequence[int], key: str, values
     return _written(lines, replaced)
 
 
+def _refuse_inner(column: str, columns: Collection[str]) -> None:
+    """Raise UsageError for a column within another: beside it, the answers that it holds would go on."""
+    outer = column.partition(".")[0]
+    if column not in columns and outer != column and outer in columns:
+        found = f"{column!r}, which is inside {outer!r}"
+        raise UsageError(f"--columns: found {found}, accepted a column of its own for the answers, as in answer=NAME")
+
+
 def render_parquet(path: Path, column: str, values: Sequence[Any], type_: pa.DataType) -> bytes:
     """The file with the answers, of that type, in the column, new or in the place of one of that name."""
     table = pq.read_table(path)
+    _refuse_inner(column, table.column_names)
     array = pa.array(values, type_)
     if column in table.column_names:
         table = table.set_column(table.column_names.index(column), column, array)

@@ -59,8 +59,12 @@ class Options(BaseModel):
     labelling: ClassVar[str] = ""
 
     def identity(self) -> dict[str, Any]:
-        """What of the options decides a run's result, as its name holds it."""
-        return self.model_dump(mode="json")
+        """What of the options decides a run's result, as its name holds it: under a key that nothing else has."""
+        return {"options": self.stored()} if self.stored() else {}
+
+    def stored(self) -> dict[str, Any]:
+        """The options as a bundle's manifest holds them, without the piece of a word, which has a place of its own."""
+        return self.model_dump(mode="json", exclude={"word_piece"})
 
 
 class WordPieceOptions(Options):
@@ -72,6 +76,9 @@ class WordPieceOptions(Options):
     @property
     def labelling(self) -> str:  # type: ignore[override]
         return self.word_piece
+
+    def identity(self) -> dict[str, Any]:
+        return {"word_piece": self.word_piece, **super().identity()}
 
 
 class Inventory:
@@ -98,7 +105,9 @@ class EncodedSequence:
 
     `example`: row of the split that it belongs to (a long sentence makes several sequences, in order); `input_ids`:
     piece ids with special tokens, at most 512; `starts`, `ends`: a span of positions `[start, end)` for each unit,
-    whose states are averaged; `targets`: by name a number for each unit, none where the gold answers are not known.
+    whose states are averaged, and which do not overlap; `targets`: by name a number for each unit, none where the gold
+    answers are not known; `text_starts`: positions at which another text begins than the one before, where no special
+    token stands between them.
     """
 
     example: int
@@ -106,6 +115,7 @@ class EncodedSequence:
     starts: Sequence[int]
     ends: Sequence[int]
     targets: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    text_starts: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -147,15 +157,17 @@ class Kind:
     texts, which must not stand in training and test data both. `inventory(columns)` gives the names of a head's labels
     where no column does. `take(columns, names, location_of)` gives the rows that are examples and raises DataError for
     a malformed one; `names` are what the file calls the columns. `check(columns, location_of)` refuses a split as a
-    whole. `read(columns, names, location_of, options)` gives the columns as the kind encodes them.
+    whole. `read(columns, names, location_of, options, class_names)` gives the columns as the kind encodes them;
+    `class_names` are those of a ClassLabel that holds the answers. `joined_roles` may be made of several columns.
     `rows` is what a row is called. `formats` can hold the kind's rows, beside JSON lines and Parquet.
     `encode(columns, tokenizer, options, inventory)` gives sequences, without targets where `inventory` is None.
 
     The step. `targets` are their names. `together` says what competes, and is never divided among batches.
     `add_head(model, name, spec)` puts a head on an `adapters` model; `head_type` is its type there (None: a head of
-    ours, saved under the kind's name). `loss(scores, batch)` is a sum over what competes, without a value on the host;
-    `scores` are the head's output (U, ...). `prepare(split, tokenizer, examples)` is what head and `draw` need of the
-    training data. `draw(batch, prepared, tokenizer, rng)` gives a batch with targets (and pieces) drawn anew.
+    ours with `head_weights()`, trained alone or mixed in, without answers). `loss(scores, batch)` is a sum over what
+    competes, without a value on the host; `scores` are the head's output (U, ...). `prepare(split, tokenizer,
+    examples)` is what head and `draw` need of the training data. `draw(batch, prepared, tokenizer, rng)` gives a batch
+    with targets (and pieces) drawn anew.
     `pretrained(backbone)` is the checkpoint's own head, or None;
     `has_pretrained(backbone)` says so from names alone. `shuffle(split, seed)` gives targets for the control
     of shuffled labels. `with_others`: whether several tasks may be trained together, this one among them.
@@ -186,7 +198,8 @@ class Kind:
     inventory: Callable[[Columns], tuple[str, ...]] | None = None
     take: Callable[[Columns, Mapping[str, Any], LocationOf], list[int]] = take_rows
     check: Callable[[Columns, LocationOf], None] = no_complaint
-    read: Callable[[Columns, Mapping[str, Any], LocationOf, Any], Columns] | None = None
+    read: Callable[..., Columns] | None = None
+    joined_roles: tuple[str, ...] = ()
     targets: tuple[str, ...] = (LABEL,)
     together: Together = "unit"
     head_type: str | None = None
@@ -205,9 +218,24 @@ class Kind:
     write_official: Callable[[Sequence[Answer], Path], None] | None = None
     documents: Callable[..., Document] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for parts that do not go together."""
+        wrong = {
+            "gold: found it without join and answer_role": self.gold is not None
+            and (self.join is None or self.answer_role is None),
+            "head_type: found none for a kind that has answers, or is trained with others": self.head_type is None
+            and (self.gold is not None or self.with_others),
+            "shuffle: found the default where units compete, which leaves examples without a right one": (
+                self.together != "unit" and self.shuffle is permuted_targets
+            ),
+        }
+        for complaint, applies in wrong.items():
+            if applies:
+                raise ValueError(f"kind {self.name}: {complaint}")
+
     @property
     def roles(self) -> dict[str, ColumnType]:
-        """Roles of all columns, in the order in which rows are read: those of texts first, that of labels last."""
+        """Roles of all columns, in the order in which rows are read: required ones first."""
         return {**self.columns, **self.optional}
 
     @property

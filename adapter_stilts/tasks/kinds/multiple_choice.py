@@ -6,8 +6,10 @@ the softmax goes over the example's sequences, which no batch takes apart. As in
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ from adapter_stilts.tasks.kinds.contract import (
 from adapter_stilts.tasks.metrics import Array, Metric, paired_numbers, percent_right
 from adapter_stilts.tasks.sequences import MAX_PIECES, PORTION
 from adapter_stilts.tasks.tokenizer import Tokenizer
-from adapter_stilts.tasks.tokenizing import tokenize_examples
+from adapter_stilts.tasks.tokenizing import tokenize_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +62,7 @@ def take(columns: Columns, names: Mapping[str, Any], location_of: LocationOf) ->
         if len(choices) < 2:
             raise DataError(f"{where}: found {_counted(choices)}, accepted two or more")
         for number, choice in enumerate(choices, 1):
-            if isinstance(choice, list) or not choice.strip():
+            if isinstance(choice, list) or not _shows(choice):
                 refused = "a list" if isinstance(choice, list) else "a blank text"
                 raise DataError(f"{where}: found {refused} for choice {number}, accepted a text")
     for role in ("question", "context", "answer"):
@@ -73,10 +75,15 @@ def take(columns: Columns, names: Mapping[str, Any], location_of: LocationOf) ->
     for row, keys in enumerate(columns.get("keys", ())):
         choices = columns["choices"][row]
         if not isinstance(keys, list) or len(keys) != len(choices) or len(set(keys)) < len(keys):
-            refused = f"{len(keys)} keys" if isinstance(keys, list) else "one text"
+            refused = f"the keys {', '.join(keys)[:60]}" if isinstance(keys, list) else "one text"
             accepted = f"a key of its own for each of {len(choices)} choices"
             raise DataError(f"{location_of(row, None)}: {shown(names['keys'])}: found {refused}, accepted {accepted}")
     return list(range(len(columns["choices"])))
+
+
+def _shows(text: str) -> bool:
+    """Whether a text has a character that can be seen."""
+    return any(unicodedata.category(character)[0] not in "ZC" for character in text)
 
 
 def _counted(choices: Sequence[str]) -> str:
@@ -89,7 +96,11 @@ def shown(name: Any) -> str:
 
 
 def read(
-    columns: Columns, names: Mapping[str, Any], location_of: LocationOf, options: MultipleChoiceOptions
+    columns: Columns,
+    names: Mapping[str, Any],
+    location_of: LocationOf,
+    options: MultipleChoiceOptions,
+    class_names: Sequence[str] | None = None,
 ) -> Columns:
     """The columns with `answer` as the number of the right choice, counted from 0, and the question's text in place of
     its value. Raises DataError for an answer that is no choice, and for a value that `questions` does not have."""
@@ -101,7 +112,7 @@ def read(
         ]
     if "answer" in columns:
         made["answer"] = [
-            _answer(columns, names, row, options, f"{location_of(row, None)}: {shown(names['answer'])}")
+            _answer(columns, names, row, options, class_names, f"{location_of(row, None)}: {shown(names['answer'])}")
             for row in range(len(columns["answer"]))
         ]
     return made
@@ -113,16 +124,26 @@ def _question(value: str, options: MultipleChoiceOptions, where: str) -> str:
     return options.questions[value]
 
 
-def _answer(columns: Columns, names: Mapping[str, Any], row: int, options: MultipleChoiceOptions, where: str) -> int:
-    """By the choice's key, the name of its column, or its number."""
+def _answer(
+    columns: Columns,
+    names: Mapping[str, Any],
+    row: int,
+    options: MultipleChoiceOptions,
+    class_names: Sequence[str] | None,
+    where: str,
+) -> int:
+    """By the choice's key, its place in a ClassLabel, its number, or the name of its column. What is a number is one,
+    also where a column is called so: `predict` writes numbers."""
     answer, count = columns["answer"][row].strip(), len(columns["choices"][row])
     if "keys" in columns:
         keys = columns["keys"][row]
         if answer not in keys:
             raise DataError(f"{where}: found {answer[:60]!r}, accepted {', '.join(keys)}")
         return keys.index(answer)
+    if class_names is not None and answer in class_names[:count]:
+        return class_names.index(answer)
     named = names["choices"]
-    if isinstance(named, (list, tuple)) and answer in named:
+    if isinstance(named, (list, tuple)) and answer in named and not answer.isdecimal():
         return list(named).index(answer)
     first, last = options.first_answer, options.first_answer + count - 1
     number = int(answer) if answer.isascii() and answer.isdecimal() and len(answer) < 9 else None
@@ -144,20 +165,35 @@ def encode(
 ) -> Iterator[EncodedSequence]:
     """A sequence for each choice of each example, in order, its unit `<s>`, its target 1 for the right choice, else 0.
 
-    Context and question are one text, the choice the other; the longer one is cut where both exceed 512 pieces.
+    Context and question are one text, the choice the other: `<s> context question </s></s> choice </s>`. Where they
+    exceed 512 pieces the end of the context is cut, then that of the question, then that of the choice.
     """
-    choices = columns["choices"]
+    choices, options_of = columns["choices"], [role for role in ("context", "question") if role in columns]
+    ends = [tokenizer.eos_token_id]
     for first in range(0, len(choices), PORTION):
-        texts, pairs, rows = [], [], []
-        for row in range(first, min(first + PORTION, len(choices))):
-            asked = " ".join(columns[role][row].strip() for role in ("context", "question") if role in columns)
-            for number, choice in enumerate(choices[row]):
-                texts.append(asked)
-                pairs.append(choice)
-                rows.append((row, number))
-        for (row, number), ids in zip(rows, tokenize_examples(tokenizer, texts, pairs, MAX_PIECES + 2), strict=True):
-            targets = {} if numbers is None else {"right": [int(columns["answer"][row] == number)]}
-            yield EncodedSequence(row, ids, [0], [1], targets)
+        rows = range(first, min(first + PORTION, len(choices)))
+        asked = [list(tokenize_texts(tokenizer, [columns[role][row].strip() for row in rows])) for role in options_of]
+        answers = tokenize_texts(tokenizer, [choice.strip() for row in rows for choice in choices[row]])
+        for index, row in enumerate(rows):
+            for number in range(len(choices[row])):
+                parts = _cut([texts[index] for texts in asked], next(answers))
+                *before, choice = parts
+                ids = [tokenizer.bos_token_id, *chain(*before), *ends, *ends, *choice, *ends]
+                targets = {} if numbers is None else {"right": [int(columns["answer"][row] == number)]}
+                starts = [1 + len(before[0])] if len(before) > 1 and before[0] and before[1] else []
+                yield EncodedSequence(row, ids, [0], [1], targets, starts)
+
+
+def _cut(asked: Sequence[list[int]], choice: list[int]) -> list[list[int]]:
+    """The pieces of context, question and choice, cut one after another until they fit with four special pieces."""
+    parts = [*asked, choice]
+    surplus = sum(map(len, parts)) - (MAX_PIECES - 2)
+    cut = []
+    for part in parts:
+        taken = min(max(surplus, 0), len(part))
+        cut.append(part[: len(part) - taken])
+        surplus -= taken
+    return cut
 
 
 def shuffle(split: EncodedSplit, seed: int) -> dict[str, np.ndarray]:
@@ -205,9 +241,17 @@ def gold(split: EncodedSplit, examples: np.ndarray) -> list[int]:
 
 
 def _best_choices(values: np.ndarray, split: EncodedSplit, examples: np.ndarray) -> list[int]:
+    """The choice with the highest value of each example. Choices of the same text are one, the first of them: what
+    rounding makes of equal scores decides nothing."""
     counts = np.bincount(split.example, minlength=split.examples)
     first = np.cumsum(counts) - counts
-    return [int(values[first[row] : first[row] + counts[row]].argmax()) for row in examples.tolist()]
+    best = []
+    for begin, count in zip(first[examples].tolist(), counts[examples].tolist(), strict=True):
+        borders = split.id_offsets[begin : begin + count + 1].tolist()
+        texts = [split.ids[start:end].tobytes() for start, end in pairwise(borders)]
+        chosen = int(values[begin : begin + count].argmax())
+        best.append(texts.index(texts[chosen]))
+    return best
 
 
 def labels_of(answer: int) -> Iterable[int]:
@@ -246,6 +290,7 @@ MULTIPLE_CHOICE_KIND = Kind(
     answer_role="answer",
     text_roles=("context", "question", "choices"),
     rows="question",
+    joined_roles=("choices",),
     inventory=inventory,
     take=take,
     read=read,

@@ -22,12 +22,12 @@ from adapter_stilts.engine.bundle import load_bundle
 from adapter_stilts.engine.captured import CapturedStep
 from adapter_stilts.engine.drawing import make_batch
 from adapter_stilts.engine.step import EagerStep, batch_logits
-from adapter_stilts.errors import DataError
+from adapter_stilts.errors import DataError, UsageError
 from adapter_stilts.evaluation.predict import predict_file
 from adapter_stilts.evaluation.predictions import read_predictions
 from adapter_stilts.evaluation.zero_shot import evaluate
 from adapter_stilts.jobs.training_data import load_training_data, shuffle_labels
-from adapter_stilts.runs.store import bundle_of
+from adapter_stilts.runs.store import Run, bundle_of
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import load_split
 from adapter_stilts.tasks.encode import EncodedSplit, encode_split
@@ -35,6 +35,7 @@ from adapter_stilts.tasks.inventory import label_inventory
 from adapter_stilts.tasks.kinds import find_kind
 from adapter_stilts.tasks.kinds.contract import HeadUse
 from adapter_stilts.tasks.kinds.losses import segment_loss
+from adapter_stilts.tasks.overlap import shared_texts, text_signatures
 
 KIND = find_kind("multiple_choice")
 USE = HeadUse("c", KIND)
@@ -127,6 +128,7 @@ GOOD = {"question": "the", "choices": ["a", "b"], "answer": 0}
         ({"choices": []}, "choices: found no choice, accepted two or more"),
         ({"choices": "a"}, "choices: found one text, accepted a list of choices"),
         ({"choices": ["a", " "]}, "choices: found a blank text for choice 2, accepted a text"),
+        ({"choices": ["a", "\u200b"]}, "choices: found a blank text for choice 2, accepted a text"),
         ({"choices": ["a", ["b"]]}, "choices: found ['b'], accepted text"),
         ({"choices": ["a", None]}, "choices: found None, accepted text"),
         ({"answer": 2}, "answer: found '2', accepted the number of a choice, 0 to 1"),
@@ -172,8 +174,8 @@ def test_a_question_and_keys_that_are_none(workspace: Workspace) -> None:
         load_split(task, "en", "train", None)
     keyed = write_choice_task(folder, "d", "{question: question, choices: choices, keys: keys, answer: answer}")
     for keys, complaint in (
-        (["A"], r"keys: found 1 keys, accepted a key of its own for each of 2 choices"),
-        (["A", "A"], r"keys: found 2 keys, accepted a key of its own"),
+        (["A"], r"keys: found the keys A, accepted a key of its own for each of 2 choices"),
+        (["A", "A"], r"keys: found the keys A, A, accepted a key of its own"),
         (["A", "B"], r"answer: found '0', accepted A, B"),
     ):
         write_rows(folder / "en-train.jsonl", [{**GOOD, "keys": keys}])
@@ -304,33 +306,146 @@ def test_trained_and_scored_beside_its_floor_and_by_plain_adapters(workspace: Wo
         assert predictions["en"].predicted[row] == int(expected.argmax())
 
 
-def test_predict_gives_answers_back_in_the_file_s_own_form(workspace: Workspace, tmp_path: Path) -> None:
-    rows = [{"question": "dog ?", "choices": ["dog", "run"], "keys": ["A", "B"]} for _ in range(3)]
-    numbers, keyed = workspace.folder / "n", workspace.folder / "k"
-    task = write_choice_task(numbers, "n")
-    run = workspace.train(task)
-    write_rows(tmp_path / "mine.jsonl", rows)
-    answers = [json.loads(line)["answer"] for line in predict_file(run, tmp_path / "mine.jsonl").decode().splitlines()]
-    assert set(answers) <= {0, 1}
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "mine.parquet")
-    (tmp_path / "back.parquet").write_bytes(predict_file(run, tmp_path / "mine.parquet"))
-    assert pq.read_table(tmp_path / "back.parquet")["answer"].to_pylist() == answers
-    (tmp_path / "mine.tsv").write_text("question\tone\ttwo\n" + "dog ?\tdog\trun\n" * 3)
-    written = predict_file(run, tmp_path / "mine.tsv", columns={"choices": "one+two"}).decode()
-    assert written == "question\tone\ttwo\tanswer\n" + "".join(f"dog ?\tdog\trun\t{answer}\n" for answer in answers)
-    for split in ("train", "validation", "test"):
-        lines = [json.loads(line) for line in (numbers / f"en-{split}.jsonl").read_text().splitlines()]
+def test_predict_gives_back_what_is_scored_in_the_file_s_own_form(workspace: Workspace, tmp_path: Path) -> None:
+    """By number from `first_answer` on, by key, in JSON lines, Parquet and TSV: the answers of the evaluation."""
+    folder = workspace.folder / "c"
+    write_choice_task(folder, "c")
+    rows = {path: read_rows(path) for path in sorted(folder.glob("*.jsonl"))}
+    for path, lines in rows.items():
         for line in lines:
-            line["keys"] = list("ABCD")[: len(line["choices"])]
-            line["answer"] = line["keys"][line["answer"]]
-        keyed.mkdir(exist_ok=True)
-        write_rows(keyed / f"en-{split}.jsonl", lines)
-    by_key = write_choice_task(keyed, "k", "{question: question, choices: choices, keys: keys, answer: answer}")
-    written = predict_file(workspace.train(by_key), tmp_path / "mine.jsonl").decode()
-    assert {json.loads(line)["answer"] for line in written.splitlines()} <= {"A", "B"}
+            line["keys"] = list("DCBA")[: len(line["choices"])]
+            line["key"] = line["keys"][line["answer"]]
+            line["answer"] += 1
+        write_rows(path, lines)
+    numbered = write_choice_task(folder, "n", further="first_answer: 1\n")
+    keyed = write_choice_task(folder, "k", "{question: question, choices: choices, keys: keys, answer: key}")
+    for task in (numbered, keyed):
+        run = workspace.train(task)
+        scores = evaluate(run, runs=workspace.store, device="cpu")
+        scored = read_predictions(next((run.folder / "evaluations").iterdir()), scores, "multiple_choice")["en"]
+        assert len(set(scored.predicted)) > 1
+        test = folder / "en-test.jsonl"
+        expected: list[Any] = [answer + 1 for answer in scored.predicted]
+        if task is keyed:
+            expected = ["DCBA"[answer] for answer in scored.predicted]
+        role = "key" if task is keyed else "answer"
+        written = [json.loads(line) for line in predict_file(run, test).decode().splitlines()]
+        assert [line[role] for line in written] == expected
+        assert [{**line, role: None} for line in written] == [{**line, role: None} for line in rows[test]]
+        pq.write_table(pa.Table.from_pylist(rows[test]), tmp_path / "mine.parquet")
+        (tmp_path / "back.parquet").write_bytes(predict_file(run, tmp_path / "mine.parquet"))
+        assert pq.read_table(tmp_path / "back.parquet")[role].to_pylist() == expected
+    four = [line for line in rows[test] if len(line["choices"]) == 3]
+    table = [["question", "a", "b", "c"], *([line["question"], *line["choices"]] for line in four)]
+    (tmp_path / "mine.tsv").write_text("".join("\t".join(row) + "\n" for row in table), encoding="utf-8")
+    run = workspace.train(numbered)
+    lines = predict_file(run, tmp_path / "mine.tsv", columns={"choices": "a+b+c"}).decode().splitlines()
+    same = [
+        answer for answer, line in zip(numbers_of(run, workspace), rows[test], strict=True) if len(line["choices"]) == 3
+    ]
+    assert [line.split("\t")[-1] for line in lines] == ["answer", *map(str, same)]
     write_rows(tmp_path / "broken.jsonl", [{"question": "dog ?", "choices": ["dog"]}])
     with pytest.raises(DataError, match=r"broken\.jsonl:1: choices: found one choice, accepted two or more"):
         predict_file(run, tmp_path / "broken.jsonl")
+
+
+def numbers_of(run: Run, workspace: Workspace) -> list[int]:
+    """What predict writes for the English test data of a task whose first answer is 1."""
+    scores = evaluate(run, runs=workspace.store, device="cpu")
+    kept = read_predictions(next((run.folder / "evaluations").iterdir()), scores, "multiple_choice")
+    return [answer + 1 for answer in kept["en"].predicted]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_an_answer_column_inside_another_is_not_left_as_it_was(workspace: Workspace, tmp_path: Path) -> None:
+    folder = workspace.folder / "c"
+    write_choice_task(folder, "c")
+    for path in folder.glob("*.jsonl"):
+        write_rows(path, [{**row, "gold": {"number": row["answer"]}} for row in read_rows(path)])
+    run = workspace.train(
+        write_choice_task(folder, "inner", "{question: question, choices: choices, answer: gold.number}")
+    )
+    with pytest.raises(UsageError, match=r"--columns: found 'gold\.number', which is inside 'gold'"):
+        predict_file(run, folder / "en-test.jsonl")
+    written = predict_file(run, folder / "en-test.jsonl", columns={"answer": "mine"}).decode().splitlines()
+    assert {type(json.loads(line)["mine"]) for line in written} == {int}
+
+
+def test_a_number_is_a_number_also_where_columns_are_called_so(workspace: Workspace) -> None:
+    """So what predict writes is read back as the same choice."""
+    folder = workspace.folder / "c"
+    folder.mkdir()
+    for split in ("train", "validation", "test"):
+        write_rows(folder / f"en-{split}.jsonl", [{"q": "the", "1": "x", "2": "y", "a": "1"}])
+    task = write_choice_task(folder, "c", '{question: q, choices: ["1", "2"], answer: a}')
+    assert load_split(task, "en", "train", None).columns["answer"] == [1]
+    features = {"a": {"names": ["1", "2"], "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(
+        pa.table({"q": ["the"] * 2, "1": ["x"] * 2, "2": ["y"] * 2, "a": [0, 1]}).replace_schema_metadata(metadata),
+        folder / "en-train.parquet",
+    )
+    text = task.path.read_text().replace("en: {", "en: {format: parquet, ")
+    task.path.write_text(text.replace("en-train.jsonl", "en-train.parquet"))
+    assert load_split(find_task(str(task.path)), "en", "train", None).columns["answer"] == [0, 1]
+
+
+def test_choices_of_one_text_are_one(workspace: Workspace) -> None:
+    folder = workspace.folder / "c"
+    folder.mkdir()
+    rows = [{"question": "the", "choices": ["a", "b", "b"], "answer": 2}]
+    for split in ("train", "validation", "test"):
+        write_rows(folder / f"en-{split}.jsonl", rows)
+    task = write_choice_task(folder, "c")
+    split = encode_split(task, "en", "train", workspace.backbone.tokenizer, label_inventory(task, None))
+    assert KIND.gold is not None
+    assert KIND.join is not None
+    assert KIND.gold(split, np.array([0])) == [1]
+    for scores in ([0.0, 1.0, 1.0 + 1e-7], [0.0, 1.0 + 1e-7, 1.0]):
+        assert KIND.join({"score": np.array(scores)}, split, np.array([0])) == [1]
+
+
+def test_a_long_context_is_cut_and_the_question_stays(workspace: Workspace) -> None:
+    folder = workspace.folder / "c"
+    folder.mkdir()
+    rows = [{"p": "the of " * 300, "q": text, "choices": ["a", "b"], "answer": 0} for text in ("it was", "in that")]
+    for split in ("train", "validation", "test"):
+        write_rows(folder / f"en-{split}.jsonl", rows)
+    task = write_choice_task(folder, "c", "{context: p, question: q, choices: choices, answer: answer}")
+    split = encode_split(task, "en", "train", workspace.backbone.tokenizer, label_inventory(task, None))
+    sequences = np.split(split.ids, split.id_offsets[1:-1])
+    assert {len(ids) for ids in sequences} == {512}
+    for row, text in enumerate(("it was", "in that")):
+        question = workspace.backbone.tokenizer(text, add_special_tokens=False).input_ids
+        at = int(split.text_starts[2 * row] - split.id_offsets[2 * row])
+        assert sequences[2 * row][at : at + len(question)].tolist() == question
+
+
+def test_the_leak_check_sees_a_context_whatever_is_asked_of_it(workspace: Workspace) -> None:
+    premises = [f"the house of {word} was for the dogs and cats to be in" for word in ("it", "that", "he", "this")]
+    signatures = []
+    for name, columns, further in (
+        ("a", "{context: p, question: q, choices: choices, answer: answer}", ""),
+        (
+            "b",
+            "{context: p, question: q, choices: choices, answer: answer}",
+            'questions: {why: "and what was it for"}\n',
+        ),
+        ("c", "{question: p, choices: choices, answer: answer}", ""),
+    ):
+        folder = workspace.folder / name
+        folder.mkdir()
+        for split in ("train", "validation", "test"):
+            rows = [{"p": text, "q": "why", "choices": ["+", "-"], "answer": 0} for text in premises]
+            write_rows(folder / f"en-{split}.jsonl", rows)
+        task = write_choice_task(folder, name, columns, further)
+        split_ = encode_split(task, "en", "train", workspace.backbone.tokenizer, label_inventory(task, None))
+        signatures.append(text_signatures(split_, np.arange(4), workspace.backbone.tokenizer))
+    assert [len(each) for each in signatures] == [4, 4, 4]
+    assert shared_texts(signatures[0], signatures[1]) == shared_texts(signatures[0], signatures[2]) == 4
 
 
 def test_official_files(tmp_path: Path) -> None:

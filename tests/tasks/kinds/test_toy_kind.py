@@ -7,11 +7,12 @@ users do with a task is done with it.
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -50,7 +51,9 @@ class LongestOptions(Options):
     first_word: int = 0
 
 
-def read(columns: Columns, names: Mapping[str, Any], location_of: LocationOf, options: LongestOptions) -> Columns:
+def read(
+    columns: Columns, names: Mapping[str, Any], location_of: LocationOf, options: LongestOptions, _: Any = None
+) -> Columns:
     made = dict(columns)
     if "longest" in columns:
         made["longest"] = [int(number) - options.first_word for number in columns["longest"]]
@@ -83,6 +86,14 @@ def loss(scores: torch.Tensor, batch: Any) -> torch.Tensor:
     return segment_loss(scores.squeeze(1), batch.segment, batch.targets["right"])
 
 
+def shuffle(split: EncodedSplit, seed: int) -> dict[str, np.ndarray]:
+    """One word of each sentence, drawn anew."""
+    rng, targets = np.random.default_rng(seed), np.zeros_like(split.targets["right"])
+    for begin, end in itertools.pairwise(split.unit_offsets.tolist()):
+        targets[rng.integers(begin, end)] = 1
+    return {"right": targets}
+
+
 def best(values: np.ndarray, split: EncodedSplit, examples: np.ndarray) -> list[int]:
     return [int(values[split.units_of(split.sequences_of(np.array([row])))].argmax()) for row in examples]
 
@@ -96,7 +107,10 @@ def read_document(reading: Reading, path: Path, file_format: str | None, columns
     def of_lines(path: Path, lines: Any, reading: Reading, columns: Any) -> Document:
         rows, values, _ = named_rows(path, reading, columns, "jsonl")
         numbers: Any = rows.lines
-        return Document(values, lambda answers: render_jsonl(lines, numbers, "longest", answers))
+        first = cast(LongestOptions, reading.options).first_word
+        return Document(
+            values, lambda answers: render_jsonl(lines, numbers, "longest", [answer + first for answer in answers])
+        )
 
     return read_as(reading, path, file_format, columns, {"jsonl": of_lines}, lambda raw: "jsonl")
 
@@ -116,7 +130,7 @@ TOY = Kind(
     head_type="tagging",
     add_head=add_head,
     loss=loss,
-    shuffle=lambda split, seed: {"right": np.random.default_rng(seed).permutation(split.targets["right"])},
+    shuffle=shuffle,
     decode=lambda scores, batch: {"score": scores.squeeze(1).float()},
     join=lambda decoded, split, examples: best(decoded["score"], split, examples),
     gold=lambda split, examples: best(split.targets["right"], split, examples),
@@ -200,7 +214,7 @@ def test_trained_evaluated_compared_predicted_and_read_back(workspace: Workspace
         # What predict writes into a file of one's own are the same answers.
         written = predict_file(run, workspace.folder / "toy" / "de-test.jsonl", device="cpu")
         answers = [json.loads(line)["longest"] for line in written.decode().splitlines()]
-        assert answers == list(kept["de"].predicted)
+        assert [answer - 1 for answer in answers] == list(kept["de"].predicted)
     (table,) = compare_runs(workspace.store, [alone, stacked, full]).as_json()["tables"]
     assert [row["label"] for row in table["rows"]] == [
         "bottleneck none",
