@@ -38,27 +38,36 @@ def check_rows(source: Source, say: SayOfUnit) -> CheckedFile:
 
 
 def check_repository_split(split: RepositorySplit, mirror: Path | None, say: SayOfUnit) -> CheckedFile | None:
-    """A split of a dataset repository, rows counted over its files; None where there is no such split."""
+    """A split as its task reads it; None where there is no such split. Rows of a repository are counted over its files,
+    those of a local file by their lines in it."""
     task, code = split.task, split.language
-    kind = find_kind(task.kind)
-    named = Path(f"{task.name}, {code}, {split.split}")
+    kind, local = find_kind(task.kind), getattr(task.data.languages[code], split.split)
+    path = Path(f"{task.name}, {code}, {split.split}") if local is None else task.file(local)
     try:
         loaded = load_split(task, code, split.split, mirror)
     except MissingData:
         return None
     except DataError as error:
-        say(named, 1, "read", str(error), "row")
-        return CheckedFile(named, (), (), read="not read", rows=kind.rows, given_role=split.split)
+        line, message, unit = (1, str(error), "row") if local is None else _located(path, str(error))
+        say(path, line, "read", message, unit)
+        return CheckedFile(path, (), (), read="not read", rows=kind.rows, given_role=split.split)
     values = [loaded.columns[role] for role in kind.text_roles if role in loaded.columns]
-    examples = [Example(row, _words(texts)) for row, texts in enumerate(zip(*values, strict=True), 1)]
-    column = loaded.columns.get(kind.label_role or "")
+    lines: Any = None if local is None else loaded.locations.rows[0][0].lines
+    numbers = [row + 1 if lines is None else lines[row] for _, row in loaded.locations.rows]
+    if local is None:
+        numbers = list(range(1, len(numbers) + 1))
+    unit = "row" if lines is None else "line"
+    examples = [
+        Example(number, _words(texts)) for number, texts in zip(numbers, zip(*values, strict=True), strict=True)
+    ]
+    column = loaded.columns.get(kind.label_role or "", ())
     labels = tuple(
-        tuple((row, label) for label in (value if isinstance(value, list) else [value]))
-        for row, value in enumerate(column or (), 1)
+        tuple((number, label) for label in (value if isinstance(value, list) else [value]))
+        for number, value in zip(numbers, column, strict=False)
     )
-    say_here = lambda line, code, message: say(named, line, code, message, "row")  # noqa: E731
-    source = Source(named, "", {"tokens" if kind.roles.get("tokens") else "text": ""}, split.split)
-    return replace(_checked(named, examples, labels, say_here, loaded.source, (), source, "row"), rows=kind.rows)
+    say_here = lambda line, code, message: say(path, line, code, message, unit)  # noqa: E731
+    source = Source(path, "", {"tokens" if kind.roles.get("tokens") else "text": ""}, split.split)
+    return replace(_checked(path, examples, labels, say_here, loaded.source, (), source, unit), rows=kind.rows)
 
 
 def _checked(
