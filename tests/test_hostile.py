@@ -173,6 +173,7 @@ def _figures(result: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_hostile_runs(workspace: Workspace, runs: dict[str, Run]) -> None:
     refused, equal = attack(workspace, runs, 40, seed=0)
     assert refused >= 15
@@ -306,6 +307,7 @@ def attack_training(workspace: Workspace, times: int, seed: int) -> tuple[int, i
     return refused, equal
 
 
+@pytest.mark.slow
 def test_hostile_checkpoints_of_a_training(workspace: Workspace) -> None:
     refused, equal = attack_training(workspace, 25, seed=0)
     assert equal >= 12

@@ -30,6 +30,7 @@ def count_models() -> int:
     return sum(isinstance(instance, XLMRobertaModel) for instance in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_no_model_stays(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "WORTH_A_LOOK", -(2**40))
     task, text = english_task(workspace.folder / "data"), workspace.folder / "text.txt"

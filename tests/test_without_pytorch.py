@@ -48,6 +48,7 @@ def run(*arguments: object) -> tuple[str, str]:
     return done.stdout, done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_list_of_libraries_is_not_always_empty() -> None:
     code = COMMAND.replace("import sys\n", "import sys, datasets, adapters, peft\n", 1)
     done = subprocess.run([sys.executable, "-c", code, "tasks"], capture_output=True, text=True, check=True)
@@ -100,6 +101,7 @@ def test_compare(tmp_path: Path) -> None:
     assert heavy == "[]"
 
 
+@pytest.mark.slow
 def test_plan_and_report_of_a_study_that_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process finds every run by its name, which takes the backbone's identity."""
     workspace = make_study_workspace(tmp_path, monkeypatch)
@@ -135,6 +137,7 @@ def test_a_plan_with_masked_language_modelling_looks_for_a_head_without_reading_
     assert heavy == "[]"
 
 
+@pytest.mark.slow
 def test_a_plan_without_a_device_asks_pytorch_only_where_a_driver_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

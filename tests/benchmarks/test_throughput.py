@@ -112,6 +112,7 @@ def pieces(backbone: Path, sentences: list[list[str]]) -> list[int]:
     return [len(tokenizer(words, is_split_into_words=True).input_ids) for words in sentences]
 
 
+@pytest.mark.slow
 def test_all_count_the_same_tokens(result: dict[str, Any], lengths: list[int], backbone: Path) -> None:
     assert list(result["results"]) == [*SIZES, "inference", "languages"]
     expected = {SIZES[0]: lengths, "inference": lengths, "languages": pieces(backbone, [*GERMAN, *SENTENCES[:2]])}
@@ -139,6 +140,7 @@ def test_sentences_as_they_come_are_cut_where_the_next_does_not_fit() -> None:
     assert [batch.tolist() for batch in as_they_come(part, 87)] == [[3, 0, 1, 2, 4]]
 
 
+@pytest.mark.slow
 def test_languages_are_those_that_are_present(result: dict[str, Any], backbone: Path) -> None:
     part = result["results"]["languages"]
     assert part["languages"] == ["en", "de"]
@@ -149,6 +151,7 @@ def test_languages_are_those_that_are_present(result: dict[str, Any], backbone: 
     assert part["tokens"] in {german + sum(english) - left_out for left_out in english}
 
 
+@pytest.mark.slow
 def test_speeds_and_ratios_follow_from_what_is_stored(result: dict[str, Any]) -> None:
     for part in result["results"].values():
         speeds = {}
@@ -167,6 +170,7 @@ def test_speeds_and_ratios_follow_from_what_is_stored(result: dict[str, Any]) ->
     assert set(result["results"][SIZES[0]]["ratios"]) == {*pairs, *(f"best {name}" for name in PEERS)}
 
 
+@pytest.mark.slow
 def test_share_of_the_matrix_rate(result: dict[str, Any]) -> None:
     """Two layers, 32 wide, 128 inside: 4 x 32 x 32 + 2 x 32 x 128 multiply-adds each, two operations each."""
     assert result["multiply_adds_a_token"] == 2 * (4_096 + 8_192)
@@ -182,6 +186,7 @@ def test_share_of_the_matrix_rate(result: dict[str, Any]) -> None:
             assert variant["peak_memory_bytes"] is None
 
 
+@pytest.mark.slow
 def test_waiting_is_a_share_of_the_time(result: dict[str, Any]) -> None:
     for name, variant in result["results"][SIZES[0]]["variants"].items():
         assert ("waiting_share" in variant) == variant["ours"], name
@@ -189,6 +194,7 @@ def test_waiting_is_a_share_of_the_time(result: dict[str, Any]) -> None:
             assert 0 < variant["waiting_share"]["low"] <= variant["waiting_share"]["high"] < 1
 
 
+@pytest.mark.slow
 def test_padding_of_prediction(result: dict[str, Any], lengths: list[int], backbone: Path) -> None:
     """Batches hold the number of sentences that have 40 pieces on average over the split, the long one included; equal
     ones as many sentences as fit into 40 places."""
@@ -221,6 +227,7 @@ def test_equal_batches_by_hand() -> None:
     assert peers.equal_batches([5, 2, 2, 6, 2, 2, 13, 1], 12) == [[0, 1], [2, 3], [4, 5], [6], [7]]
 
 
+@pytest.mark.slow
 def test_training_peers_pad_as_they_must(result: dict[str, Any], lengths: list[int]) -> None:
     """Twelve sentences in steps of four: none pads less than in order, or more than with one long each."""
     least = sum(len(batch) * max(batch) for batch in cut(sorted(lengths), SENTENCES_A_STEP))
@@ -231,6 +238,7 @@ def test_training_peers_pad_as_they_must(result: dict[str, Any], lengths: list[i
             assert 1 - sum(lengths) / least - 1e-9 <= share <= 1 - sum(lengths) / most + 1e-9, name
 
 
+@pytest.mark.slow
 def test_a_size_in_tokens(result: dict[str, Any]) -> None:
     """The peers' rows a step are those that have so many tokens on average: sentences here are longer than 20."""
     part = result["results"][SIZES[1]]
@@ -247,6 +255,7 @@ def test_rows_of_so_many_tokens(mean: float, rows: int) -> None:
     assert contenders.Size(tokens=1_024).settings == {"batch_tokens": "1024"}
 
 
+@pytest.mark.slow
 def test_both_sides_train_the_same_parameters(result: dict[str, Any]) -> None:
     variants = result["results"][SIZES[0]]["variants"]
     trained = {name: variant["trainable_parameters"] for name, variant in variants.items()}
@@ -269,6 +278,7 @@ def test_both_sides_train_the_same_parameters(result: dict[str, Any]) -> None:
         assert trained[contender] == full, contender
 
 
+@pytest.mark.slow
 def test_peers_have_the_settings_that_the_file_claims(result: dict[str, Any]) -> None:
     peers = result["results"][SIZES[0]]["peers"]
     given = peers["training_arguments"]
@@ -285,6 +295,7 @@ def jobs(backbone: Path, folder: Path, names: list[str]) -> dict[str, Any]:
     return {name: contenders.job_of(name, task, base, runs, size, "float32", None) for name in names}
 
 
+@pytest.mark.slow
 def test_peer_models_have_our_dropout(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTER_STILTS_CACHE", str(tmp_path / "cache"))
     made = jobs(backbone, tmp_path, ["stack", "fuse", "lora", "full"])
@@ -363,6 +374,7 @@ def test_what_fails_is_left_out_and_said() -> None:
         measuring.failure(samples.UsageError("--steps: found none"))
 
 
+@pytest.mark.slow
 def test_random_backbone_is_read_as_any_other(backbone: Path, tmp_path: Path) -> None:
     """Sizes as they were asked for, the same weights twice."""
     sizes = {**random_backbone.LARGE, "vocab_size": 500, "hidden_size": 16, "num_hidden_layers": 1}
@@ -390,6 +402,7 @@ def test_large_has_the_shapes_of_xlm_r_large() -> None:
     assert product_operations(10, config) == 2 * 10 * (1_048_576 + 2 * 4_194_304)
 
 
+@pytest.mark.slow
 def test_command_repeats_the_run_without_places_of_this_machine(result: dict[str, Any], backbone: Path) -> None:
     assert result["command"] == (
         f"OMP_NUM_THREADS=1 python -m benchmarks.throughput --device cpu --backbone {backbone.name} --task mine.yaml "
@@ -425,6 +438,7 @@ def test_captured_needs_cuda(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "error: --executions: found captured on cpu, accepted: eager\n"
 
 
+@pytest.mark.slow
 def test_collator_counts_by_hand(backbone: Path) -> None:
     collator = peers.CountingCollator(XLMRobertaTokenizerFast.from_pretrained(backbone))
 
@@ -463,6 +477,7 @@ def test_sentences_of_several_windows_are_left_out() -> None:
         samples.draw_examples(three, 2, 2)
 
 
+@pytest.mark.slow
 def test_bad_usage_is_one_line_and_writes_nothing(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

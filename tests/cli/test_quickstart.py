@@ -67,6 +67,7 @@ def majority(code: str, sentences: list[int]) -> float:
     return 100 * max(counts.values()) / sum(counts.values())
 
 
+@pytest.mark.slow
 def test_the_whole_way(workspace: Workspace, printed: list[str]) -> None:
     output = succeeded("quickstart", *on_tiny(workspace))
     printed.append(output)
@@ -161,6 +162,7 @@ def test_the_next_commands_work(workspace: Workspace, printed: list[str], monkey
     assert failed(1, *arguments).startswith("google/xtreme: found no folder ")
 
 
+@pytest.mark.slow
 def test_another_toy_shares_the_intermediates(workspace: Workspace) -> None:
     output = succeeded("quickstart", "--tasks", "embedded_entities", *on_tiny(workspace))
     # The weights of full ones are not kept, and are made again.

@@ -84,6 +84,7 @@ def read_here(workspace: Workspace, run: Run) -> dict[str, torch.Tensor]:
     return {"states": output.hidden_states[-1], "logits": output.logits}
 
 
+@pytest.mark.slow
 def test_adapters_alone_reads_a_setup(workspace: Workspace) -> None:
     """None and stack, tagging and classification."""
     under = workspace.train(english_task(workspace.folder / "under", "under", shift=1))
@@ -99,6 +100,7 @@ def test_adapters_alone_reads_a_setup(workspace: Workspace) -> None:
     assert not any(torch.equal(seen[one], seen[other]) for one in range(4) for other in range(one))
 
 
+@pytest.mark.slow
 def test_transformers_alone_reads_a_full_encoder(workspace: Workspace) -> None:
     run = workspace.train(english_task(workspace.folder / "data"), method="full")
     (elsewhere,) = read_elsewhere(READ_ENCODER, workspace, [run])

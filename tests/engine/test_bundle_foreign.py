@@ -176,6 +176,7 @@ def compare(workspace: Workspace, runs: dict[str, Run], elsewhere: dict[str, Ten
     return compared
 
 
+@pytest.mark.slow
 def test_adapters_alone_reads_every_composition(workspace: Workspace) -> None:
     """`load_adapter_setup`, and the target's head with it."""
     runs = train_all(workspace, BOTTLENECK)
@@ -183,6 +184,7 @@ def test_adapters_alone_reads_every_composition(workspace: Workspace) -> None:
     assert compare(workspace, runs, elsewhere, logits=True) == 4 * len(BOTTLENECK)
 
 
+@pytest.mark.slow
 def test_peft_alone_reads_every_composition(workspace: Workspace) -> None:
     """On a plain `XLMRobertaModel`: baked adapters merged first, the others active together."""
     runs = train_all(workspace, PEFT)

@@ -85,6 +85,7 @@ def test_equals_the_eager_step(workspace: Workspace, case: str) -> None:
         torch.testing.assert_close(captured[name], tensor, atol=2e-4, rtol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_losses_stay_equal_over_a_hundred_steps(workspace: Workspace) -> None:
     job = job_of(workspace, "none", epochs="50")
     (wanted, _), (losses, _) = take(job, EagerStep), take(job, CapturedStep, capacities=(64, 128))

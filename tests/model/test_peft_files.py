@@ -57,6 +57,7 @@ print(json.dumps({key: (found[key] - expected[key]).abs().max().item() for key i
 """
 
 
+@pytest.mark.slow
 def test_plain_peft_reads_what_is_saved(backbone: Backbone, tmp_path: Path) -> None:
     """One adapter, two at once, and a second one on a backbone that took up the first; without this package."""
     expected = {"ids": inputs()[0]}

@@ -59,6 +59,7 @@ def test_a_value_for_every_field_of_a_recipe() -> None:
     assert fields == Recipe.model_fields.keys() - {"tuning"}
 
 
+@pytest.mark.slow
 def test_each_field_of_the_identity_changes_the_name(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hash at the end decides; whatever goes before it is for the reader."""
     folder = workspace.folder

@@ -167,6 +167,7 @@ def _evaluate_three_times(store: Path, run: str, results: Any) -> None:
     results.put([process.exitcode for process in processes])
 
 
+@pytest.mark.slow
 def test_the_same_evaluation_by_three_processes_ends_well_in_all(workspace: Workspace) -> None:
     run = workspace.train(english_task(workspace.folder / "data"))
     context = multiprocessing.get_context("spawn")

@@ -68,6 +68,7 @@ def test_too_little_disk(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_registry_that_does_not_answer(checkout: Path) -> None:
     result = run(checkout, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
     assert refused(result) == (

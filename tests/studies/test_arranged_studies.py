@@ -144,6 +144,7 @@ def test_selectors_know_intermediates_and_compositions_by_their_names(workspace:
     assert not any("fuse" in cell.label for cell in expand(read_study(write_study(workspace, text))))
 
 
+@pytest.mark.slow
 def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(workspace: Workspace) -> None:
     plan = plan_of(workspace, STUDY)
     titles = titles_of(plan)

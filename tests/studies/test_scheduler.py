@@ -263,6 +263,7 @@ def test_weights_are_kept_for_a_run_that_failed(workspace: Workspace, monkeypatc
     assert not any(run.has_weights for run in workspace.store.runs())
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_fails_its_run_alone(workspace: Workspace) -> None:
     """Workers are processes: the next one does the same order."""
     plan = plan_of(workspace)
@@ -285,6 +286,7 @@ def test_a_worker_that_is_killed_fails_its_run_alone(workspace: Workspace) -> No
     assert not pool.workers[0].process.is_alive()
 
 
+@pytest.mark.slow
 def test_command_line(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """plan, run, and plan again; a failure gives exit code 1 and a line for each reason."""
     monkeypatch.setattr(scheduler, "Processes", lambda site, count: Here(site, workspace.backbone))
@@ -325,6 +327,7 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+@pytest.mark.slow
 def test_a_run_that_has_ended_leaves_no_model_behind(workspace: Workspace) -> None:
     """Models refer to themselves: without a collector's help they would pile up."""
 

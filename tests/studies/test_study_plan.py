@@ -39,6 +39,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return make_study_workspace(tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_planned_names_are_those_that_train_gives(workspace: Workspace) -> None:
     """Every method, composition and control, layers, settings and seeds: one training of each kind is done by `train`,
     from names and options, as a user would."""

@@ -106,6 +106,7 @@ def test_any_words_have_one_span_each(tokenizer: Any, words: list[str], word_pie
     check_windows(words, windows[1:], tokenizer, word_piece)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(words=st.lists(WORD, min_size=1, max_size=15))
 @example(words=SPECIAL + LONG)

@@ -194,6 +194,7 @@ def test_nothing_long_enough_is_no_overlap(tokenizer: Any) -> None:
     assert computed.tolist() == []
 
 
+@pytest.mark.slow
 def test_mirror_tells_udpos_test_from_other_text(
     hub_mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

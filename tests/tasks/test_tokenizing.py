@@ -62,6 +62,7 @@ def test_no_kind_reads_control_pieces_of_a_text(tokenizer: Any, kind: str, colum
     assert tokenizer_hash(tokenizer) == before
 
 
+@pytest.mark.slow
 def test_the_embedded_tokenizer(embedded_tokenizer: Any) -> None:
     texts = tokenize_texts(embedded_tokenizer, ["She says <mask> today .", "x </s> y"])
     read = [pieces(embedded_tokenizer, ids) for ids in texts]

@@ -95,6 +95,7 @@ def test_captured_step_goes_on_too(workspace: Workspace, monkeypatch: pytest.Mon
     assert_same(again, whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,6 +99,7 @@ def backbone() -> Backbone:
     return load_backbone("embedded")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_ten_steps(tmp_path: Path, backbone: Backbone, kind: str) -> None:
     job = resolve(Request((task_of(tmp_path, kind),), backbone, "float32"), None)

@@ -160,6 +160,7 @@ def test_a_task_goes_on_where_it_stopped(workspace: Workspace, tasks: list[Task]
     assert [[step.part.head for step in epoch] for epoch in draw_epochs(data, job.recipe, 1)] != order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
 def test_one_adapter_and_a_head_for_each_task(workspace: Workspace, tasks: list[Task], method: str) -> None:
     job = workspace.job(tasks, method=method, settings={"batch_examples": "8"})

@@ -226,6 +226,7 @@ def test_recorded_score_is_that_of_the_stored_weights(workspace: Workspace, kind
     assert run.record.data[1].examples == data.development.examples
 
 
+@pytest.mark.slow
 def test_the_labels_are_learnt(workspace: Workspace) -> None:
     """A label depends on its word alone, so a tagger that works is right almost everywhere."""
     task = english_task(workspace.folder / "data", examples=96)

@@ -193,6 +193,7 @@ recipes:
     return find_task(str(folder / f"{name}.yaml"))
 
 
+@pytest.mark.slow
 def test_trained_evaluated_compared_predicted_and_read_back(workspace: Workspace, toy: Task) -> None:
     other = write_task(workspace.folder / "other", "other", seed=1)
     alone, stacked = workspace.train(toy), workspace.train(toy, over=[other])
