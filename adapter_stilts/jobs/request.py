@@ -60,10 +60,14 @@ class Request:
         return {**self.settings, "development_examples": str(self.development_limit)}
 
     def normalised(self) -> Request:
-        """The request with houlsby, parallel and compacter as what they are: architectures of bottleneck adapters."""
+        """The request in the one form of all that mean the same: houlsby, parallel and compacter are architectures of
+        bottleneck adapters, and languages are as `training_languages` has them."""
+        request = self
+        if self.languages is not None:
+            request = replace(self, languages=training_languages(self.tasks, self.languages))
         if self.method not in BOTTLENECK_NAMES:
-            return self
-        return replace(self, method="bottleneck", settings={"adapter": self.method, **self.settings})
+            return request
+        return replace(request, method="bottleneck", settings={"adapter": self.method, **self.settings})
 
     def for_intermediate(self, tasks: Sequence[Task], control: Control | None = None) -> Request:
         """The request for tasks that are trained first and lie underneath: with the same method, backbone, seed,
@@ -100,3 +104,15 @@ class Request:
                 raise UsageError(f"--over {text}: neither a run nor a task ({no_run}; {no_task})") from None
         check_control(control or None, 0)
         return self.for_intermediate(tasks, control or None)  # type: ignore[arg-type]
+
+
+def training_languages(tasks: Sequence[Task], languages: Sequence[str]) -> tuple[str, ...]:
+    """Languages of training data, each once and in the order of the (first) task's data: in whatever way they are
+    written, they are one run. What the task does not have stays, last."""
+    known = list(tasks[0].data.languages)
+    return tuple(sorted(dict.fromkeys(languages), key=lambda code: known.index(code) if code in known else len(known)))
+
+
+def only_train_language(tasks: Sequence[Task], languages: Sequence[str] | None) -> bool:
+    """Whether languages are those that the tasks train in anyway."""
+    return languages is None or all(set(languages) == {task.train_language} for task in tasks)
