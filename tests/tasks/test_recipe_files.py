@@ -240,6 +240,31 @@ def test_two_searches_that_end_together_keep_each_other_s_recipe(tmp_path: Path)
     assert sorted(find_task(str(path)).recipes["full"]) == sorted(backbones)
 
 
+@pytest.mark.parametrize("attempt", range(5))
+def test_searches_that_end_together_keep_each_other_s_recipe_in_a_new_copy(tmp_path: Path, attempt: int) -> None:
+    """Whichever makes the copy, the shipped recipes are in it once and no written one is lost."""
+    out, shipped = tmp_path / "copy.yaml", find_task("embedded_semtag")
+    backbones = [f"./b{number}" for number in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda backbone: write_recipe(shipped, "full", backbone, TUNED, out), backbones))
+    assert sorted(find_task(str(out)).recipes["full"]) == sorted([*shipped.recipes["full"], *backbones])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.recipes.yaml", "copy.yaml"]
+
+
+def test_a_recipe_file_without_its_task_is_kept(tmp_path: Path) -> None:
+    out, shipped = tmp_path / "copy.yaml", find_task("embedded_semtag")
+    write_recipe(shipped, "full", "./mine", TUNED, out)
+    recipes = find_task(str(out)).recipes
+    out.unlink()
+    write_recipe(shipped, "lora", "./mine", TUNED, out)
+    assert find_task(str(out)).recipes == {**recipes, "lora": {"./mine": TUNED.recipe}}
+    out.unlink()
+    beside(out, "  full: {embedded: {set: {}}}\n", task="another")
+    with pytest.raises(UsageError, match=r"task: found another, accepted embedded_semtag"):
+        write_recipe(shipped, "lora", "./mine", TUNED, out)
+    assert not out.exists()
+
+
 TEXT = st.text(string.printable + "äß木 ", max_size=40)
 RECIPES = st.builds(
     StoredRecipe,
