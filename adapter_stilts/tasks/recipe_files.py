@@ -120,6 +120,7 @@ def write_recipe(task: Task, method: MethodName, backbone: str, recipe: StoredRe
     yaml_path = file.resolve()
     path = recipe_path(yaml_path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with _alone_in(path.parent):
             is_new = not yaml_path.exists()
             source = recipe_path(task.path) if is_new and not os.path.lexists(path) else path
