@@ -12,10 +12,12 @@ from adapter_stilts.jobs.job import Intermediate, Job, MixedIn
 from adapter_stilts.jobs.refusals import (
     check_amount,
     check_control,
+    check_control_of,
     check_development_limit,
     check_equal_shapes,
     check_intermediate,
     check_languages,
+    check_lengths,
     check_names,
 )
 from adapter_stilts.jobs.remembered import Remembered
@@ -110,6 +112,7 @@ def resolve(
         mirror=mirror,
         identity={},
     )
+    check_lengths(job)
     return identified(job, known)
 
 
@@ -151,6 +154,7 @@ def check_request(request: Request, remembered: Remembered | None = None) -> tup
     check_names(request.tasks)
     check_amount(request.limit, request.match_tokens)
     check_control(request.control, intermediates)
+    check_control_of(request.tasks, request.control)
     return composition, recipe
 
 

@@ -230,7 +230,7 @@ def _check_titles(study: Study) -> None:
     """Tables, and the records of what stands on an intermediate, know it by its task's name."""
     known: dict[str, Intermediate] = {}
     for number, entry in enumerate(study.intermediates):
-        one = study.by_label[getattr(entry, "label", entry)]
+        one = study.by_label[entry.label if isinstance(entry, Intermediate) else entry]
         try:
             title = intermediate_title(one)
         except UsageError:  # which is told of the entry itself

@@ -52,9 +52,12 @@ def recipe_path(task_path: Path) -> Path:
 def read_recipes(path: Path, task: str) -> RecipeFile:
     """The checked recipe file of the task of that name; one without recipes where there is no file.
 
-    Raises `ConfigError`, a line '<file>:<line>: <key.path>: found ..., accepted ...' for each thing that is wrong.
+    Raises `UsageError` for what is there and no file, and `ConfigError`, a line '<file>:<line>: <key.path>: found ...,
+    accepted ...' for each thing that is wrong.
     """
     if not is_file(path):
+        if os.path.lexists(path):
+            raise UsageError(f"{path}: found no file (a folder, a pipe, or a link to nothing), accepted a recipe file")
         return RecipeFile(task=task)
     stored = load_yaml(path, RecipeFile)
     complaints = Complaints()

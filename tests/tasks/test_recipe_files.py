@@ -1,7 +1,9 @@
 """Recipes in files of their own: where they lie, what `tune` writes, and what stands in a task's YAML beside them."""
 
+import os
 import shutil
 import string
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -187,6 +189,14 @@ def test_a_recipe_file_belongs_to_its_task(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         find_task(str(path))
     assert str(refused.value) == f"{recipe_file}:1: task: found other, accepted mine (this file belongs to that task)"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_what_is_called_a_recipe_file_and_is_none_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = mine(tmp_path)
+    make(tmp_path / "mine.recipes.yaml")
+    with pytest.raises(UsageError, match=r"/mine\.recipes\.yaml: found no file \(a folder, a pipe, or a link to noth"):
+        find_task(str(path))
 
 
 def test_a_shipped_task_is_copied_with_its_recipes(tmp_path: Path) -> None:
