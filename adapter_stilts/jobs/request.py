@@ -61,12 +61,15 @@ class Request:
 
     def normalised(self) -> Request:
         """The request in the one form of all that mean the same: houlsby, parallel and compacter are architectures of
-        bottleneck adapters, and languages are as `training_languages` has them."""
+        bottleneck adapters, and languages are as `training_languages` has them. Raises UsageError for an architecture
+        that is set otherwise than the method says."""
         request = self
         if self.languages is not None:
             request = replace(self, languages=training_languages(self.tasks, self.languages))
         if self.method not in BOTTLENECK_NAMES:
             return request
+        if (adapter := self.settings.get("adapter", self.method)) != self.method:
+            raise UsageError(f"--set adapter: found {adapter} with --method {self.method}, accepted: {self.method}")
         return replace(request, method="bottleneck", settings={"adapter": self.method, **self.settings})
 
     def for_intermediate(self, tasks: Sequence[Task], control: Control | None = None) -> Request:
@@ -79,11 +82,18 @@ class Request:
     def standing_on(self, over: Sequence[Underneath], store: RunStore) -> Request:
         """The request over intermediates as a user names them, which then have its `match_tokens`.
 
-        Raises UsageError for what is neither a run, of this store or in a folder, nor a task.
+        Raises UsageError for what is neither a run, of this store or in a folder, nor a task, and where `match_tokens`
+        decide nothing.
         """
         if not over:
             return self
-        return replace(self, over=tuple(self._intermediate(below, store) for below in over), match_tokens=None)
+        below = tuple(self._intermediate(named, store) for named in over)
+        if self.match_tokens is not None and all(isinstance(one, Run) for one in below):
+            raise UsageError(
+                f"--match-tokens: found {self.match_tokens} over finished runs alone, accepted with a task in --over, "
+                "which is then trained on so many pieces"
+            )
+        return replace(self, over=below, match_tokens=None)
 
     def _intermediate(self, named: Underneath, store: RunStore) -> Run | Request:
         """One of `over`: tasks (a text with + between, and @ and a control behind), else a run of the store."""

@@ -146,6 +146,13 @@ def test_amounts_controls_and_names(workspace: Workspace, request_: dict[str, An
     assert refusal(workspace, **request_).startswith(complaint)
 
 
+def test_pieces_to_match_over_finished_runs_alone(workspace: Workspace) -> None:
+    assert refusal(workspace, over=[under(workspace), under(workspace, "b").name], match_tokens=7) == (
+        "--match-tokens: found 7 over finished runs alone, accepted with a task in --over, which is then trained on so "
+        "many pieces"
+    )
+
+
 def test_control_of_an_intermediate(workspace: Workspace) -> None:
     path = paths(workspace, "a")[0]
     assert refusal(workspace, over=[f"{path}@randm"]) == "--control: found 'randm', accepted: random, shuffled"

@@ -108,6 +108,14 @@ def test_languages_are_a_set_in_the_order_of_the_task(workspace: Workspace) -> N
     assert (english.name, english.variant, english.languages) == (plain.name, plain.variant, ("en",))
 
 
+def test_an_architecture_by_name_is_not_set_to_another(workspace: Workspace) -> None:
+    task = task_of(workspace)
+    with pytest.raises(UsageError, match=r"^--set adapter: found parallel with --method houlsby, accepted: houlsby$"):
+        workspace.job(task, method="houlsby", settings={"adapter": "parallel"})
+    same = workspace.job(task, method="houlsby", settings={"adapter": "houlsby"})
+    assert same.name == workspace.job(task, method="houlsby").name
+
+
 def test_a_setting_that_changes_nothing_is_no_variant(workspace: Workspace) -> None:
     task = task_of(workspace)
     plain, same, other = (
