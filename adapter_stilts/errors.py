@@ -34,6 +34,11 @@ class DataError(StiltsError):
     """A data file that cannot be read as its task says: malformed line, unknown label, truncated file."""
 
 
+class FailedTraining(StiltsError):
+    """A training that would fail again where it goes on from its last checkpoint: a loss that is not finite, a frozen
+    weight that has changed."""
+
+
 class UsageError(StiltsError):
     """A request that cannot be carried out as it stands: bad option, bad config, unknown name."""
 

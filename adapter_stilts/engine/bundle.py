@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -67,7 +68,9 @@ def save_bundle(folder: Path, model: Model, manifest: Manifest, baked: Mapping[s
             copy_tree(source, folder / name, ignore=shutil.ignore_patterns("*head*"))
     elif manifest.method == "bottleneck":
         whole_fusions(model)
-        model.save_adapter_setup(str(folder), adapter_setup(manifest.arrangement), use_safetensors=True)
+        ours = (manifest.head,) if own_head_file(manifest.kind) is not None else ()
+        with _without_heads(model, ours):
+            model.save_adapter_setup(str(folder), adapter_setup(manifest.arrangement), use_safetensors=True)
     for name in (manifest.head, *manifest.more_heads):
         save_head(model, folder / name, name, manifest.kind)
     open_to_readers(folder)
@@ -86,6 +89,17 @@ def save_head(model: Model, folder: Path, name: str, kind: str) -> None:
         save_file(model.heads[name].head_weights(), folder / file)
     else:
         model.save_head(str(folder), name, use_safetensors=True)
+
+
+@contextmanager
+def _without_heads(model: Model, names: Sequence[str]) -> Iterator[None]:
+    """For the time of the block the model has no heads of these names: the library saves an adapter with the head of
+    its name, and knows none of ours."""
+    heads = {name: model.heads.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        model.heads.update(heads)
 
 
 def encoder_weights(model: Model) -> dict[str, Tensor]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from adapter_stilts.errors import UsageError
-from adapter_stilts.jobs.job import MERGED, MIXED_IN_HEAD, NULL, Intermediate, adapter_name
+from adapter_stilts.jobs.job import MERGED, MIXED_IN_HEAD, NULL, Intermediate, Job, adapter_name
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import SHAPE
 from adapter_stilts.runs.manifest import check_backbone
 from adapter_stilts.runs.store import Run
 from adapter_stilts.schema import Recipe, Task
+from adapter_stilts.tasks.kinds import find_kind
+from adapter_stilts.trust import LONGEST_NAME
 
 # Attributes of PyTorch's ModuleDict, with what `transformers` adds, that a task's name could be: written down, so that
 # a plan needs neither.
@@ -26,11 +28,28 @@ set_submodule share_memory smart_apply state_dict to to_empty train training typ
 
 
 def check_names(tasks: Sequence[Task]) -> None:
-    """Raise UsageError for a name that is taken: those of adapters and heads are attributes of PyTorch modules."""
+    """Raise UsageError for a name that is taken: those of adapters and heads are attributes of PyTorch modules, where
+    two tasks' names may be one."""
+    known: dict[str, str] = {}
     for task in tasks:
+        other = known.setdefault(adapter_name(task.name), task.name)
+        if other != task.name:
+            raise UsageError(f"tasks {other} and {task.name}: found names that are one in a model, accepted others")
         name = adapter_name(task.name)
         if name in (MERGED, NULL, MIXED_IN_HEAD) or name in MODULE_ATTRIBUTES.split():
             raise UsageError(f"task {task.name}: found a name that a model's parts have, accepted another name")
+
+
+def check_lengths(job: Job) -> None:
+    """Raise UsageError where an adapter, a head or a fusion has a name that no folder can have."""
+    arrangement = job.arrangement
+    for name in (*arrangement.adapters, *arrangement.baked, *arrangement.heads):
+        if len(name) > LONGEST_NAME:
+            what = f"found a name of {len(name)} characters in a model"
+            raise UsageError(f"task {job.title}: {what}, accepted up to {LONGEST_NAME} (of several tasks together)")
+    if arrangement.fusion is not None and len(arrangement.fusion) > LONGEST_NAME:
+        what = f"found names of {len(arrangement.fusion)} characters together"
+        raise UsageError(f"--compose fuse: {what}, accepted intermediates whose names have up to {LONGEST_NAME}")
 
 
 def check_amount(limit: int | None, match_tokens: int | None) -> None:
@@ -51,6 +70,16 @@ def check_control(control: str | None, intermediates: int) -> None:
         raise UsageError(
             "--control with --over: a control is an intermediate; give it as --over TASK@random or TASK@shuffled"
         )
+
+
+def check_control_of(tasks: Sequence[Task], control: str | None) -> None:
+    """Raise UsageError where labels are to be shuffled of a task that has none."""
+    for task in tasks:
+        if control == "shuffled" and find_kind(task.kind).shuffle is None:
+            raise UsageError(
+                f"--control: found shuffled for {task.name}, of kind {task.kind}, which has no labels to shuffle; "
+                "accepted: random"
+            )
 
 
 def check_development_limit(limit: int | None, settings: Mapping[str, str]) -> None:

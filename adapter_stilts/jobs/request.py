@@ -60,10 +60,17 @@ class Request:
         return {**self.settings, "development_examples": str(self.development_limit)}
 
     def normalised(self) -> Request:
-        """The request with houlsby, parallel and compacter as what they are: architectures of bottleneck adapters."""
+        """The request in the one form of all that mean the same: houlsby, parallel and compacter are architectures of
+        bottleneck adapters, and languages are as `training_languages` has them. Raises UsageError for an architecture
+        that is set otherwise than the method says."""
+        request = self
+        if self.languages is not None:
+            request = replace(self, languages=training_languages(self.tasks, self.languages))
         if self.method not in BOTTLENECK_NAMES:
-            return self
-        return replace(self, method="bottleneck", settings={"adapter": self.method, **self.settings})
+            return request
+        if (adapter := self.settings.get("adapter", self.method)) != self.method:
+            raise UsageError(f"--set adapter: found {adapter} with --method {self.method}, accepted: {self.method}")
+        return replace(request, method="bottleneck", settings={"adapter": self.method, **self.settings})
 
     def for_intermediate(self, tasks: Sequence[Task], control: Control | None = None) -> Request:
         """The request for tasks that are trained first and lie underneath: with the same method, backbone, seed,
@@ -75,11 +82,18 @@ class Request:
     def standing_on(self, over: Sequence[Underneath], store: RunStore) -> Request:
         """The request over intermediates as a user names them, which then have its `match_tokens`.
 
-        Raises UsageError for what is neither a run, of this store or in a folder, nor a task.
+        Raises UsageError for what is neither a run, of this store or in a folder, nor a task, and where `match_tokens`
+        decide nothing.
         """
         if not over:
             return self
-        return replace(self, over=tuple(self._intermediate(below, store) for below in over), match_tokens=None)
+        below = tuple(self._intermediate(named, store) for named in over)
+        if self.match_tokens is not None and all(isinstance(one, Run) for one in below):
+            raise UsageError(
+                f"--match-tokens: found {self.match_tokens} over finished runs alone, accepted with a task in --over, "
+                "which is then trained on so many pieces"
+            )
+        return replace(self, over=below, match_tokens=None)
 
     def _intermediate(self, named: Underneath, store: RunStore) -> Run | Request:
         """One of `over`: tasks (a text with + between, and @ and a control behind), else a run of the store."""
@@ -100,3 +114,15 @@ class Request:
                 raise UsageError(f"--over {text}: neither a run nor a task ({no_run}; {no_task})") from None
         check_control(control or None, 0)
         return self.for_intermediate(tasks, control or None)  # type: ignore[arg-type]
+
+
+def training_languages(tasks: Sequence[Task], languages: Sequence[str]) -> tuple[str, ...]:
+    """Languages of training data, each once and in the order of the (first) task's data: in whatever way they are
+    written, they are one run. What the task does not have stays, last."""
+    known = list(tasks[0].data.languages)
+    return tuple(sorted(dict.fromkeys(languages), key=lambda code: known.index(code) if code in known else len(known)))
+
+
+def only_train_language(tasks: Sequence[Task], languages: Sequence[str] | None) -> bool:
+    """Whether languages are those that the tasks train in anyway."""
+    return languages is None or all(set(languages) == {task.train_language} for task in tasks)

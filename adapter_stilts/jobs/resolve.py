@@ -12,14 +12,16 @@ from adapter_stilts.jobs.job import Intermediate, Job, MixedIn
 from adapter_stilts.jobs.refusals import (
     check_amount,
     check_control,
+    check_control_of,
     check_development_limit,
     check_equal_shapes,
     check_intermediate,
     check_languages,
+    check_lengths,
     check_names,
 )
 from adapter_stilts.jobs.remembered import Remembered
-from adapter_stilts.jobs.request import Request
+from adapter_stilts.jobs.request import Request, only_train_language
 from adapter_stilts.model.backbone import Backbone
 from adapter_stilts.model.composition import (
     MERGES,
@@ -110,6 +112,7 @@ def resolve(
         mirror=mirror,
         identity={},
     )
+    check_lengths(job)
     return identified(job, known)
 
 
@@ -151,6 +154,7 @@ def check_request(request: Request, remembered: Remembered | None = None) -> tup
     check_names(request.tasks)
     check_amount(request.limit, request.match_tokens)
     check_control(request.control, intermediates)
+    check_control_of(request.tasks, request.control)
     return composition, recipe
 
 
@@ -257,12 +261,15 @@ def _variant(request: Request, recipe: Recipe, composition: str) -> str:
         weights = recipe.merge_weights
         parts += [f"weights {'/'.join(f'{weight:g}' for weight in weights)}"] if weights else []
     defaults = Recipe()
+    unset = recipe_for(request.tasks[0], request.method, request.backbone.id)  # type: ignore[arg-type]
     for key in _VARIANT:
+        changed = key in request.settings and getattr(recipe, key) != getattr(unset, key)
         # An architecture other than the usual one is another row also where the task's own recipe says so.
         unusual = key in ("adapter", "layers") and getattr(recipe, key) != getattr(defaults, key)
-        if key != "mlm_share" and (key in request.settings or unusual):
+        if key != "mlm_share" and (changed or unusual):
             parts.append(f"{key}={request.settings.get(key, getattr(recipe, key))}")
     parts += [f"{recipe.mlm_share:g} MLM"] if recipe.mlm_share else []
-    parts += [f"in {'+'.join(request.languages)}"] if request.languages else []
+    if request.languages and not only_train_language(request.tasks, request.languages):
+        parts.append(f"in {'+'.join(request.languages)}")
     parts += [f"{request.match_tokens} tokens"] if request.match_tokens else []
     return ", ".join(parts)

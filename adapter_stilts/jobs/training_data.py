@@ -107,7 +107,9 @@ def _prepared(job: Job, task: Task, train: EncodedSplit, examples: np.ndarray) -
 
 def shuffle_labels(split: EncodedSplit, kind: str, seed: int) -> EncodedSplit:
     """The split with targets that teach nothing of it, as the kind shuffles them."""
-    return replace(split, targets=find_kind(kind).shuffle(split, seed))
+    shuffle = find_kind(kind).shuffle
+    assert shuffle is not None  # refused before: see jobs.refusals
+    return replace(split, targets=shuffle(split, seed))
 
 
 def choose_examples(split: EncodedSplit, limit: int | None, tokens: int | None, seed: int) -> np.ndarray:

@@ -81,6 +81,11 @@ USED_BY_COMPOSITION: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("fusion", "fusion_rank", "fusion_null", "fusion_learning_rate"), ("fuse",)),
     **dict.fromkeys(("merge", "merge_weights", "merge_then"), ("merge",)),
 }
+# Linear modules of a layer of XLM-R, as a recipe's `targets` may name them. Bare `dense` is none: plain XLM-R has a
+# pooler of that name, which is no part of the backbone.
+LINEAR_MODULES = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+# A compacter's matrices are sums of so many Kronecker products, which divides their sizes.
+COMPACTER_DIMENSION = 4
 # What the weights of an adapter must agree in before they can be averaged or continued.
 SHAPE: dict[str, tuple[str, ...]] = {
     "bottleneck": ("adapter", "reduction", "layers"),
@@ -121,6 +126,10 @@ def check_recipe(recipe: Recipe, method: str, composition: str, intermediates: i
     layers = backbone.summary.layers
     if recipe.layers is not None and method in USED_BY_METHOD["layers"] and layer_numbers(recipe.layers)[-1] >= layers:
         raise UsageError(f"--set layers: found {recipe.layers}, accepted layers 0 to {layers - 1} of {backbone.id}")
+    if method in PEFT_METHODS:
+        check_targets(recipe.targets or ())
+    if method == "bottleneck" and recipe.adapter == "compacter":
+        _check_compacter(recipe.reduction, backbone)
     if composition == "merge":
         if recipe.merge is not None and recipe.merge not in MERGES[method]:
             raise UsageError(
@@ -131,6 +140,24 @@ def check_recipe(recipe: Recipe, method: str, composition: str, intermediates: i
         raise UsageError(
             "--compose fuse: found adapter=parallel, accepted pfeiffer, houlsby or compacter (what runs beside a layer "
             "has no fused output under it)"
+        )
+
+
+def check_targets(targets: Sequence[str]) -> None:
+    """Raise UsageError for a target of peft's adapters that names no linear module."""
+    for target in targets:
+        if target not in LINEAR_MODULES:
+            accepted = ", ".join(LINEAR_MODULES)
+            raise UsageError(f"--set targets: found {target!r}, accepted names of linear modules: {accepted}")
+
+
+def _check_compacter(reduction: float, backbone: Backbone) -> None:
+    hidden = backbone.summary.hidden_size
+    size = max(int(hidden // reduction), 1)  # as `adapters` rounds it
+    if hidden % COMPACTER_DIMENSION or size % COMPACTER_DIMENSION:
+        raise UsageError(
+            f"--set reduction: found {reduction:g} with adapter=compacter, a bottleneck of {size} in {hidden}, "
+            f"accepted one that {COMPACTER_DIMENSION} divides"
         )
 
 

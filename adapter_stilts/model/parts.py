@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from adapters.composition import Fuse, Stack
 
-from adapter_stilts.errors import StiltsError
+from adapter_stilts.errors import FailedTraining, StiltsError
 from adapter_stilts.model.arrangement import BACKBONE, Arrangement
 from adapter_stilts.model.composition import PEFT_METHODS
 from adapter_stilts.model.peft_adapters import activate_peft
@@ -85,10 +85,10 @@ class FrozenWeights:
         self.sums = self._sums(model)
 
     def check(self, model: Model) -> None:
-        """Raise StiltsError for the first frozen tensor that has changed."""
+        """Raise FailedTraining for the first frozen tensor that has changed."""
         for name, total in self._sums(model).items():
             if self.sums.get(name) != total:
-                raise StiltsError(f"{name}: is frozen and has changed in training")
+                raise FailedTraining(f"{name}: is frozen and has changed in training")
 
     @staticmethod
     @torch.no_grad()

@@ -25,6 +25,7 @@ from peft.utils import (
 from torch import nn
 
 from adapter_stilts.errors import StiltsError, UsageError
+from adapter_stilts.model.composition import check_targets
 from adapter_stilts.model.protocols import Model
 from adapter_stilts.schema import Recipe, layer_numbers
 
@@ -50,7 +51,7 @@ def add_peft_adapter(model: Model, name: str, method: Literal["lora", "dora", "i
     2024; Liu et al., 2022). Raises UsageError for targets or layers that the encoder does not have.
     """
     targets = recipe.targets or (IA3_TARGETS if method == "ia3" else LORA_TARGETS)
-    _check_targets(model, targets)
+    check_targets(targets)
     layers = _checked_layers(model, recipe.layers)
     make = _ia3_config if method == "ia3" else _lora_config
     inject_adapter(model, name, make(model, method, recipe, targets, layers))
@@ -135,17 +136,6 @@ def _linear_names(model: Model) -> list[str]:
     """Linear modules of the backbone within one layer, such as `attention.self.query`."""
     names = [name for name, module in model.roberta.encoder.layer[0].named_modules() if isinstance(module, nn.Linear)]
     return [name.removesuffix(".base_layer") for name in names if ".lora_" not in name and ".adapters." not in name]
-
-
-def _check_targets(model: Model, targets: Sequence[str]) -> None:
-    """Bare `dense` is not accepted: plain XLM-R has a pooler of that name, which is no part of this backbone."""
-    names = _linear_names(model)
-    accepted = [name if name.endswith("dense") else name.rpartition(".")[2] for name in names]
-    for target in targets:
-        if target not in accepted:
-            raise UsageError(
-                f"--set targets: found {target!r}, accepted names of linear modules: {', '.join(accepted)}"
-            )
 
 
 def _checked_layers(model: Model, text: str | None) -> list[int] | None:

@@ -85,7 +85,8 @@ def expand(study: Study, whole: bool = False) -> Iterator[Cell]:
         for method in study.methods:
             for layers in _layers_of(study, method):
                 for arrangement, over, group, control in _arrangements(study, known, target, method):
-                    entry = arrangement if arrangement.label != arrangement.composition else None
+                    plain = not arrangement.set and arrangement.label == arrangement.composition
+                    entry = None if plain else arrangement
                     about = (target, method, arrangement.composition, over, group, control, layers)
                     for seed in study.seeds:
                         cell = Cell(*about, seed, entry, tuple(known[label] for label in over))
@@ -150,6 +151,7 @@ def selects_cell(exclusion: Exclusion, cell: Cell) -> bool:
 
 def request_of(study: Study, cell: Cell, backbone: Backbone, precision: str) -> Request:
     """The request for a cell's target, over those for its intermediates."""
+    settings = _settings(study, cell, cell.composition, cell.target, target=cell.target)
     return Request(
         tasks=tasks_of(cell.target),
         backbone=backbone,
@@ -159,7 +161,8 @@ def request_of(study: Study, cell: Cell, backbone: Backbone, precision: str) -> 
         method=cell.method,
         seed=cell.seed,
         limit=study.limit,
-        settings=_settings(study, cell, cell.composition, cell.target, target=cell.target),
+        development_limit=_development_limit(study, settings),
+        settings=settings,
     )
 
 
@@ -167,6 +170,7 @@ def intermediate_of(study: Study, cell: Cell, label: str, backbone: Backbone, pr
     """The request for one of a cell's intermediates: the same for every cell with its method, layers and seed."""
     intermediate = study.by_label[label]
     match_tokens = intermediate.match_tokens or study.match_tokens
+    settings = _settings(study, cell, "none", intermediate.task, intermediate=label)
     return Request(
         tasks=tasks_of(intermediate.task),
         backbone=backbone,
@@ -174,11 +178,18 @@ def intermediate_of(study: Study, cell: Cell, label: str, backbone: Backbone, pr
         method=cell.method,
         seed=cell.seed if study.intermediate_seeds == "own" else study.intermediate_seeds,
         limit=None if match_tokens else study.limit,
+        development_limit=_development_limit(study, settings),
         match_tokens=match_tokens,
         languages=intermediate.languages,
         control=cell.control,  # type: ignore[arg-type]
-        settings=_settings(study, cell, "none", intermediate.task, intermediate=label),
+        settings=settings,
     )
+
+
+def _development_limit(study: Study, settings: Mapping[str, str]) -> int | None:
+    """The study's number of development examples, which is also that of what a training needs first; what an override
+    or an entry sets goes before."""
+    return None if "development_examples" in settings else study.development_examples
 
 
 def _settings(
@@ -186,8 +197,6 @@ def _settings(
 ) -> dict[str, str]:
     """The recipe fields of a cell's target, or of one of its intermediates, on `task`."""
     chosen: dict[str, str] = {}
-    if study.development_examples is not None:
-        chosen["development_examples"] = str(study.development_examples)
     if cell.layers != ALL_LAYERS:
         chosen["layers"] = cell.layers
     unused = _unused(task, cell.method, composition)

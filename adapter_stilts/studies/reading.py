@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from adapter_stilts import backbone_names
 from adapter_stilts.errors import Complaint, ConfigError, UsageError
+from adapter_stilts.jobs.request import only_train_language, training_languages
 from adapter_stilts.model.composition import BOTTLENECK_NAMES, COMPOSITIONS, Composition, Rule
 from adapter_stilts.paths import is_file, shipped_configs, user_path
 from adapter_stilts.schema import Recipe, override, setting_text
@@ -17,6 +18,7 @@ from adapter_stilts.studies.grid import (
     GROUPED,
     arrangement_uses,
     expand,
+    intermediate_title,
     intermediate_uses,
     override_uses,
     selects_cell,
@@ -169,6 +171,7 @@ def _check(study: Study) -> None:
     for number, setting in enumerate(study.overrides):
         _check_selector(study, ("overrides", number), setting, complaints)
         _check_settings(study, ("overrides", number), setting.set, complaints)
+    complaints.gather(_check_titles, study)
     complaints.refuse()
     # What follows asks for the study's cells.
     _check_uses(study, complaints)
@@ -204,10 +207,38 @@ def _check_backbone(study: Study) -> None:
 
 
 def _check_once(study: Study, key: str) -> None:
-    values = [getattr(value, "label", value) for value in getattr(study, key)]
+    values = [_canonical_label(value) for value in getattr(study, key)]
     for number, value in enumerate(values):
         if value in values[:number]:
             _refuse_key(study, (key, number), f"{value!r} twice", "each value once")
+
+
+def _canonical_label(value: Any) -> Any:
+    """What a study knows an entry by, had its languages been written as a run has them."""
+    if isinstance(value, Intermediate) and value.languages is not None:
+        try:
+            tasks = tasks_of(value.task)
+        except UsageError:  # which is told of the entry itself
+            return value.label
+        plain = only_train_language(tasks, value.languages)
+        languages = None if plain else training_languages(tasks, value.languages)
+        value = value.model_copy(update={"languages": languages})
+    return getattr(value, "label", value)
+
+
+def _check_titles(study: Study) -> None:
+    """Tables, and the records of what stands on an intermediate, know it by its task's name."""
+    known: dict[str, Intermediate] = {}
+    for number, entry in enumerate(study.intermediates):
+        one = study.by_label[entry.label if isinstance(entry, Intermediate) else entry]
+        try:
+            title = intermediate_title(one)
+        except UsageError:  # which is told of the entry itself
+            continue
+        other = known.setdefault(title, one)
+        if other is not one:
+            refused = f"{one.task}, called {title} as {other.task} is"
+            _refuse_key(study, ("intermediates", number), refused, "a `name` for one of them")
 
 
 def _check_task(study: Study, location: Location, name: str) -> None:

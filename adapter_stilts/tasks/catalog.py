@@ -81,10 +81,11 @@ def _shipped_files() -> Iterator[Path]:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What changes when a file does; None where there is none."""
+    """What changes when a file does, or a link that leads to none; None where there is nothing of that name, or can be
+    none."""
     try:
-        status = path.stat()
-    except FileNotFoundError:
+        status = path.stat() if path.exists() else path.lstat()
+    except OSError:
         return None
     return status.st_mtime_ns, status.st_size
 

@@ -7,6 +7,7 @@ two must not have one for the same method and backbone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,9 +52,12 @@ def recipe_path(task_path: Path) -> Path:
 def read_recipes(path: Path, task: str) -> RecipeFile:
     """The checked recipe file of the task of that name; one without recipes where there is no file.
 
-    Raises `ConfigError`, a line '<file>:<line>: <key.path>: found ..., accepted ...' for each thing that is wrong.
+    Raises `UsageError` for what is there and no file, and `ConfigError`, a line '<file>:<line>: <key.path>: found ...,
+    accepted ...' for each thing that is wrong.
     """
     if not is_file(path):
+        if os.path.lexists(path):
+            raise UsageError(f"{path}: found no file (a folder, a pipe, or a link to nothing), accepted a recipe file")
         return RecipeFile(task=task)
     stored = load_yaml(path, RecipeFile)
     complaints = Complaints()
@@ -110,25 +114,27 @@ def check_room(task_path: Path, method: MethodName, backbone: str) -> None:
 def write_recipe(task: Task, method: MethodName, backbone: str, recipe: StoredRecipe, file: Path) -> Path:
     """Put a recipe into the recipe file of the task's YAML `file`, and return that file's path.
 
-    Where there is no `file`, it is made as a copy of the task's own, and the task's recipes go along. A backbone's
-    folder that is given by its bare name is the path ./name there. Files are written whole or not at all, and two
-    processes that write at the same time keep each other's recipes.
+    Where there is no `file`, it is made as a copy of the task's own; the task's recipes go along where there is no
+    recipe file either. A backbone's folder that is given by its bare name is the path ./name there. Files are written
+    whole or not at all, and two processes that write at the same time keep each other's recipes.
 
     Raises `UsageError` where nothing can be written, `ConfigError` for a recipe file that is there and wrong.
     """
-    path = recipe_path(file.resolve())
+    yaml_path = file.resolve()
+    path = recipe_path(yaml_path)
     try:
-        source = path
-        if not file.exists():
-            source = recipe_path(task.path)
-            atomic_write_text(file.resolve(), task.path.read_bytes().decode("utf-8"))
-        with _alone(file):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(path.parent):
+            is_new = not yaml_path.exists()
+            source = recipe_path(task.path) if is_new and not os.path.lexists(path) else path
             stored = read_recipes(source, task.name)
             key = backbone_names.recipe_key(backbone)
             backbones = stored.recipes.get(method, {})
             key = next((name for name in backbones if backbone_names.same_backbone(name, key)), key)
             recipes = {**stored.recipes, method: {**backbones, key: recipe}}
             atomic_write_text(path, text_of(stored.model_copy(update={"recipes": recipes})))
+            if is_new:  # after its recipes: a task that is there has them all
+                atomic_write_text(yaml_path, task.path.read_bytes().decode("utf-8"))
     except OSError as error:
         raise UsageError(f"--out: {file} cannot be written ({error.strerror}), accepted a writable place") from error
     return path
@@ -164,8 +170,12 @@ def _same_key(recipes: Recipes, method: MethodName, key: str) -> str | None:
 
 
 @contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """For the time of the block no other process that asks has this file."""
-    with open(file, "rb") as handle:
-        lock(handle.fileno(), file)
+def _alone_in(folder: Path) -> Iterator[None]:
+    """For the time of the block no other process that asks has this folder, which stays when files in it are replaced
+    and leaves no file of a lock behind."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(handle, folder)
         yield
+    finally:
+        os.close(handle)

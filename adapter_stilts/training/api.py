@@ -15,7 +15,7 @@ from adapter_stilts.arguments import listed
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.bundle import save_bundle
 from adapter_stilts.engine.device import peak_memory_bytes, reset_peak_memory
-from adapter_stilts.errors import StiltsError
+from adapter_stilts.errors import FailedTraining
 from adapter_stilts.evaluation.floor import nothing_learnt_in_development
 from adapter_stilts.jobs.job import Intermediate, Job
 from adapter_stilts.jobs.leaks import leaks_of_job, refuse_leaks, trained_on
@@ -212,7 +212,8 @@ def _say_nothing_learnt(run: Run) -> None:
 def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", execution: Execution | None = None) -> Run:
     """Train a job and put its folder into the store, whole or not at all; without weights where `keep` is "scores".
 
-    A job that was cut off goes on from its last checkpoint."""
+    A job that was cut off goes on from its last checkpoint; so does one that ended for a reason outside, such as a full
+    disk."""
     started = time.perf_counter()
     reset_peak_memory(device)
     data = load_training_data(job)
@@ -223,9 +224,9 @@ def execute(job: Job, store: RunStore, device: str, keep: Keep = "all", executio
     checkpoints = checkpoints_of(job.name, store, execution or Execution())
     try:
         fitted = fit(job, model, data, execution, checkpoints)
-    except StiltsError:
+    except FailedTraining:
         if checkpoints is not None:
-            checkpoints.remove()  # it would fail again
+            checkpoints.remove()
         raise
     model.eval()
     try:

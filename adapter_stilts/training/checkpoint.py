@@ -155,6 +155,7 @@ class Checkpoints(Observer):
     def remove(self) -> None:
         """The run is finished, or must start anew."""
         self.refuse_links()
+        self.seconds_before = 0.0
         for folder in self._folders():
             _drop(folder)
         shutil.rmtree(self.folder, ignore_errors=True)

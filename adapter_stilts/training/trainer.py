@@ -16,7 +16,7 @@ from adapter_stilts.engine.batches import Batch
 from adapter_stilts.engine.drawing import make_batch, reachable_ids, reads_several_pieces
 from adapter_stilts.engine.embedding_rows import reachable_rows
 from adapter_stilts.engine.step import NotFinite
-from adapter_stilts.errors import StiltsError
+from adapter_stilts.errors import FailedTraining
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import TrainingData
 from adapter_stilts.model.parts import FrozenWeights, count_parameters, parts_of
@@ -104,8 +104,8 @@ def fit(
     Where `checkpoints` hold the state of a training that was cut off, it goes on from there, and ends on the CPU with
     the same weights, bit for bit.
 
-    Raises StiltsError, naming step and examples, where a loss or gradient is not finite, and where a frozen weight has
-    changed.
+    Raises FailedTraining, naming step and examples, where a loss or gradient is not finite, and where a frozen weight
+    has changed.
     """
     frozen = FrozenWeights(model)
     if job.control == "random":
@@ -145,7 +145,7 @@ def _train(job: Job, model: Model, data: TrainingData, execution: Execution, che
             try:
                 train_epochs(job, model, data, epochs, state, observers)
             except NotFinite as error:
-                raise StiltsError(f"{error}; examples: {_examples(epochs, error.step)}") from None
+                raise FailedTraining(f"{error}; examples: {_examples(epochs, error.step)}") from None
         state.fitted.executed = step.executed()
         return state.fitted
 

@@ -45,17 +45,19 @@ SPREAD_TRIALS = 5
 
 @dataclass(frozen=True)
 class Space:
-    """The values of one recipe field: `choices`, or a range from `low` to `high` on a logarithmic scale."""
+    """The values of one recipe field: `choices`, or a range from `low` to `high` on a logarithmic scale, of which a
+    field of `whole` numbers takes those."""
 
     key: str
     choices: tuple[str, ...] = ()
     low: float = 0.0
     high: float = 0.0
+    whole: bool = False
 
     @property
     def text(self) -> str:
         """The values as a reader is told of them."""
-        return ", ".join(self.choices) if self.choices else f"{self.low:.2g} to {self.high:.2g}"
+        return ", ".join(self.choices) if self.choices else f"{self.typed(self.low)} to {self.typed(self.high)}"
 
     def spread(self, index: int, count: int) -> str | float:
         """Value number `index` (from 0) of so many that lie evenly over the space."""
@@ -66,10 +68,17 @@ class Space:
         return min(max(value, self.low), self.high)
 
     def suggest(self, trial: optuna.trial.Trial) -> str:
-        """The trial's value as it would be typed after `--set`; of a range two digits, which nobody can tell apart."""
+        """The trial's value as it would be typed after `--set`."""
         if self.choices:
             return str(trial.suggest_categorical(self.key, self.choices))
-        return f"{trial.suggest_float(self.key, self.low, self.high, log=True):.2g}"
+        return self.typed(trial.suggest_float(self.key, self.low, self.high, log=True))
+
+    def typed(self, value: float) -> str:
+        """A value of a range as it would be typed after `--set`: two digits of it, which nobody can tell apart, or the
+        nearest whole number in the range."""
+        if self.whole:
+            return str(min(max(round(value), math.ceil(self.low)), math.floor(self.high)))
+        return f"{value:.2g}"
 
 
 @dataclass(frozen=True)
@@ -263,14 +272,22 @@ def _space(key: str, text: str, recipe: Recipe) -> Space:
         for choice in choices:
             override(recipe, {key: choice})
         return Space(key, choices)
+    whole = _is_whole(key)
     try:
-        space = Space(key, low=float(low), high=float(high))
+        space = Space(key, low=float(low), high=float(high), whole=whole)
     except ValueError:
         space = Space(key)
     if not 0 < space.low < space.high < math.inf:
         raise UsageError(f"--search {key}: found {text!r}, accepted: LOW:HIGH with 0 < LOW < HIGH, or A,B,C")
-    override(recipe, {key: low})
+    if whole and math.ceil(space.low) > math.floor(space.high):
+        raise UsageError(f"--search {key}: found {text!r}, accepted a range with a whole number in it")
     return space
+
+
+def _is_whole(key: str) -> bool:
+    """Whether a field of the recipe is a whole number, if it is there at all."""
+    field = Recipe.model_fields.get(key)
+    return field is not None and field.annotation in (int, int | None)
 
 
 def _checked_spaces(search: Mapping[str, str], recipe: Recipe, request: Request) -> list[Space]:
@@ -278,7 +295,7 @@ def _checked_spaces(search: Mapping[str, str], recipe: Recipe, request: Request)
     with _as_search(search):
         spaces = search_spaces(search, recipe)
         for space in spaces:
-            for value in space.choices or (f"{space.low:.2g}",):
+            for value in space.choices or (space.typed(space.low), space.typed(space.high)):
                 settings = {**request.settings, space.key: value}
                 tried = resolve_recipe(request.tasks, request.method, "none", settings, request.backbone)
                 check_recipe(tried, request.method, "none", 0, request.backbone)

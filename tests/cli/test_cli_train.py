@@ -172,8 +172,8 @@ def test_languages_of_the_training_data(workspace: Workspace) -> None:
     )
     record = trained(workspace, "--languages", "de, en", task="two")
     (read,) = [source for source in record.data if source.split == "train"]
-    assert (record.languages, read.language, read.examples) == (("de", "en"), "de+en", 6 + 24)
-    assert record.variant == "in de+en"
+    assert (record.languages, read.language, read.examples) == (("en", "de"), "en+de", 6 + 24)
+    assert record.variant == "in en+de"
 
 
 def tune_arguments(workspace: Workspace, task: str = "tags", *more: Any) -> list[Any]:

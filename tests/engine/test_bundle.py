@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from support.hostile import alter, truncate
 from support.tiny import tiny_backbone_folder
-from support.training import Workspace, english_task, pairs_task, use_of
+from support.training import FAST, TEXT_TASK, Workspace, english_task, pairs_task, text_task, use_of
 
 from adapter_stilts.engine.batches import pack
 from adapter_stilts.engine.bundle import load_bundle
@@ -28,6 +28,7 @@ from adapter_stilts.model.backbone import load_backbone
 from adapter_stilts.runs import manifest
 from adapter_stilts.runs.manifest import read_manifest
 from adapter_stilts.runs.store import Run
+from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.training import api
 from adapter_stilts.training.api import train
 
@@ -62,6 +63,25 @@ with torch.no_grad():
 assert not any(name.startswith(("adapter_stilts", "adapters")) for name in sys.modules)
 save_file({{"states": states}}, sys.argv[2] + "/0.safetensors")
 """
+
+
+def test_an_adapter_of_masked_language_modelling_is_saved_and_stacked_on(workspace: Workspace) -> None:
+    """Its head is one of ours, which lies beside the adapter; a target takes the adapter as it is."""
+    folder = workspace.folder / "text"
+    languages = "{train: train.tsv, validation: train.tsv}"
+    text = find_task(text_task(folder, TEXT_TASK.replace("{train: train.tsv}", languages)))
+    below = workspace.train(text, settings=FAST)
+    assert sorted(path.relative_to(below.bundle).as_posix() for path in below.bundle.rglob("*.*")) == [
+        "adapter_setup.json",
+        "manifest.json",
+        "text/adapter.safetensors",
+        "text/adapter_config.json",
+        "text/masked_lm_head.safetensors",
+    ]
+    above = workspace.train(english_task(workspace.folder / "data"), over=[below], settings=FAST)
+    saved, stacked = (load_file(run.bundle / "text" / "adapter.safetensors") for run in (below, above))
+    assert saved.keys() == stacked.keys()
+    assert all(torch.equal(saved[name], stacked[name]) for name in saved)
 
 
 def read_elsewhere(program: str, workspace: Workspace, runs: list[Run]) -> list[dict[str, torch.Tensor]]:

@@ -18,6 +18,7 @@ from support.training import (
     english_task,
     make_workspace,
     task_of,
+    text_task,
     write_conllu,
     write_task,
 )
@@ -115,6 +116,13 @@ def paths(workspace: Workspace, names: str) -> list[str]:
         ("a", {"method": "full", "settings": {"layers": "1"}}, "--set layers: decides nothing under full continue, "),
         ("a", {"settings": {"epoch": "3"}}, "--set epoch: found an unknown key (did you mean 'epochs'?), accepted "),
         ("a", {"languages": ["sw"]}, "--languages: found 'sw', accepted for t: en"),
+        ("a", {"method": "lora", "settings": {"targets": "query,nosuch"}}, "--set targets: found 'nosuch', accepted "),
+        ("a", {"method": "ia3", "settings": {"targets": "dense"}}, "--set targets: found 'dense', accepted names of "),
+        (
+            "a",
+            {"method": "compacter", "settings": {"reduction": "16"}},
+            "--set reduction: found 16 with adapter=compacter, a bottleneck of 2 in 32, accepted one that 4 divides",
+        ),
     ],
 )
 def test_before_an_intermediate_is_trained(
@@ -136,6 +144,13 @@ def test_before_an_intermediate_is_trained(
 )
 def test_amounts_controls_and_names(workspace: Workspace, request_: dict[str, Any], complaint: str) -> None:
     assert refusal(workspace, **request_).startswith(complaint)
+
+
+def test_pieces_to_match_over_finished_runs_alone(workspace: Workspace) -> None:
+    assert refusal(workspace, over=[under(workspace), under(workspace, "b").name], match_tokens=7) == (
+        "--match-tokens: found 7 over finished runs alone, accepted with a task in --over, which is then trained on so "
+        "many pieces"
+    )
 
 
 def test_control_of_an_intermediate(workspace: Workspace) -> None:
@@ -276,6 +291,28 @@ def test_a_name_that_the_model_needs_is_refused(workspace: Workspace, name: str)
         UsageError, match=f"^task {name}: found a name that a model's parts have, accepted another name$"
     ):
         workspace.train(task)
+
+
+def test_names_that_are_one_or_too_long_together_are_refused(workspace: Workspace) -> None:
+    names = ("x.y", "x_y", "l" * 130, "m" * 130)
+    tasks = [english_task(workspace.folder / "names" / name, name) for name in names]
+    before = workspace.store.names()
+    with pytest.raises(UsageError, match=r"^tasks x\.y and x_y: found names that are one in a model, accepted others$"):
+        workspace.train(tasks[:2])
+    with pytest.raises(UsageError, match=r": found a name of 265 characters in a model, accepted up to 255 \(of sev"):
+        workspace.train(tasks[2:])
+    assert refusal(workspace, over=[str(task.path) for task in tasks[2:]], compose="fuse") == (
+        "--compose fuse: found names of 269 characters together, accepted intermediates whose names have up to 255"
+    )
+    assert workspace.store.names() == before
+    # With .yaml behind it a file may be called so, with .recipes.yaml none.
+    assert workspace.train(english_task(workspace.folder / "longest", "n" * 250), settings={"epochs": "1"}).has_weights
+
+
+def test_shuffled_labels_of_a_task_without_labels_are_refused(workspace: Workspace) -> None:
+    said = "--control: found shuffled for text, of kind masked_lm, which has no labels to shuffle; accepted: random"
+    path = text_task(workspace.folder / "unlabelled")
+    assert refusal(workspace, over=[f"{path}@shuffled"]) == said
 
 
 def test_an_intermediate_that_does_not_exist_is_refused_before_any_is_trained(workspace: Workspace) -> None:

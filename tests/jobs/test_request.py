@@ -14,7 +14,7 @@ from support.tiny import tiny_backbone_folder
 from support.training import Workspace, write_task
 
 import adapter_stilts
-from adapter_stilts.errors import StiltsError
+from adapter_stilts.errors import StiltsError, UsageError
 from adapter_stilts.jobs import resolve as resolving
 from adapter_stilts.jobs.job import Intermediate, Job
 from adapter_stilts.jobs.request import Request
@@ -93,6 +93,37 @@ def test_a_request_is_known_by_its_value(workspace: Workspace) -> None:
     houlsby = workspace.request(task_of(workspace), method="houlsby", settings=EPOCH)
     assert houlsby.normalised() == replace(houlsby, method="bottleneck", settings={"adapter": "houlsby", **EPOCH})
     assert resolve(houlsby, None).name == resolve(houlsby.normalised(), None).name
+
+
+def test_languages_are_a_set_in_the_order_of_the_task(workspace: Workspace) -> None:
+    """However they are written, they are one run with one record."""
+    source = "{train: en-train.conllu, validation: en-dev.conllu}"
+    task = write_task(workspace.folder / "tags", "tags", languages=f"{{en: {source}, de: {source}, es: {source}}}")
+    for written in (("de", "es"), ("es", "de"), ("es", "de", "es")):
+        job = workspace.job(task, languages=written)
+        assert (job.languages, job.variant) == (("de", "es"), "in de+es")
+    with pytest.raises(UsageError, match=r"^--languages: found 'xx', accepted for tags: en, de, es$"):
+        workspace.job(task, languages=("xx", "de"))
+    plain, english = workspace.job(task), workspace.job(task, languages=("en", "en"))
+    assert (english.name, english.variant, english.languages) == (plain.name, plain.variant, ("en",))
+
+
+def test_an_architecture_by_name_is_not_set_to_another(workspace: Workspace) -> None:
+    task = task_of(workspace)
+    with pytest.raises(UsageError, match=r"^--set adapter: found parallel with --method houlsby, accepted: houlsby$"):
+        workspace.job(task, method="houlsby", settings={"adapter": "parallel"})
+    same = workspace.job(task, method="houlsby", settings={"adapter": "houlsby"})
+    assert same.name == workspace.job(task, method="houlsby").name
+
+
+def test_a_setting_that_changes_nothing_is_no_variant(workspace: Workspace) -> None:
+    task = task_of(workspace)
+    plain, same, other = (
+        workspace.job(task, method="lora", settings=settings) for settings in ({}, {"rank": "16"}, {"rank": "8"})
+    )
+    assert plain.name == same.name != other.name
+    assert [job.variant for job in (plain, same, other)] == ["", "", "rank=8"]
+    assert workspace.job(task, method="houlsby").variant == "adapter=houlsby"
 
 
 STUDY = """\

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.studies import make_study_workspace, plan_of, write_study
-from support.training import GERMAN, Workspace, draw_sentences, write_conllu, write_task
+from support.training import GERMAN, Workspace, draw_sentences, english_task, write_conllu, write_task
 
 from adapter_stilts.analysis.frame import load_study
 from adapter_stilts.errors import UsageError
@@ -16,6 +16,7 @@ from adapter_stilts.studies.grid import expand, request_of
 from adapter_stilts.studies.plan import as_dot, runs_of, states, titles_of
 from adapter_stilts.studies.reading import find_study, read_study
 from adapter_stilts.studies.scheduler import run_plan
+from adapter_stilts.tasks.catalog import find_task
 
 TEXT = """\
 name: text
@@ -202,6 +203,76 @@ def test_runs_are_planned_as_train_names_them_and_told_apart_in_the_report(works
     assert set(frame[frame.composition == "stack"].intermediate) == set(below) - {"text"}
 
 
+def test_a_composition_that_is_called_as_it_is_keeps_what_it_sets(workspace: Workspace) -> None:
+    head = "targets: [tags/tags.yaml]\nintermediates: [other/other.yaml, third/third.yaml]\ncompositions: "
+    plans = [
+        plan_of(workspace, f"{head}[{{composition: fuse, {name}set: {{fusion: full}}}}]\n")
+        for name in ("name: fuse, ", "name: whole, ", "")
+    ]
+    assert len({frozenset(plan.nodes) for plan in plans}) == 1
+    (target,) = [node for node in plans[0].nodes.values() if node.cells]
+    assert (target.job.recipe.fusion, target.cells[0].how) == ("full", "fuse")
+    path = write_study(workspace, f"{head}[{{composition: stack, name: stack, set: {{fusion: full}}}}]\n")
+    with pytest.raises(UsageError, match=r":3: compositions\[0\]: found settings that no run of the study uses"):
+        read_study(path)
+
+
+def test_development_examples_of_a_study_are_those_of_a_head_too(workspace: Workspace) -> None:
+    """As `train --development-limit` has it; a run that mixes nothing in is called as it was."""
+    folder = workspace.folder
+    (folder / "text" / "text.yaml").write_text(
+        TEXT.replace("{train: train.tsv}", "{train: train.tsv, validation: train.tsv}")
+    )
+    text = (
+        "targets: [tags/tags.yaml]\nintermediates: [{task: third/third.yaml, set: {mlm_share: 0.5, mlm_task: "
+        "text/text.yaml}}]\ncompositions: [none, stack]\ndevelopment_examples: 4\n"
+    )
+    plan = plan_of(workspace, text)
+    jobs = [node.job for node in plan.nodes.values()]
+    assert [job.recipe.development_examples for job in jobs] == [4] * 4
+    assert sorted(job.title for job in jobs) == ["tags", "tags", "text", "third"]
+    settings = {"mlm_share": "0.5", "mlm_task": f"{folder}/text/text.yaml"}
+    third, tags = (find_task(folder / name / f"{name}.yaml") for name in ("third", "tags"))
+    mixed = workspace.job(third, settings=settings, development_limit=4)
+    assert {mixed.name, *(below.name for below in mixed.below)} < set(plan.nodes)
+    assert workspace.job(tags, settings={"development_examples": "4"}).name in plan.nodes
+    # What an override sets goes before.
+    more = plan_of(workspace, text + "overrides: [{target: tags/tags.yaml, set: {development_examples: 3}}]\n")
+    assert sorted(node.job.recipe.development_examples or 0 for node in more.nodes.values()) == [3, 3, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ("[two/two.yaml, {task: two/two.yaml, languages: [en]}]", "[1]: found 'TWO' twice, accepted each value once"),
+        ("[two/two.yaml, {task: two/two.yaml, languages: [en, en]}]", "[1]: found 'TWO' twice"),
+        (
+            "[{task: two/two.yaml, languages: [en, de]}, {task: two/two.yaml, languages: [de, en, de]}]",
+            "[1]: found 'TWO (in en+de)' twice",
+        ),
+        (
+            "[other/other.yaml, copy/other.yaml]",
+            "[1]: found copy/other.yaml, called other as other/other.yaml is, accepted a `name` for one of them",
+        ),
+    ],
+)
+def test_two_entries_for_one_intermediate_are_refused(workspace: Workspace, entries: str, message: str) -> None:
+    english_task(workspace.folder / "copy", "other", shift=2)
+    path = write_study(workspace, f"targets: [tags/tags.yaml]\nintermediates: {entries}\n")
+    with pytest.raises(UsageError) as refused:
+        read_study(path)
+    message = message.replace("TWO", f"{workspace.folder}/two/two.yaml")
+    message = message.replace("copy/", f"{workspace.folder}/copy/").replace("other/o", f"{workspace.folder}/other/o")
+    assert str(refused.value).startswith(f"{path}:2: intermediates{message}")
+
+
+def test_a_name_tells_intermediates_of_one_task_s_name_apart(workspace: Workspace) -> None:
+    english_task(workspace.folder / "copy", "other", shift=2)
+    text = "targets: [tags/tags.yaml]\nintermediates: [other/other.yaml, {task: copy/other.yaml, name: again}]\n"
+    plan = plan_of(workspace, text)
+    assert sorted(titles_of(plan)[name] for name, node in plan.nodes.items() if not node.cells) == ["again", "other"]
+
+
 def test_a_backbone_with_a_head_needs_no_run_for_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adapter_stilts.model.backbone.has_masked_lm_head", lambda backbone: True)
     plan = plan_of(workspace, STUDY)
@@ -265,8 +336,8 @@ def test_the_grid_of_compositions_has_every_row_once() -> None:
     assert len(cells) == len({cell.label for cell in cells}) == ((1 + 6 + 2 + 3 + 1 + 2) + 7 + 3 * 2) * 2 * 2
     trainings = {cell.label: request_of(study, cell, BACKBONE, "float32") for cell in cells}
     lora = trainings["udpos lora stack over ud_deprel, seed 1"]
-    assert dict(lora.settings) == {"batch_tokens": "2048", "epochs": "3", "development_examples": "500"}
-    assert dict(lora.over[0].settings) == {"development_examples": "500"}
+    assert (dict(lora.settings), lora.development_limit) == ({"batch_tokens": "2048", "epochs": "3"}, 500)
+    assert (dict(lora.over[0].settings), lora.over[0].development_limit) == ({}, 500)
     full = trainings["wikiann full continue over three_tasks, seed 0"]
     assert dict(full.settings)["learning_rate"] == "0.00015"
     assert ([task.name for task in full.over[0].tasks], full.over[0].match_tokens) == (

@@ -113,7 +113,7 @@ overrides:
     cells = list(expand(study))
     fuse = next(cell for cell in cells if (cell.target, cell.composition, cell.seed) == ("wikiann", "fuse", 1))
     target = request(study, fuse)
-    shared = {"development_examples": "50", "layers": "6-11", "reduction": "16"}
+    shared = {"layers": "6-11", "reduction": "16"}
     assert target.settings == {**shared, "epochs": "7", "fusion": "full", "fusion_null": "false"}
     assert (target.limit, target.match_tokens, target.seed, target.compose) == (600, None, 1, "fuse")
     deprel, semtag = target.over
@@ -126,11 +126,8 @@ overrides:
         for intermediate in (deprel, semtag)
     ] == [(None, 5000, 3, ())] * 2
     full = next(cell for cell in cells if (cell.method, cell.composition) == ("full", "none"))
-    assert request(study, full).settings == {
-        "development_examples": "50",
-        "epochs": "4",
-        "learning_rate": "1e-05",
-    }
+    assert request(study, full).settings == {"epochs": "4", "learning_rate": "1e-05"}
+    assert [each.development_limit for each in (target, deprel, semtag, request(study, full))] == [50] * 4
 
 
 def test_intermediates_have_the_seed_of_their_cell_unless_one_is_fixed(tmp_path: Path) -> None:

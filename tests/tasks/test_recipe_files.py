@@ -1,7 +1,9 @@
 """Recipes in files of their own: where they lie, what `tune` writes, and what stands in a task's YAML beside them."""
 
+import os
 import shutil
 import string
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -189,6 +191,14 @@ def test_a_recipe_file_belongs_to_its_task(tmp_path: Path) -> None:
     assert str(refused.value) == f"{recipe_file}:1: task: found other, accepted mine (this file belongs to that task)"
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_what_is_called_a_recipe_file_and_is_none_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = mine(tmp_path)
+    make(tmp_path / "mine.recipes.yaml")
+    with pytest.raises(UsageError, match=r"/mine\.recipes\.yaml: found no file \(a folder, a pipe, or a link to noth"):
+        find_task(str(path))
+
+
 def test_a_shipped_task_is_copied_with_its_recipes(tmp_path: Path) -> None:
     out, shipped = tmp_path / "copy.yaml", find_task("embedded_semtag")
     before = {path: path.read_bytes() for path in sorted((CONFIGS / "recipes").iterdir())}
@@ -238,6 +248,31 @@ def test_two_searches_that_end_together_keep_each_other_s_recipe(tmp_path: Path)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda backbone: write_recipe(task, "full", backbone, TUNED, path), backbones))
     assert sorted(find_task(str(path)).recipes["full"]) == sorted(backbones)
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_searches_that_end_together_keep_each_other_s_recipe_in_a_new_copy(tmp_path: Path, attempt: int) -> None:
+    """Whichever makes the copy, the shipped recipes are in it once and no written one is lost."""
+    out, shipped = tmp_path / "copy.yaml", find_task("embedded_semtag")
+    backbones = [f"./b{number}" for number in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda backbone: write_recipe(shipped, "full", backbone, TUNED, out), backbones))
+    assert sorted(find_task(str(out)).recipes["full"]) == sorted([*shipped.recipes["full"], *backbones])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.recipes.yaml", "copy.yaml"]
+
+
+def test_a_recipe_file_without_its_task_is_kept(tmp_path: Path) -> None:
+    out, shipped = tmp_path / "copy.yaml", find_task("embedded_semtag")
+    write_recipe(shipped, "full", "./mine", TUNED, out)
+    recipes = find_task(str(out)).recipes
+    out.unlink()
+    write_recipe(shipped, "lora", "./mine", TUNED, out)
+    assert find_task(str(out)).recipes == {**recipes, "lora": {"./mine": TUNED.recipe}}
+    out.unlink()
+    beside(out, "  full: {embedded: {set: {}}}\n", task="another")
+    with pytest.raises(UsageError, match=r"task: found another, accepted embedded_semtag"):
+        write_recipe(shipped, "lora", "./mine", TUNED, out)
+    assert not out.exists()
 
 
 TEXT = st.text(string.printable + "äß木 ", max_size=40)

@@ -1,5 +1,6 @@
 """A training that is cut off at any step, and goes on, ends with the weights of one that was not."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -17,7 +18,7 @@ from torch import Tensor
 from adapter_stilts.engine.build import build_model
 from adapter_stilts.engine.captured import CapturedStep
 from adapter_stilts.engine.step import EagerStep
-from adapter_stilts.errors import StiltsError
+from adapter_stilts.errors import FailedTraining, StiltsError
 from adapter_stilts.jobs.job import Job
 from adapter_stilts.jobs.training_data import load_training_data
 from adapter_stilts.model import tensors
@@ -286,6 +287,48 @@ def test_checkpoints_vanish_with_the_run(workspace: Workspace, monkeypatch: pyte
     assert len(calls) == 2
     assert run.record.cost.steps == STEPS
     assert not folder.exists()
+
+
+def test_checkpoints_stay_where_a_disk_is_full_and_go_where_it_would_fail_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = english_task(workspace.folder / "data")
+    options = {"execution": Execution(checkpoint_seconds=0)}
+    folder = workspace.store.folder / CHECKPOINTS / workspace.job(task).name
+    save, saved = checkpoint.save_file, [0]
+
+    def full(tensors: Any, path: Path) -> None:
+        saved[0] += 1
+        if saved[0] == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(tensors, path)
+
+    with monkeypatch.context() as context:
+        context.setattr(checkpoint, "save_file", full)
+        with pytest.raises(StiltsError, match="No space left on device"):
+            workspace.train(task, **options)
+    left = [path.name for path in sorted(folder.iterdir())]
+    assert left == ["step-000000002-0000", "step-000000003-0000"]
+    calls: list[int] = []
+    with monkeypatch.context() as context:
+        context.setattr(EagerStep, "__call__", counting(EagerStep.__call__, calls))
+        assert workspace.train(task, **options).record.cost.steps == STEPS
+    assert len(calls) == STEPS - 3
+    with pytest.raises(FailedTraining, match=r"found loss nan"):
+        workspace.train(task, settings={"learning_rate": "1e30"}, **options)
+    assert not (workspace.store.folder / CHECKPOINTS).exists()
+
+
+def test_seconds_of_a_checkpoint_that_is_dropped_are_no_cost(workspace: Workspace) -> None:
+    task = english_task(workspace.folder / "data")
+    checkpoints = Checkpoints(workspace.folder / "all" / "run", 0)
+    checkpoints.seconds_before = 1e6
+    checkpoints.save({"fitted.steps": 3}, 3, 0)
+    resumed = Checkpoints(checkpoints.folder, 0)
+    job = workspace.job(task)
+    data = load_training_data(job)
+    fitted = fit(job, build_model(job, data, "cpu"), data, Execution(), resumed)
+    assert (fitted.steps, resumed.seconds_before) == (STEPS, 0.0)
 
 
 def counting(call: Any, calls: list[int]) -> Any:

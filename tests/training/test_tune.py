@@ -122,6 +122,19 @@ def test_spaces_from_text() -> None:
     ]
 
 
+def test_whole_numbers_are_searched_as_such(workspace: Workspace) -> None:
+    """Two digits of 121 would be 120, those of 2.4 no rank; the ends are the whole numbers in the range."""
+    (space,) = search_spaces({"rank": "1.5:120.5"}, Recipe())
+    assert (space.whole, space.text) == (True, "2 to 120")
+    assert [space.typed(value) for value in (1.5, 2.4, 2.6, 104.4, 120.5)] == ["2", "2", "3", "104", "120"]
+    (rate,) = search_spaces({"learning_rate": "1e-4:1e-3"}, Recipe())
+    assert (rate.whole, rate.typed(1.26e-4)) == (False, "0.00013")
+    result = tuned(workspace, method="lora", trials=3, search={"rank": "3:121"}, settings={"epochs": "1"})
+    # In the middle is sqrt(3 * 121) = 19.05.
+    assert [trial.settings["rank"] for trial in result.trials] == ["3", "19", "121"]
+    assert result.search.over == {"rank": "3 to 121"}
+
+
 def test_two_fields_do_not_rise_together(workspace: Workspace) -> None:
     result = tuned(
         workspace,
@@ -150,6 +163,10 @@ def test_two_fields_do_not_rise_together(workspace: Workspace) -> None:
         ({"learning_rate": "nan:1"}, "--search learning_rate: found 'nan:1', accepted: LOW:HIGH"),
         ({"adapter": "pfeiffer,magic"}, "--search adapter: found 'magic', accepted 'pfeiffer', 'houlsby'"),
         ({"learning_rat": "1e-3,1e-2"}, "--search learning_rat: found an unknown key (did you mean 'learning_rate'?)"),
+        ({"warmup": "0.5:2"}, "--search warmup: found 2, accepted less than or equal to 1"),
+        ({"rank": "16:9000"}, "--search rank: decides nothing under bottleneck none, accepted with lora, dora"),
+        ({"epochs": "50:200000"}, "--search epochs: found 200000, accepted less than or equal to 100000"),
+        ({"epochs": "2.2:2.8"}, "--search epochs: found '2.2:2.8', accepted a range with a whole number in it"),
         ({"fusion": "full,light"}, "--search fusion: decides nothing under bottleneck none, accepted with fuse"),
     ],
 )

@@ -167,10 +167,10 @@ class Kind:
     ours with `head_weights()`, trained alone or mixed in, without answers). `loss(scores, batch)` is a sum over what
     competes, without a value on the host; `scores` are the head's output (U, ...). `prepare(split, tokenizer,
     examples)` is what head and `draw` need of the training data. `draw(batch, prepared, tokenizer, rng)` gives a batch
-    with targets (and pieces) drawn anew.
-    `pretrained(backbone)` is the checkpoint's own head, or None;
-    `has_pretrained(backbone)` says so from names alone. `shuffle(split, seed)` gives targets for the control
-    of shuffled labels. `with_others`: whether several tasks may be trained together, this one among them.
+    with targets (and pieces) drawn anew. `pretrained(backbone)` is the checkpoint's own head, or None;
+    `has_pretrained(backbone)` says so from names alone. `shuffle(split, seed)` gives targets for the control of
+    shuffled labels (None: there are no labels to shuffle). `with_others`: whether several tasks may be trained
+    together, this one among them.
 
     The answers. `decode(scores, batch)` reduces scores on the device to a few numbers a unit, by name. `join(decoded,
     split, examples)` makes an answer to each example of them on the host; `gold(split, examples)` gives the gold ones
@@ -207,7 +207,7 @@ class Kind:
     draw: Callable[[Batch, Any, Tokenizer, np.random.Generator], Batch] | None = None
     pretrained: Callable[[Backbone], Mapping[str, Tensor] | None] | None = None
     has_pretrained: Callable[[Backbone], bool] | None = None
-    shuffle: Callable[[EncodedSplit, int], Mapping[str, np.ndarray]] = permuted_targets
+    shuffle: Callable[[EncodedSplit, int], Mapping[str, np.ndarray]] | None = permuted_targets
     with_others: bool = True
     join: Callable[[Mapping[str, np.ndarray], EncodedSplit, np.ndarray], list[Answer]] | None = None
     gold: Callable[[EncodedSplit, np.ndarray], list[Answer]] | None = None

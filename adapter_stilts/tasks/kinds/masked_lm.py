@@ -191,6 +191,7 @@ MASKED_LM_KIND = Kind(
     draw=draw,
     pretrained=pretrained,
     has_pretrained=has_pretrained,
+    shuffle=None,
     with_others=False,
     add_head=add_head,
     loss=labelled.loss,
