@@ -358,4 +358,4 @@ def test_two_processes_count_their_own_runs(workspace: Workspace) -> None:
     assert mine.seconds_left(1) == pytest.approx(10.0, abs=0.2)
     mine.elsewhere = {names[2]}
     assert mine.seconds_left(1) == pytest.approx(5.0, abs=0.2)
-    assert scheduler._told(mine, 1) == "1 of 2 runs, 2 with another process; about 5 s left"
+    assert scheduler._progress_line(mine, 1) == "1 of 2 runs, 2 with another process; about 5 s left"

@@ -65,6 +65,7 @@ def test_planned_names_are_those_that_train_gives(workspace: Workspace) -> None:
             seed=request.seed,
             limit=request.limit,
             match_tokens=request.match_tokens,
+            development_limit=request.development_limit,
             control=request.control,
             settings=request.settings,
         )
