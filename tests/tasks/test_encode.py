@@ -246,6 +246,7 @@ def rows_of(split: EncodedSplit) -> dict[str, list[Any]]:
         "example": split.example.tolist(),
         "input_ids": cut(split.ids, split.id_offsets),
         **{name: cut(getattr(split, name), split.unit_offsets) for name in ("starts", "ends")},
+        "text_starts": [[]] * len(split.lengths),
         **{f"target.{name}": cut(values, split.unit_offsets) for name, values in split.targets.items()},
     }
 
@@ -335,7 +336,7 @@ def test_a_damaged_cache_file_is_said_and_made_anew(
     after = encode_split(task, "en", "train", tokenizer, task.labels)
     assert capsys.readouterr().err == f"{path}: damaged, made anew\n"
     assert path.read_bytes() == whole
-    for name in ("ids", "starts", "ends", "example", "id_offsets", "unit_offsets"):
+    for name in ("ids", "starts", "ends", "example", "id_offsets", "unit_offsets", "text_starts"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     assert list(after.targets) == list(before.targets) == ["label"]
     np.testing.assert_array_equal(after.targets["label"], before.targets["label"])
