@@ -20,6 +20,9 @@ from adapter_stilts.studies.reading import find_study
 from adapter_stilts.tasks.catalog import find_task
 from adapter_stilts.tasks.data import load_split
 
+# Its tests build on one run of the command.
+pytestmark = pytest.mark.slow
+
 # `adapter_stilts.cli.quickstart` is the command of that name.
 quickstart = importlib.import_module("adapter_stilts.cli.quickstart")
 PACKAGE = Path(adapter_stilts.__file__).parent
@@ -67,7 +70,6 @@ def majority(code: str, sentences: list[int]) -> float:
     return 100 * max(counts.values()) / sum(counts.values())
 
 
-@pytest.mark.slow
 def test_the_whole_way(workspace: Workspace, printed: list[str]) -> None:
     output = succeeded("quickstart", *on_tiny(workspace))
     printed.append(output)
@@ -162,7 +164,6 @@ def test_the_next_commands_work(workspace: Workspace, printed: list[str], monkey
     assert failed(1, *arguments).startswith("google/xtreme: found no folder ")
 
 
-@pytest.mark.slow
 def test_another_toy_shares_the_intermediates(workspace: Workspace) -> None:
     output = succeeded("quickstart", "--tasks", "embedded_entities", *on_tiny(workspace))
     # The weights of full ones are not kept, and are made again.
