@@ -26,6 +26,7 @@ def ran(*arguments: object, **environment: str) -> subprocess.CompletedProcess[b
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_results_and_errors_in_other_scripts(tmp_path: Path, environment: dict[str, str]) -> None:
     path = tmp_path / "мама.txt"

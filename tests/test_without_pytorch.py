@@ -55,6 +55,7 @@ def test_the_list_of_libraries_is_not_always_empty() -> None:
     assert done.stderr.splitlines()[-1] == str(list(HEAVY))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [
