@@ -17,6 +17,8 @@ from support.training import Workspace
 from adapter_stilts.errors import UsageError
 from adapter_stilts.tasks.catalog import find_task
 
+pytestmark = pytest.mark.slow
+
 TASK = """\
 name: mine
 version: 1
