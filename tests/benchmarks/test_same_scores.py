@@ -12,6 +12,7 @@ from adapter_stilts.runs.store import RunStore
 from benchmarks import same_scores
 
 
+@pytest.mark.slow
 def test_share_of_deals_is_that_of_all_orders() -> None:
     """Against every order within every seed: three groups of two seeds, two of three, and means that agree exactly."""
     for groups in ([[3.0, 2.0], [0.5, 0.9], [2.1, 2.6]], [[1.0, 5.0, 2.0], [4.0, 5.5, 2.5]]):

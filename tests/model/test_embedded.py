@@ -70,6 +70,7 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(folder)
 
 
+@pytest.mark.slow
 def embed(model: XLMRobertaModel, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> torch.Tensor:
     batch = tokenizer([f"query: {text}" for text in texts], padding=True, return_tensors="pt")
     with torch.no_grad():

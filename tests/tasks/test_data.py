@@ -462,6 +462,7 @@ def test_development_share_is_a_fixed_part_of_train(tmp_path: Path) -> None:
 # --- real data ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "language", "rows"),
     [

@@ -151,6 +151,7 @@ def counts_by_seqeval(predicted, gold):
     return [[len(p & g), len(p), len(g)] for p, g in pairs]
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(tagged(ANY_SPAN_TAG))
 def test_span_counts_and_f1_are_those_of_seqeval_to_the_last_bit(pair):

@@ -44,6 +44,7 @@ def test_long_text_becomes_even_windows_of_all_its_pieces(tokenizer: Any, words:
     assert [id_ for window in windows for id_ in window.input_ids[1:-1]] == tokenizer(text).input_ids[1:-1]
 
 
+@pytest.mark.slow
 def test_split_without_units_is_packed(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     make_workspace(tmp_path, monkeypatch)
     task = find_task(str(text_task(tmp_path / "task")))
