@@ -116,7 +116,7 @@ data:
 """
 
 
-pytestmark = pytest.mark.usefixtures("isolated_cache")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("isolated_cache")]
 
 
 def read(folder: Path, file_format: str, content: bytes) -> Rows:
