@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.records import under, write_run
 from support.studies import make_study_workspace, plan_of, write_study
+from support.training import TEXT_IN_ONE_FILE
 
 from adapter_stilts.model import backbone as backbones
 from adapter_stilts.model.backbone import find_backbone
@@ -17,20 +18,6 @@ from adapter_stilts.studies.scheduler import run_plan
 
 HEAVY = ("torch", "transformers", "adapters", "peft", "datasets")
 STUDY = "targets: [tags/tags.yaml]\nintermediates: [other/other.yaml]\ncompositions: [none, stack]\n"
-TEXT = """\
-name: text
-version: 1
-kind: masked_lm
-role: intermediate
-knowledge: none
-granularity: token
-description: texts
-licence: none
-citation: none
-metrics: [accuracy]
-selection_metric: accuracy
-data: {format: tsv, columns: {text: words}, languages: {en: {train: text.tsv, validation: text.tsv}}}
-"""
 # A command, and then on standard error which of the libraries were loaded for it.
 COMMAND = f"""\
 import sys
@@ -126,7 +113,7 @@ def test_a_plan_with_masked_language_modelling_looks_for_a_head_without_reading_
     workspace = make_study_workspace(tmp_path, monkeypatch)
     text = workspace.folder / "text.yaml"
     (workspace.folder / "text.tsv").write_text("words\nthe dog\n", encoding="utf-8")
-    text.write_text(TEXT, encoding="utf-8")
+    text.write_text(TEXT_IN_ONE_FILE, encoding="utf-8")
     study = STUDY.replace(
         "[other/other.yaml]", f"[{{task: other/other.yaml, set: {{mlm_share: 0.5, mlm_task: {text}}}}}]"
     )

@@ -11,7 +11,7 @@ import pytest
 from support.cli import command
 from support.studies import make_study_workspace, plan_of
 from support.tiny import tiny_backbone_folder
-from support.training import Workspace, write_task
+from support.training import TEXT_IN_ONE_FILE, Workspace, write_task
 
 import adapter_stilts
 from adapter_stilts.errors import StiltsError, UsageError
@@ -27,20 +27,6 @@ from adapter_stilts.training import api
 from adapter_stilts.training.environment import Environment
 
 EPOCH = {"epochs": "1"}
-TEXT = """\
-name: text
-version: 1
-kind: masked_lm
-role: intermediate
-knowledge: none
-granularity: token
-description: texts
-licence: none
-citation: none
-metrics: [accuracy]
-selection_metric: accuracy
-data: {format: tsv, columns: {text: words}, languages: {en: {train: text.tsv, validation: text.tsv}}}
-"""
 
 
 @pytest.fixture
@@ -231,7 +217,7 @@ def test_a_head_for_masked_language_modelling_is_trained_and_told_once(
 ) -> None:
     (workspace.folder / "text.tsv").write_text("words\n" + "the of and to is dog cats run house seven\n" * 8)
     path = workspace.folder / "text.yaml"
-    path.write_text(TEXT)
+    path.write_text(TEXT_IN_ONE_FILE)
     settings = {**EPOCH, "mlm_share": "0.5", "mlm_task": str(path)}
     announced = "has no head for masked language modelling; it gets one trained on text"
     run = workspace.train(task_of(workspace), settings=settings, development_limit=4)

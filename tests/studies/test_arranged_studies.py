@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.studies import make_study_workspace, plan_of, write_study
-from support.training import GERMAN, Workspace, draw_sentences, english_task, write_conllu, write_task
+from support.training import GERMAN, TEXT_HEAD, Workspace, draw_sentences, english_task, write_conllu, write_task
 
 from adapter_stilts.analysis.frame import load_study
 from adapter_stilts.errors import UsageError
@@ -18,26 +18,15 @@ from adapter_stilts.studies.reading import find_study, read_study
 from adapter_stilts.studies.scheduler import run_plan
 from adapter_stilts.tasks.catalog import find_task
 
-TEXT = """\
-name: text
-version: 1
-kind: masked_lm
-role: intermediate
-knowledge: none
-granularity: token
-description: texts
-licence: none
-citation: none
-metrics: [accuracy]
-selection_metric: accuracy
-development_share: 0.5
-recipes: {head: {default: {epochs: 1, batch_examples: 2}}}
+TEXT = f"""\
+{TEXT_HEAD}development_share: 0.5
+recipes: {{head: {{default: {{epochs: 1, batch_examples: 2}}}}}}
 data:
   format: tsv
-  columns: {text: words}
+  columns: {{text: words}}
   languages:
-    en: {train: train.tsv}
-    eo: {train: train.tsv}
+    en: {{train: train.tsv}}
+    eo: {{train: train.tsv}}
 """
 STUDY = """\
 targets: [tags/tags.yaml]

@@ -49,7 +49,8 @@ recipes:
   bottleneck: {{default: {bottleneck}}}
   full: {{default: {full}}}
 """
-TEXT_TASK = """\
+# A task of masked language modelling, but for its data.
+TEXT_HEAD = """\
 name: text
 version: 1
 kind: masked_lm
@@ -61,11 +62,17 @@ licence: none
 citation: none
 metrics: [accuracy]
 selection_metric: accuracy
-data:
+"""
+TEXT_TASK = f"""\
+{TEXT_HEAD}data:
   format: tsv
-  columns: {text: words}
+  columns: {{text: words}}
   languages:
-    en: {train: train.tsv}
+    en: {{train: train.tsv}}
+"""
+# The same file for training and development.
+TEXT_IN_ONE_FILE = f"""\
+{TEXT_HEAD}data: {{format: tsv, columns: {{text: words}}, languages: {{en: {{train: text.tsv, validation: text.tsv}}}}}}
 """
 BOTTLENECK = "{learning_rate: 1e-2, epochs: 2, batch_examples: 8}"
 # Settings of a run that is over soon.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.training import TEXT_HEAD
 
 import adapter_stilts
 from adapter_stilts.errors import ConfigError, UsageError
@@ -231,24 +232,13 @@ def test_a_name_that_no_file_system_takes_is_no_task() -> None:
 
 def test_texts_without_labels_may_be_in_any_language_that_a_code_names(tmp_path: Path) -> None:
     (tmp_path / "text.tsv").write_text("words\nSaluton\n", encoding="utf-8")
-    text = """\
-name: text
-version: 1
-kind: masked_lm
-role: intermediate
-knowledge: none
-granularity: token
-description: texts
-licence: none
-citation: none
-metrics: [accuracy]
-selection_metric: accuracy
-data:
+    text = f"""\
+{TEXT_HEAD}data:
   format: tsv
-  columns: {text: words}
+  columns: {{text: words}}
   languages:
-    en: {train: text.tsv}
-    CODE: {train: text.tsv}
+    en: {{train: text.tsv}}
+    CODE: {{train: text.tsv}}
 """
     path = tmp_path / "text.yaml"
     path.write_text(text.replace("CODE", "eo"), encoding="utf-8")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapter_stilts.errors import DataError
-from adapter_stilts.tasks.kinds import labelled
+from adapter_stilts.tasks.kinds import labelled, texts
 from adapter_stilts.tasks.kinds.contract import (
     Columns,
     EncodedSequence,
     HeadSpec,
     Inventory,
     Kind,
-    LocationOf,
     WordPieceOptions,
 )
 from adapter_stilts.tasks.metrics import LABEL_METRICS
@@ -28,18 +26,6 @@ if TYPE_CHECKING:
     from adapter_stilts.tasks.documents.document import Document
 
 
-def take(columns: Columns, names: Mapping[str, Any], location_of: LocationOf) -> list[int]:
-    """Every row. Raises DataError for one with a list where one text belongs."""
-    labelled.require_texts(columns, names, location_of)
-    return list(range(len(columns["text"])))
-
-
-def check(columns: Columns, location_of: LocationOf) -> None:
-    """Raise DataError where every text is blank."""
-    if not any(text.strip() for text in columns["text"]):
-        raise DataError(f"{location_of(0, None)}: found nothing but blank texts, accepted texts")
-
-
 def encode(
     columns: Columns, tokenizer: Tokenizer, options: WordPieceOptions, inventory: Inventory | None = None
 ) -> Iterator[EncodedSequence]:
@@ -47,8 +33,8 @@ def encode(
 
     `word_piece` decides nothing here: there are no words.
     """
-    texts, pairs = columns["text"], columns.get("text_pair")
-    for example, ids in enumerate(tokenize_examples(tokenizer, texts, pairs, MAX_PIECES + 2)):
+    first, second = columns["text"], columns.get("text_pair")
+    for example, ids in enumerate(tokenize_examples(tokenizer, first, second, MAX_PIECES + 2)):
         targets = {} if inventory is None else {"label": [inventory.id_of(columns["label"][example], example)]}
         yield EncodedSequence(example, ids, [0], [1], targets)
 
@@ -88,8 +74,8 @@ CLASSIFICATION_KIND = Kind(
     label_role="label",
     answer_role="label",
     text_roles=("text", "text_pair"),
-    take=take,
-    check=check,
+    take=texts.take,
+    check=texts.check,
     encode=encode,
     head_type="classification",
     add_head=add_head,

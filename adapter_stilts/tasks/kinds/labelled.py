@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from adapter_stilts.engine.batches import Batch
     from adapter_stilts.tasks.encode import EncodedSplit
-    from adapter_stilts.tasks.kinds.contract import LocationOf
 
 Names = list[str]
 
@@ -79,14 +78,3 @@ def only_labels(kind: str, answers: Sequence[Sequence[str]]) -> list[str]:
         if len(labels) != 1:
             raise StiltsError(f"an example of {kind}: found {len(labels)} labels, accepted one")
     return [label for (label,) in answers]
-
-
-def require_texts(columns: Mapping[str, Sequence[Any]], names: Mapping[str, Any], location_of: LocationOf) -> None:
-    """Raise DataError for a row with a list where one text belongs."""
-    from adapter_stilts.errors import DataError
-
-    for role, values in columns.items():
-        for row, value in enumerate(values):
-            if isinstance(value, list):
-                refused = f"a list of {len(value)}"
-                raise DataError(f"{location_of(row, None)}: {names[role]}: found {refused}, accepted one text a row")

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adapter_stilts.errors import DataError
-from adapter_stilts.tasks.kinds import labelled
+from adapter_stilts.tasks.kinds import labelled, texts
 from adapter_stilts.tasks.kinds.contract import (
     Columns,
     EncodedSequence,
     HeadSpec,
     Inventory,
     Kind,
-    LocationOf,
     WordPieceOptions,
 )
 from adapter_stilts.tasks.metrics import Array, Metric, percent_right
@@ -46,18 +45,6 @@ HIDDEN_SHARE, REPLACED_SHARE = 0.8, 0.1
 # --- the data -------------------------------------------------------------------------------------------------------
 
 
-def take(columns: Columns, names: Mapping[str, Any], location_of: LocationOf) -> list[int]:
-    """Every row. Raises DataError for one with a list where a text belongs."""
-    labelled.require_texts(columns, names, location_of)
-    return list(range(len(columns["text"])))
-
-
-def check(columns: Columns, location_of: LocationOf) -> None:
-    """Raise DataError where every text is blank."""
-    if not any(text.strip() for text in columns["text"]):
-        raise DataError(f"{location_of(0, None)}: found nothing but blank texts, accepted texts")
-
-
 def encode(
     columns: Columns, tokenizer: Tokenizer, options: WordPieceOptions, inventory: Inventory | None = None
 ) -> Iterator[EncodedSequence]:
@@ -67,9 +54,9 @@ def encode(
     There are no units: which pieces are asked for is drawn anew for each batch. A text that the tokenizer deletes
     altogether is read as `<unk>`. `word_piece` decides nothing here.
     """
-    texts = columns["text"]
-    for first in range(0, len(texts), PORTION):
-        for offset, pieces in enumerate(tokenize_texts(tokenizer, texts[first : first + PORTION])):
+    column = columns["text"]
+    for first in range(0, len(column), PORTION):
+        for offset, pieces in enumerate(tokenize_texts(tokenizer, column[first : first + PORTION])):
             for window in _windows(pieces or [tokenizer.unk_token_id]):
                 ids = [tokenizer.bos_token_id, *window, tokenizer.eos_token_id]
                 yield EncodedSequence(first + offset, ids, [], [])
@@ -184,8 +171,8 @@ MASKED_LM_KIND = Kind(
     options=WordPieceOptions,
     columns={"text": "text"},
     text_roles=("text",),
-    take=take,
-    check=check,
+    take=texts.take,
+    check=texts.check,
     encode=encode,
     prepare=prepare,
     draw=draw,

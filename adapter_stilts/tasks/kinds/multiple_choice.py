@@ -168,11 +168,11 @@ def encode(
     Context and question are one text, the choice the other: `<s> context question </s></s> choice </s>`. Where they
     exceed 512 pieces the end of the context is cut, then that of the question, then that of the choice.
     """
-    choices, options_of = columns["choices"], [role for role in ("context", "question") if role in columns]
+    choices, asked_roles = columns["choices"], [role for role in ("context", "question") if role in columns]
     ends = [tokenizer.eos_token_id]
     for first in range(0, len(choices), PORTION):
         rows = range(first, min(first + PORTION, len(choices)))
-        asked = [list(tokenize_texts(tokenizer, [columns[role][row].strip() for row in rows])) for role in options_of]
+        asked = [list(tokenize_texts(tokenizer, [columns[role][row].strip() for row in rows])) for role in asked_roles]
         answers = tokenize_texts(tokenizer, [choice.strip() for row in rows for choice in choices[row]])
         for index, row in enumerate(rows):
             for number in range(len(choices[row])):
